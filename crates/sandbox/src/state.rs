@@ -1,0 +1,528 @@
+//! The world as data: everything that the simulated Azure knows, in the form that `GET /state` shows and
+//! `--world FILE` takes.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeZone, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::faults::Fault;
+use crate::switches::Switches;
+
+/// The whole simulated world.
+///
+/// A file that is given to `--world` may leave out whatever it does not care about; an unknown key is refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct State {
+    /// The world's time. It moves only through [`crate::engine`].
+    pub now: DateTime<Utc>,
+    /// The one Entra tenant.
+    pub tenant_id: String,
+    /// How this Azure behaves where nobody knows how the real one does.
+    pub switches: Switches,
+    /// Faults that wait for a matching request.
+    pub faults: Vec<Fault>,
+    /// The subscriptions of the tenant.
+    pub subscriptions: Vec<Subscription>,
+    /// Every ARM resource, as the bodies that ARM answers.
+    pub resources: Resources,
+    /// Management locks.
+    pub locks: Vec<Lock>,
+    /// Azure Policy denials.
+    pub denials: Vec<Denial>,
+    /// People, applications and managed identities.
+    pub principals: Vec<Principal>,
+    /// Asynchronous operations of Microsoft.Network, by id.
+    pub operations: BTreeMap<String, Operation>,
+    /// The activity log, oldest first.
+    pub activity: Vec<ActivityEntry>,
+    /// Event Grid: what is on its way and what was given up.
+    pub event_grid: EventGrid,
+    /// Service Bus queues by name.
+    pub queues: BTreeMap<String, Queue>,
+    /// Blob containers by name.
+    pub containers: BTreeMap<String, Container>,
+    /// Rows that the Logs Ingestion endpoint took, oldest first.
+    pub rows: Vec<IngestedRow>,
+    /// Every write that anybody made, oldest first.
+    pub log: Vec<LogEntry>,
+    /// What happens by itself later.
+    pub due: Vec<Due>,
+    /// Counts up to give each created thing an id that a second run of the same story repeats.
+    pub next_id: u64,
+}
+
+/// The instant at which a world begins unless its file says otherwise.
+pub fn beginning() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 1, 15, 9, 0, 0)
+        .single()
+        .unwrap_or_default()
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            now: beginning(),
+            tenant_id: "72f988bf-0000-4000-8000-2d7cd011db47".to_owned(),
+            switches: Switches::default(),
+            faults: Vec::new(),
+            subscriptions: Vec::new(),
+            resources: Resources::default(),
+            locks: Vec::new(),
+            denials: Vec::new(),
+            principals: Vec::new(),
+            operations: BTreeMap::new(),
+            activity: Vec::new(),
+            event_grid: EventGrid::default(),
+            queues: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            rows: Vec::new(),
+            log: Vec::new(),
+            due: Vec::new(),
+            next_id: 1,
+        }
+    }
+}
+
+impl State {
+    /// The next number for something new.
+    pub fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// A UUID-shaped id that the same story gets again when it is replayed.
+    pub fn take_uuid(&mut self) -> String {
+        let id = self.take_id();
+        format!("5a4db0c5-{:04x}-4000-8000-{id:012x}", id % 0x1_0000)
+    }
+
+    /// Lets `what` happen at `at`; an instant that has passed counts as now.
+    pub fn later(&mut self, at: DateTime<Utc>, what: DueKind) {
+        let order = self.take_id();
+        self.due.push(Due { at, order, what });
+    }
+
+    /// Writes one line of the world's log at the world's time.
+    pub fn record(&mut self, caller: &Caller, face: &str, what: &str, target: &str, status: u16) {
+        let order = self.take_id();
+        self.log.push(LogEntry {
+            at: self.now,
+            order,
+            caller: caller.name.clone(),
+            object_id: caller.object_id.clone(),
+            function: caller.function.clone(),
+            invocation: caller.invocation.clone(),
+            face: face.to_owned(),
+            what: what.to_owned(),
+            target: target.to_owned(),
+            status,
+        });
+    }
+}
+
+/// A subscription and its Defender for Servers plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Subscription {
+    /// The subscription's GUID.
+    pub id: String,
+    /// What a person calls it.
+    #[serde(default)]
+    pub display_name: String,
+    /// Whether Defender for Servers Plan 2 is on; JIT calls answer 403 without it.
+    #[serde(default = "yes")]
+    pub jit_plan: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// ARM resources by lower-cased id. In JSON it is the plain list of their bodies.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Value>", into = "Vec<Value>")]
+pub struct Resources {
+    by_id: BTreeMap<String, Value>,
+}
+
+impl From<Vec<Value>> for Resources {
+    fn from(bodies: Vec<Value>) -> Self {
+        let mut resources = Resources::default();
+        for body in bodies {
+            resources.put(body);
+        }
+        resources
+    }
+}
+
+impl From<Resources> for Vec<Value> {
+    fn from(resources: Resources) -> Self {
+        resources.by_id.into_values().collect()
+    }
+}
+
+impl Resources {
+    /// The resource of this id, whatever the letter case of the id.
+    pub fn get(&self, id: &str) -> Option<&Value> {
+        self.by_id.get(&id.to_ascii_lowercase())
+    }
+
+    /// The same, to be changed in place. Its `id` must stay what it is.
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Value> {
+        self.by_id.get_mut(&id.to_ascii_lowercase())
+    }
+
+    /// Adds or replaces a resource under the `id` of its body. A body without an id is dropped.
+    pub fn put(&mut self, body: Value) {
+        if let Some(id) = body.get("id").and_then(Value::as_str) {
+            self.by_id.insert(id.to_ascii_lowercase(), body);
+        }
+    }
+
+    /// Takes a resource away.
+    pub fn remove(&mut self, id: &str) -> Option<Value> {
+        self.by_id.remove(&id.to_ascii_lowercase())
+    }
+
+    /// Resources whose lower-cased id begins with `prefix` (given in any case), in the order of their ids.
+    pub fn under<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a Value> {
+        let prefix = prefix.to_ascii_lowercase();
+        self.by_id
+            .range(prefix.clone()..)
+            .take_while(move |(id, _)| id.starts_with(&prefix))
+            .map(|(_, body)| body)
+    }
+
+    /// Every resource whose `type` is `kind`, letter case aside, in the order of their ids.
+    pub fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.by_id.values().filter(move |body| {
+            body.get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|t| t.eq_ignore_ascii_case(kind))
+        })
+    }
+}
+
+/// A lock on a scope; a write below it answers 409 `ScopeLocked`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Lock {
+    /// The ARM id that is locked, with all below it.
+    pub scope: String,
+    /// What it forbids.
+    pub level: LockLevel,
+}
+
+/// What a lock forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockLevel {
+    /// No deletes.
+    CanNotDelete,
+    /// No writes and no deletes.
+    ReadOnly,
+}
+
+/// An Azure Policy that answers 403 `RequestDisallowedByPolicy`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Denial {
+    /// The ARM id below which it acts.
+    pub scope: String,
+    /// The ARM action that it denies, such as `Microsoft.Network/networkSecurityGroups/securityRules/delete`.
+    pub action: String,
+}
+
+/// Somebody who can get a token.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Principal {
+    /// The Entra object id.
+    pub object_id: String,
+    /// The client id of an application or managed identity; empty for a person.
+    pub app_id: String,
+    /// The user principal name of a person; empty otherwise.
+    pub upn: String,
+    /// A name for people.
+    pub name: String,
+    /// The client secret of an application; empty where there is none.
+    pub secret: String,
+    /// Whether the managed-identity endpoint hands out this one's tokens.
+    pub managed_identity: bool,
+    /// What it may do.
+    pub assignments: Vec<Assignment>,
+    /// App roles of the product's own API.
+    pub app_roles: Vec<String>,
+    /// Object ids of the groups that it is in.
+    pub groups: Vec<String>,
+}
+
+/// A role assignment: actions on everything below a scope.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Assignment {
+    /// The ARM scope; `/` is the whole tenant.
+    pub scope: String,
+    /// Actions and data actions, `*` matching any run of characters.
+    pub actions: Vec<String>,
+}
+
+/// An asynchronous operation of the network provider.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Operation {
+    /// `InProgress`, `Succeeded`, `Failed` or `Canceled`.
+    pub status: String,
+    /// The resource that it works on.
+    pub resource: String,
+    /// The error that a failed one reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+}
+
+/// An entry of the activity log with the time from which a query shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ActivityEntry {
+    /// When a query shows it first.
+    pub visible_at: DateTime<Utc>,
+    /// The entry as the activity log answers it.
+    pub body: Value,
+}
+
+/// Event Grid's side of the world.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct EventGrid {
+    /// Events that are not yet delivered.
+    pub pending: Vec<PendingEvent>,
+    /// Events that were given up, with the reason in the dead-letter form of Event Grid.
+    pub dead_letters: Vec<Value>,
+    /// How many events were delivered and answered with success.
+    pub delivered: u64,
+}
+
+/// An event on its way to a function.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PendingEvent {
+    /// When it is tried next.
+    pub at: DateTime<Utc>,
+    /// When it was published.
+    pub published_at: DateTime<Utc>,
+    /// Its place among events of the same instant.
+    pub order: u64,
+    /// The function that it goes to.
+    pub function: String,
+    /// How many deliveries failed so far.
+    pub attempts: u32,
+    /// The event, in the Event Grid or the CloudEvents schema.
+    pub body: Value,
+}
+
+/// A Service Bus queue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Queue {
+    /// Deliveries after which a message goes to the dead letters.
+    pub max_delivery_count: u32,
+    /// Seconds for which a peek-lock holds.
+    pub lock_seconds: i64,
+    /// Messages, scheduled and locked ones included, in the order of their sequence numbers.
+    pub messages: Vec<Message>,
+    /// The dead-letter queue.
+    pub dead_letters: Vec<Message>,
+    /// The next sequence number.
+    pub next_sequence: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue {
+            max_delivery_count: 10,
+            lock_seconds: 60,
+            messages: Vec::new(),
+            dead_letters: Vec::new(),
+            next_sequence: 1,
+        }
+    }
+}
+
+/// A message of a queue.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Message {
+    /// Its place in the queue.
+    pub sequence: u64,
+    /// The body as text.
+    pub body: String,
+    /// The content type that the sender gave.
+    pub content_type: Option<String>,
+    /// The broker properties that the sender gave: `MessageId`, `Label`, `CorrelationId`, `SessionId` and so on.
+    pub properties: BTreeMap<String, Value>,
+    /// The sender's own properties.
+    pub user_properties: BTreeMap<String, Value>,
+    /// When it came in.
+    pub enqueued_at: DateTime<Utc>,
+    /// When a scheduled message becomes visible.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// When it is dropped.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Deliveries so far.
+    pub delivery_count: u32,
+    /// The lock that holds it, and until when.
+    pub lock: Option<(String, DateTime<Utc>)>,
+    /// Why it is among the dead letters.
+    pub dead_letter_reason: Option<String>,
+}
+
+/// A blob container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Container {
+    /// Blobs by name.
+    pub blobs: BTreeMap<String, Blob>,
+}
+
+/// A block blob.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Blob {
+    /// The content: text as it is, other bytes as base64 with `base64:` before it.
+    pub content: String,
+    /// The content type.
+    #[serde(default)]
+    pub content_type: String,
+    /// The ETag with its quotation marks.
+    pub etag: String,
+    /// When it was last written.
+    pub last_modified: DateTime<Utc>,
+}
+
+/// A row that the Logs Ingestion endpoint took.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IngestedRow {
+    /// When it came.
+    pub at: DateTime<Utc>,
+    /// The immutable id of the data collection rule.
+    pub rule: String,
+    /// The stream of the rule.
+    pub stream: String,
+    /// The row.
+    pub row: Value,
+}
+
+/// One write of anybody, as `GET /log` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LogEntry {
+    /// World time.
+    pub at: DateTime<Utc>,
+    /// Its place among entries of the same instant.
+    pub order: u64,
+    /// Who called, by name.
+    pub caller: String,
+    /// Who called, by object id; empty for the world itself.
+    pub object_id: String,
+    /// The function of ours whose invocation made the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The invocation of ours that made the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<String>,
+    /// The service that was called: `arm`, `blob`, `servicebus`, `logs`, `eventgrid`, `control` or `world`.
+    pub face: String,
+    /// What was done: an ARM action such as `Microsoft.Network/networkSecurityGroups/securityRules/delete`, or
+    /// `put`, `delete`, `send`, `ingest`, `deliver`.
+    pub what: String,
+    /// What it was done to.
+    pub target: String,
+    /// The HTTP status that was answered.
+    pub status: u16,
+}
+
+/// Who is calling.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// A name for people.
+    pub name: String,
+    /// The Entra object id; empty for the world itself.
+    pub object_id: String,
+    /// The client id, where the token has one.
+    pub app_id: String,
+    /// The user principal name, where the token has one.
+    pub upn: String,
+    /// The address that the call came from.
+    pub ip: String,
+    /// The function whose invocation's `traceparent` the call carries.
+    pub function: Option<String>,
+    /// The invocation whose `traceparent` the call carries.
+    pub invocation: Option<String>,
+}
+
+impl Caller {
+    /// The world itself: Defender's own resource provider, Event Grid, the broker.
+    pub fn world(name: &str) -> Self {
+        Caller {
+            name: name.to_owned(),
+            ..Caller::default()
+        }
+    }
+}
+
+/// Something that happens by itself at an instant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Due {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Its place among things of the same instant.
+    pub order: u64,
+    /// What.
+    pub what: DueKind,
+}
+
+/// What can happen by itself. Each kind is carried out by the module that schedules it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum DueKind {
+    /// JIT writes the allow rules of a record and turns it from `Initiating` to `Initiated`.
+    JitOpens {
+        /// The policy's id.
+        policy: String,
+        /// The record's key (see `arm::jit`).
+        record: String,
+    },
+    /// JIT takes the allow rules of a record away after its end.
+    JitCloses {
+        /// The policy's id.
+        policy: String,
+        /// The record's key.
+        record: String,
+        /// The VM's id.
+        vm: String,
+        /// The port.
+        port: u16,
+    },
+    /// A policy goes from `Updating` to `Succeeded`.
+    PolicySettles {
+        /// The policy's id.
+        policy: String,
+    },
+    /// An asynchronous operation of the network provider takes its effect and ends.
+    OperationEnds {
+        /// The operation's id.
+        operation: String,
+    },
+    /// A JIT allow rule that somebody deleted is written again.
+    RuleReturns {
+        /// The NSG's id.
+        nsg: String,
+        /// The rule's body.
+        rule: Value,
+    },
+}
