@@ -1,1 +1,33 @@
-//! Domain.
+//! The domain of Portcullis: what an opening is, what a grant allows, and what has to be done about the difference.
+//!
+//! Nothing here reads a clock, a file, an environment or a network: time and observations come in as values and
+//! decisions go out as values that carry their reasons. The crate's dependency list is its proof.
+//!
+//! From the outside in: ARM bodies become [`jit`] policies and records and [`nsg`] rules; with the addresses of a
+//! VM ([`network`]) they become [`opening`]s; [`judge`] says which of them may not be; [`reconcile`] compares them
+//! with live [`grant`]s and plans the difference; what is remembered between two looks is a [`record::VmRecord`];
+//! what is told to people is an [`audit`] record or a [`finding`].
+
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod arm_id;
+pub mod audit;
+pub mod duration;
+pub mod finding;
+pub mod grant;
+pub mod jit;
+pub mod judge;
+pub mod network;
+pub mod nsg;
+pub mod opening;
+pub mod port;
+pub mod ranges;
+pub mod reconcile;
+pub mod record;
+pub mod source;
+pub mod sweep;
+pub mod time;
+
+mod json;
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,367 @@
+//! ARM resource ids. Azure gives the same resource in different letter cases, so ids compare without case and
+//! are never used as a key in the form they came in.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a text is not an ARM id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArmIdError {
+    /// It does not begin with `/subscriptions/{id}` or has empty segments.
+    #[error("`{0}` is not an ARM resource id: it must look like /subscriptions/…/resourceGroups/…/providers/…")]
+    NotAnId(String),
+    /// It is longer than any id of Azure.
+    #[error("an ARM resource id of {0} characters is longer than the {limit} that Azure allows", limit = ArmId::LONGEST)]
+    TooLong(usize),
+    /// It is an id of another kind of resource.
+    #[error("`{id}` is not the id of a {expected}")]
+    OtherType {
+        /// The id.
+        id: String,
+        /// The type that was expected.
+        expected: &'static str,
+    },
+}
+
+/// An ARM resource id: shown as it came, compared without letter case.
+#[derive(Clone)]
+pub struct ArmId {
+    text: String,
+    key: String,
+}
+
+impl ArmId {
+    /// No id of Azure is longer; a longer text is refused before anything else looks at it.
+    pub const LONGEST: usize = 2048;
+
+    /// Reads an id. A trailing slash is dropped.
+    pub fn parse(text: &str) -> Result<Self, ArmIdError> {
+        if text.len() > Self::LONGEST {
+            return Err(ArmIdError::TooLong(text.len()));
+        }
+        let trimmed = text.trim_end_matches('/');
+        let not_an_id = || ArmIdError::NotAnId(text.to_owned());
+        let rest = trimmed.strip_prefix('/').ok_or_else(not_an_id)?;
+        let segments: Vec<&str> = rest.split('/').collect();
+        let plain = |s: &str| !s.is_empty() && s != "." && s != ".." && !s.chars().any(|c| c.is_control() || "?#\\%".contains(c));
+        let begins = segments.first().is_some_and(|s| s.eq_ignore_ascii_case("subscriptions"));
+        if !begins || segments.len() < 2 || !segments.len().is_multiple_of(2) || !segments.iter().all(|s| plain(s)) {
+            return Err(not_an_id());
+        }
+        Ok(ArmId { text: trimmed.to_owned(), key: trimmed.to_ascii_lowercase() })
+    }
+
+    /// The id in lower case: the only form to be used as a key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The subscription's GUID in lower case.
+    pub fn subscription(&self) -> &str {
+        self.key.split('/').nth(2).unwrap_or_default()
+    }
+
+    /// The resource group in lower case, if the id lies in one.
+    pub fn resource_group(&self) -> Option<&str> {
+        let mut segments = self.key.split('/').skip(3);
+        match segments.next() {
+            Some("resourcegroups") => segments.next(),
+            _ => None,
+        }
+    }
+
+    /// The resource type in lower case, such as `microsoft.network/networksecuritygroups/securityrules`; empty for
+    /// a subscription or a resource group.
+    pub fn resource_type(&self) -> String {
+        let segments: Vec<&str> = self.key.split('/').collect();
+        let Some(at) = segments.iter().rposition(|s| *s == "providers") else {
+            return String::new();
+        };
+        let mut parts = segments[at + 1..].iter();
+        let mut kind = parts.next().map(|s| (*s).to_owned()).unwrap_or_default();
+        for segment in parts.step_by(2) {
+            kind.push('/');
+            kind.push_str(segment);
+        }
+        kind
+    }
+
+    /// The last segment, as it came.
+    pub fn name(&self) -> &str {
+        self.text.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The id without its last type and name: the resource that this one lies in.
+    pub fn parent(&self) -> Option<ArmId> {
+        let cut = self.text.rfind('/')?;
+        let cut = self.text[..cut].rfind('/')?;
+        ArmId::parse(&self.text[..cut]).ok()
+    }
+}
+
+impl fmt::Display for ArmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for ArmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for ArmId {
+    type Err = ArmIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ArmId::parse(text)
+    }
+}
+
+impl PartialEq for ArmId {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for ArmId {}
+
+impl Hash for ArmId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl Ord for ArmId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+impl PartialOrd for ArmId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Serialize for ArmId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for ArmId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        ArmId::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(ArmId);
+
+        impl $name {
+            /// The resource type of these ids, in lower case.
+            pub const TYPE: &'static str = $kind;
+
+            /// Reads an id and refuses one of another type.
+            pub fn parse(text: &str) -> Result<Self, ArmIdError> {
+                Self::from_arm_id(ArmId::parse(text)?)
+            }
+
+            /// Takes an id of this type and refuses one of another.
+            pub fn from_arm_id(id: ArmId) -> Result<Self, ArmIdError> {
+                if id.resource_type() != Self::TYPE || id.resource_group().is_none() {
+                    return Err(ArmIdError::OtherType { id: id.to_string(), expected: Self::TYPE });
+                }
+                Ok($name(id))
+            }
+
+            /// The id itself.
+            pub fn arm_id(&self) -> &ArmId {
+                &self.0
+            }
+
+            /// The resource's name, as it came.
+            pub fn name(&self) -> &str {
+                self.0.name()
+            }
+
+            /// The resource group in lower case.
+            pub fn resource_group(&self) -> &str {
+                self.0.resource_group().unwrap_or_default()
+            }
+
+            /// The subscription's GUID in lower case.
+            pub fn subscription(&self) -> &str {
+                self.0.subscription()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ArmIdError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::parse(text)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::from_arm_id(ArmId::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+typed_id!(
+    /// A virtual machine.
+    VmId, "microsoft.compute/virtualmachines"
+);
+typed_id!(
+    /// A network interface.
+    NicId, "microsoft.network/networkinterfaces"
+);
+typed_id!(
+    /// A subnet of a virtual network.
+    SubnetId, "microsoft.network/virtualnetworks/subnets"
+);
+typed_id!(
+    /// A network security group.
+    NsgId, "microsoft.network/networksecuritygroups"
+);
+typed_id!(
+    /// A security rule of a network security group.
+    RuleId, "microsoft.network/networksecuritygroups/securityrules"
+);
+typed_id!(
+    /// A JIT network access policy.
+    PolicyId, "microsoft.security/locations/jitnetworkaccesspolicies"
+);
+
+impl RuleId {
+    /// The group that the rule belongs to.
+    pub fn nsg(&self) -> Result<NsgId, ArmIdError> {
+        let parent = self.0.parent().ok_or_else(|| ArmIdError::NotAnId(self.0.to_string()))?;
+        NsgId::from_arm_id(parent)
+    }
+}
+
+impl VmId {
+    /// The key under which the store keeps what is known of it: `subscription/group/name` in lower case.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.subscription(), self.resource_group(), self.name().to_ascii_lowercase())
+    }
+
+    /// The VM of a store key, as [`Self::key`] makes it.
+    pub fn from_key(key: &str) -> Result<Self, ArmIdError> {
+        let parts: Vec<&str> = key.split('/').collect();
+        let [subscription, group, name] = parts.as_slice() else {
+            return Err(ArmIdError::NotAnId(key.to_owned()));
+        };
+        VmId::parse(&format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Compute/virtualMachines/{name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VM: &str =
+        "/subscriptions/20FF7FC3-e762-44dd-bd96-b71116dcdc23/resourceGroups/myRg1/providers/Microsoft.Compute/virtualMachines/vm1";
+
+    #[test]
+    fn ids_compare_without_letter_case_and_are_shown_as_they_came() {
+        let one = VmId::parse(VM).unwrap();
+        let other = VmId::parse(&VM.to_uppercase().replace("/SUBSCRIPTIONS", "/Subscriptions")).unwrap();
+        assert_eq!(one, other);
+        assert_eq!(one.to_string(), VM);
+        assert_eq!(one.key(), other.key());
+        assert_eq!(one.key(), "20ff7fc3-e762-44dd-bd96-b71116dcdc23/myrg1/vm1");
+        assert_eq!(VmId::from_key(&one.key()).unwrap(), one);
+        assert!(VmId::from_key("a/b").is_err() && VmId::from_key("a/b/c/d").is_err());
+    }
+
+    #[test]
+    fn the_parts_of_an_id_are_found() {
+        let rule =
+            RuleId::parse("/subscriptions/S/resourcegroups/RG/providers/microsoft.network/networkSecurityGroups/Web/securityRules/R1")
+                .unwrap();
+        assert_eq!(rule.subscription(), "s");
+        assert_eq!(rule.resource_group(), "rg");
+        assert_eq!(rule.name(), "R1");
+        assert_eq!(rule.nsg().unwrap().name(), "Web");
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for text in [
+            "",
+            "/",
+            "vm1",
+            "/subscriptions",
+            "/subscriptions//resourceGroups/rg",
+            "/subscriptions/s/resourceGroups",
+            "/providers/Microsoft.Compute/virtualMachines/vm1",
+            "/subscriptions/s/resourceGroups/../providers/Microsoft.Compute/virtualMachines/vm1",
+            "/subscriptions/s/resourceGroups/r?x/providers/Microsoft.Compute/virtualMachines/vm1",
+        ] {
+            assert!(matches!(ArmId::parse(text), Err(ArmIdError::NotAnId(_))), "{text}");
+        }
+        let long = format!("{VM}{}", "x".repeat(2048));
+        assert!(matches!(ArmId::parse(&long), Err(ArmIdError::TooLong(_))));
+        let exact = format!("{VM}{}", "x".repeat(ArmId::LONGEST - VM.len()));
+        assert!(ArmId::parse(&exact).is_ok());
+    }
+
+    #[test]
+    fn an_id_of_another_type_is_refused() {
+        assert!(matches!(NsgId::parse(VM), Err(ArmIdError::OtherType { .. })));
+        assert!(VmId::parse("/subscriptions/s/providers/Microsoft.Compute/virtualMachines/vm1").is_err());
+        assert_eq!(ArmId::parse("/subscriptions/s").unwrap().resource_type(), "");
+        assert!(serde_json::from_str::<VmId>("\"/subscriptions/s\"").is_err());
+    }
+
+    #[test]
+    fn an_id_sorts_by_its_key() {
+        let a = ArmId::parse("/subscriptions/A").unwrap();
+        let b = ArmId::parse("/subscriptions/b").unwrap();
+        assert!(a < b);
+        assert_eq!(format!("{a:?}"), "/subscriptions/A");
+        assert_eq!(a.parent(), None);
+    }
+
+    #[test]
+    fn an_id_is_one_key_in_every_letter_case() {
+        let of = |text: &str| ArmId::parse(text).unwrap();
+        assert_eq!(of("/subscriptions/A").key(), "/subscriptions/a");
+        let hash = |id: ArmId| {
+            let mut state = std::hash::DefaultHasher::new();
+            id.hash(&mut state);
+            state.finish()
+        };
+        assert_eq!(hash(of("/subscriptions/A")), hash(of("/Subscriptions/a")));
+        assert_ne!(hash(of("/subscriptions/A")), hash(of("/subscriptions/b")));
+    }
+}

@@ -1,0 +1,359 @@
+//! Grants: decisions that a port of a VM may be open for some sources, from a time, until a time, for a person.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::arm_id::VmId;
+use crate::source::Sources;
+
+/// A decision that (VM, port) may be open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Its id.
+    pub id: String,
+    /// The VM.
+    pub vm: VmId,
+    /// The port.
+    pub port: u16,
+    /// The sources.
+    pub sources: Sources,
+    /// From when.
+    pub from: DateTime<Utc>,
+    /// Until when; at this instant it is over.
+    pub until: DateTime<Utc>,
+    /// For whom: an Entra object id, or a name where nothing else is known.
+    pub person: String,
+    /// Where it stands in its life.
+    pub phase: Phase,
+}
+
+impl Grant {
+    /// Whether the port may be open for it now.
+    pub fn is_live(&self, now: DateTime<Utc>) -> bool {
+        let allowed = match self.phase {
+            Phase::Approved | Phase::Opening | Phase::Open => true,
+            Phase::Requested | Phase::Waiting | Phase::Closing | Phase::Closed | Phase::Declined(_) => false,
+        };
+        allowed && self.from <= now && now < self.until
+    }
+
+    /// When it next begins or ceases to be live by time alone; absent when neither will happen.
+    pub fn next_turn(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let allowed = self.is_live(self.from);
+        [self.from, self.until].into_iter().find(|turn| allowed && *turn > now)
+    }
+
+    /// Whether it was live once and is no longer: what it covered must be shut.
+    pub fn has_ended(&self, now: DateTime<Utc>) -> bool {
+        match self.phase {
+            Phase::Opening | Phase::Open => now >= self.until,
+            Phase::Closing | Phase::Closed => true,
+            Phase::Requested | Phase::Waiting | Phase::Approved | Phase::Declined(_) => false,
+        }
+    }
+}
+
+/// What all live grants of a port together allow.
+pub fn live_sources<'a>(grants: impl IntoIterator<Item = &'a Grant>, port: u16, now: DateTime<Utc>) -> Sources {
+    grants
+        .into_iter()
+        .filter(|grant| grant.port == port && grant.is_live(now))
+        .fold(Sources::default(), |all, grant| all.union(&grant.sources))
+}
+
+/// Where a grant stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Somebody asked.
+    Requested,
+    /// People decide.
+    Waiting,
+    /// It may be opened.
+    Approved,
+    /// An `initiate` may have been sent.
+    Opening,
+    /// The rule was seen.
+    Open,
+    /// It is being shut.
+    Closing,
+    /// It was proved shut.
+    Closed,
+    /// It never opened anything.
+    Declined(Declined),
+}
+
+/// Why a request never became an opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Declined {
+    /// A rule, a limit or a person refused it.
+    Refused,
+    /// Nobody decided in time.
+    Expired,
+    /// The requester took it back.
+    Withdrawn,
+    /// It was approved, but Azure was never asked.
+    NeverSent,
+}
+
+/// What happens to a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A rule leaves the decision to people.
+    AskPeople,
+    /// A rule or people approve.
+    Approve,
+    /// It is declined.
+    Decline(Declined),
+    /// The intent to send `initiate` was written: from here on Azure may have been asked.
+    Send,
+    /// The rule was seen.
+    SeeOpen,
+    /// It ends, at its time or early, or it could not be opened.
+    End,
+    /// The port was proved shut.
+    ProveShut,
+}
+
+/// A step that a grant in this phase cannot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a grant that is {phase:?} cannot {step:?}")]
+pub struct ImpossibleStep {
+    /// The phase.
+    pub phase: Phase,
+    /// The step.
+    pub step: Step,
+}
+
+impl Phase {
+    /// The phase after a step. Once `initiate` may have been sent, a grant ends only through Closing and proof.
+    pub fn after(self, step: Step) -> Result<Phase, ImpossibleStep> {
+        let impossible = Err(ImpossibleStep { phase: self, step });
+        match step {
+            Step::AskPeople => match self {
+                Phase::Requested => Ok(Phase::Waiting),
+                _ => impossible,
+            },
+            Step::Approve => match self {
+                Phase::Requested | Phase::Waiting => Ok(Phase::Approved),
+                _ => impossible,
+            },
+            Step::Decline(Declined::NeverSent) => match self {
+                Phase::Approved => Ok(Phase::Declined(Declined::NeverSent)),
+                _ => impossible,
+            },
+            Step::Decline(why) => match self {
+                Phase::Requested | Phase::Waiting | Phase::Approved => Ok(Phase::Declined(why)),
+                _ => impossible,
+            },
+            Step::Send => match self {
+                Phase::Approved => Ok(Phase::Opening),
+                _ => impossible,
+            },
+            Step::SeeOpen => match self {
+                Phase::Opening => Ok(Phase::Open),
+                _ => impossible,
+            },
+            Step::End => match self {
+                Phase::Opening | Phase::Open => Ok(Phase::Closing),
+                _ => impossible,
+            },
+            Step::ProveShut => match self {
+                Phase::Closing => Ok(Phase::Closed),
+                _ => impossible,
+            },
+        }
+    }
+}
+
+/// The shortest opening that Azure accepts (REST specification: "Minimum 5 minutes").
+pub const SHORTEST: TimeDelta = TimeDelta::minutes(5);
+
+/// The longest opening that Azure accepts (REST specification: "maximum 1 day").
+pub const LONGEST: TimeDelta = TimeDelta::hours(24);
+
+/// A hard limit that a wish breaks: no rule can allow it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitBroken {
+    /// No source was named; Azure would open for whoever calls it.
+    #[error("name the addresses to open for; without one Azure would open for the caller's own")]
+    NoSource,
+    /// A source could not be read.
+    #[error("the sources {0} cannot be read: give IPv4 addresses or ranges in CIDR notation")]
+    UnreadSource(String),
+    /// The whole internet, or a union of ranges that amounts to it.
+    #[error("the sources {0} amount to the whole internet: name the addresses that need access")]
+    Internet(String),
+    /// Shorter than Azure's shortest.
+    #[error("{} is shorter than the {} that Azure opens for at least", crate::duration::format(*.0), crate::duration::format(SHORTEST))]
+    TooShort(TimeDelta),
+    /// Longer than what is allowed at once.
+    #[error("{} is longer than the {} that may be open at once", crate::duration::format(*.asked), crate::duration::format(*.longest))]
+    TooLong {
+        /// What was asked for.
+        asked: TimeDelta,
+        /// What is allowed.
+        longest: TimeDelta,
+    },
+}
+
+/// Every hard limit that a wish for these sources and this time breaks; `policy_longest` is the JIT policy's own
+/// longest time at once.
+pub fn limits_broken(sources: &Sources, asked: TimeDelta, policy_longest: TimeDelta) -> Vec<LimitBroken> {
+    let mut broken = Vec::new();
+    if sources.is_empty() {
+        broken.push(LimitBroken::NoSource);
+    }
+    if !sources.is_understood() {
+        broken.push(LimitBroken::UnreadSource(sources.to_string()));
+    }
+    if sources.amounts_to_internet() {
+        broken.push(LimitBroken::Internet(sources.to_string()));
+    }
+    if asked < SHORTEST {
+        broken.push(LimitBroken::TooShort(asked));
+    }
+    let longest = policy_longest.min(LONGEST);
+    if asked > longest {
+        broken.push(LimitBroken::TooLong { asked, longest });
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time;
+
+    const PHASES: [Phase; 11] = [
+        Phase::Requested,
+        Phase::Waiting,
+        Phase::Approved,
+        Phase::Opening,
+        Phase::Open,
+        Phase::Closing,
+        Phase::Closed,
+        Phase::Declined(Declined::Refused),
+        Phase::Declined(Declined::Expired),
+        Phase::Declined(Declined::Withdrawn),
+        Phase::Declined(Declined::NeverSent),
+    ];
+
+    fn steps() -> Vec<Step> {
+        let declined = [Declined::Refused, Declined::Expired, Declined::Withdrawn, Declined::NeverSent].map(Step::Decline);
+        [Step::AskPeople, Step::Approve, Step::Send, Step::SeeOpen, Step::End, Step::ProveShut].into_iter().chain(declined).collect()
+    }
+
+    #[test]
+    fn the_life_of_a_grant_has_these_ways_and_no_others() {
+        let mut ways: Vec<String> = Vec::new();
+        for phase in PHASES {
+            for step in steps() {
+                match phase.after(step) {
+                    Ok(next) => ways.push(format!("{phase:?} -{step:?}-> {next:?}")),
+                    Err(error) => assert_eq!(error, ImpossibleStep { phase, step }),
+                }
+            }
+        }
+        ways.sort();
+        assert_eq!(
+            ways,
+            [
+                "Approved -Decline(Expired)-> Declined(Expired)",
+                "Approved -Decline(NeverSent)-> Declined(NeverSent)",
+                "Approved -Decline(Refused)-> Declined(Refused)",
+                "Approved -Decline(Withdrawn)-> Declined(Withdrawn)",
+                "Approved -Send-> Opening",
+                "Closing -ProveShut-> Closed",
+                "Open -End-> Closing",
+                "Opening -End-> Closing",
+                "Opening -SeeOpen-> Open",
+                "Requested -Approve-> Approved",
+                "Requested -AskPeople-> Waiting",
+                "Requested -Decline(Expired)-> Declined(Expired)",
+                "Requested -Decline(Refused)-> Declined(Refused)",
+                "Requested -Decline(Withdrawn)-> Declined(Withdrawn)",
+                "Waiting -Approve-> Approved",
+                "Waiting -Decline(Expired)-> Declined(Expired)",
+                "Waiting -Decline(Refused)-> Declined(Refused)",
+                "Waiting -Decline(Withdrawn)-> Declined(Withdrawn)",
+            ]
+        );
+    }
+
+    fn grant(phase: Phase) -> Grant {
+        Grant {
+            id: "g1".to_owned(),
+            vm: "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1".parse().unwrap(),
+            port: 22,
+            sources: Sources::read(["203.0.113.4"]),
+            from: time::parse("2026-01-15T09:00:00Z").unwrap(),
+            until: time::parse("2026-01-15T10:00:00Z").unwrap(),
+            person: "p".to_owned(),
+            phase,
+        }
+    }
+
+    #[test]
+    fn a_grant_is_live_from_its_start_until_just_before_its_end() {
+        let g = grant(Phase::Open);
+        let second = TimeDelta::seconds(1);
+        assert!(!g.is_live(g.from - second) && g.is_live(g.from) && g.is_live(g.until - second) && !g.is_live(g.until));
+        assert!(!g.has_ended(g.until - second) && g.has_ended(g.until));
+        let live: Vec<Phase> = PHASES.into_iter().filter(|p| grant(*p).is_live(g.from)).collect();
+        assert_eq!(live, [Phase::Approved, Phase::Opening, Phase::Open]);
+        let ended: Vec<Phase> = PHASES.into_iter().filter(|p| grant(*p).has_ended(g.until)).collect();
+        assert_eq!(ended, [Phase::Opening, Phase::Open, Phase::Closing, Phase::Closed]);
+    }
+
+    #[test]
+    fn a_grant_turns_at_its_start_and_at_its_end() {
+        let g = grant(Phase::Open);
+        let second = TimeDelta::seconds(1);
+        assert_eq!(g.next_turn(g.from - second), Some(g.from));
+        assert_eq!((g.next_turn(g.from), g.next_turn(g.until - second)), (Some(g.until), Some(g.until)));
+        assert_eq!(g.next_turn(g.until), None);
+        assert_eq!(grant(Phase::Closing).next_turn(g.from), None);
+    }
+
+    #[test]
+    fn the_live_sources_of_a_port_are_the_union_of_its_live_grants() {
+        let one = grant(Phase::Open);
+        let mut two = grant(Phase::Open);
+        two.sources = Sources::read(["203.0.113.5"]);
+        let mut other_port = grant(Phase::Open);
+        (other_port.port, other_port.sources) = (23, Sources::read(["203.0.113.9"]));
+        let mut over = grant(Phase::Closing);
+        over.sources = Sources::read(["203.0.113.6"]);
+        let all = [one.clone(), two, other_port, over];
+        assert_eq!(live_sources(&all, 22, one.from).to_string(), "203.0.113.4/31");
+        assert!(live_sources(&all, 22, one.until).is_empty());
+    }
+
+    #[test]
+    fn hard_limits_name_everything_that_is_broken() {
+        let hours = TimeDelta::hours;
+        let narrow = Sources::read(["203.0.113.0/24"]);
+        assert_eq!(limits_broken(&narrow, hours(1), hours(3)), []);
+        assert_eq!(limits_broken(&narrow, SHORTEST, hours(3)), []);
+        assert_eq!(limits_broken(&narrow, hours(3), hours(3)), []);
+        assert_eq!(limits_broken(&narrow, hours(24), hours(48)), []);
+        assert_eq!(limits_broken(&narrow, hours(25), hours(48)), [LimitBroken::TooLong { asked: hours(25), longest: hours(24) }]);
+        assert_eq!(limits_broken(&narrow, hours(4), hours(3)), [LimitBroken::TooLong { asked: hours(4), longest: hours(3) }]);
+        assert_eq!(
+            limits_broken(&Sources::default(), TimeDelta::minutes(4), hours(3)),
+            [LimitBroken::NoSource, LimitBroken::TooShort(TimeDelta::minutes(4))]
+        );
+        assert_eq!(limits_broken(&Sources::read(["??"]), hours(1), hours(3)), [LimitBroken::UnreadSource("??".to_owned())]);
+        let texts: Vec<String> = limits_broken(&Sources::internet(), hours(4), hours(3)).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "the sources * amount to the whole internet: name the addresses that need access",
+                "PT4H is longer than the PT3H that may be open at once"
+            ]
+        );
+    }
+}

@@ -1,0 +1,584 @@
+//! What is remembered of a VM between two looks: the one document of the store that decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::arm_id::{RuleId, VmId};
+use crate::finding::Finding;
+use crate::grant::Grant;
+use crate::judge::Violation;
+use crate::opening::{Opening, short_hash};
+
+/// Everything that is remembered of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VmRecord {
+    /// The VM.
+    pub vm: VmId,
+    /// How many audit records without an effect were written: the next one's number.
+    pub serial: u64,
+    /// Grants that are not yet over and proved shut.
+    pub grants: Vec<Grant>,
+    /// Claims that events made, newest last.
+    pub claims: Vec<Claim>,
+    /// The openings of the last read that saw them, with the time each was first seen.
+    pub openings: Vec<SeenOpening>,
+    /// Ports that are being shut.
+    pub closings: BTreeMap<u16, Closing>,
+    /// When a port was last proved shut.
+    pub shut: BTreeMap<u16, DateTime<Utc>>,
+    /// How many effects were intended for a port: the last attempt's number.
+    pub attempts: BTreeMap<u16, u32>,
+    /// What stands as a finding, by its id.
+    pub findings: BTreeMap<String, Finding>,
+    /// What stands as an alarm, by its key.
+    pub alarms: BTreeMap<String, Alarm>,
+    /// Closings that observe mode has written once as `would close`, by rule key.
+    pub would_close: BTreeSet<String>,
+    /// Why the VM could not be read, while it cannot.
+    pub blind: Option<Blind>,
+    /// Live grants whose rule Portcullis took down itself, because it also let in what must not be: theirs is
+    /// initiated again.
+    pub taken_down: BTreeSet<String>,
+    /// Whether JIT may still be about to open something: a record that is `Initiating`, or one so new that its rule
+    /// may not show yet.
+    pub awaits_opening: bool,
+    /// When an opening that was left has to be judged again.
+    pub judge_again: Option<DateTime<Utc>>,
+    /// The run that works on it.
+    pub lease: Option<Lease>,
+    /// Before this time Azure wants no call.
+    pub not_before: Option<DateTime<Utc>>,
+    /// The last pause in seconds, while things do not go forward.
+    pub pause_seconds: i64,
+    /// When it has to be looked at again; absent means that nothing is left to do.
+    pub next_look: Option<DateTime<Utc>>,
+    /// The one wake-up under way.
+    pub wake_up: Option<WakeUp>,
+    /// What the last look saw, as the index of what is open tells it to the sweep; absent while it is not in it.
+    pub fingerprint: Option<String>,
+    /// The times for which the index of what is due has an entry of this VM.
+    pub due: BTreeSet<DateTime<Utc>>,
+}
+
+/// The run that works on a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    /// The run.
+    pub run: String,
+    /// Until when nobody else may work.
+    pub until: DateTime<Utc>,
+}
+
+/// A scheduled message that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeUp {
+    /// When it comes.
+    pub at: DateTime<Utc>,
+}
+
+/// What an event said about an opening around Portcullis. A hint, never a proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The stored event.
+    pub event: String,
+    /// When the event says that it happened.
+    pub at: DateTime<Utc>,
+    /// The object id in the event's claims.
+    pub object_id: String,
+    /// A name for people: the UPN, or the application's name.
+    pub name: String,
+    /// The operation.
+    pub operation: String,
+}
+
+/// An opening and when it was first seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenOpening {
+    /// The opening.
+    pub opening: Opening,
+    /// When it was first seen.
+    pub first: DateTime<Utc>,
+}
+
+/// A port that is being shut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Closing {
+    /// Why.
+    pub why: Violation,
+    /// Since when it is known that it must be shut.
+    pub since: DateTime<Utc>,
+    /// The last effect that was intended.
+    pub intent: Option<Intent>,
+    /// When the last delete was sent or may have been.
+    pub last_delete: Option<DateTime<Utc>>,
+    /// When the first read without the opening ended, since the last delete.
+    pub first_shut_read: Option<DateTime<Utc>>,
+    /// Before this time no read proves anything: 60 s after the start of the newest record of the port.
+    pub no_proof_before: Option<DateTime<Utc>>,
+    /// What keeps it from being shut, once something does.
+    pub trouble: Option<Trouble>,
+    /// The rules of which Azure has said that they are deleted, and when the last such delete was intended: one of
+    /// them that is there has come back.
+    pub deleted: BTreeMap<RuleId, DateTime<Utc>>,
+    /// The openings that are being shut, as they were seen.
+    pub targets: Vec<Opening>,
+    /// Whether taking the rule away also cuts connections.
+    pub flush_connection: bool,
+}
+
+/// One effect that was intended, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// Which attempt of this port.
+    pub attempt: u32,
+    /// The rule to be deleted.
+    pub rule: RuleId,
+    /// When it was intended.
+    pub at: DateTime<Utc>,
+    /// Whether Azure had said before that this rule is deleted: if it is there, it has come back.
+    pub again: bool,
+    /// What came of it; absent while nobody knows.
+    pub outcome: Option<Outcome>,
+}
+
+impl Intent {
+    /// Whether Azure has said that the rule is deleted.
+    pub fn was_deleted(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Accepted | Outcome::NothingToDelete))
+    }
+}
+
+/// What came of a delete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Azure accepted it.
+    Accepted,
+    /// The rule was gone already, or is another one now.
+    NothingToDelete,
+    /// It failed for this reason, and it is known not to have been done.
+    Failed(String),
+    /// No answer came: it was perhaps done.
+    Unknown(String),
+}
+
+/// Something that keeps a port from being shut, or a VM from being watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// What kind.
+    pub cause: Cause,
+    /// What Azure said, in one sentence.
+    pub said: String,
+}
+
+/// Why something cannot go forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// It just takes long.
+    Slow,
+    /// A management lock.
+    Lock,
+    /// A denial by Azure Policy.
+    Denial,
+    /// The identity lacks a right.
+    MissingRight,
+    /// A deleted rule is there again.
+    RuleReturns,
+    /// JIT also opened a classic firewall, which Portcullis cannot shut.
+    Firewall,
+    /// It cannot be read.
+    Unreadable,
+    /// Azure could not be read.
+    CannotLook,
+}
+
+impl Cause {
+    /// The code as it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Cause::Slow => "slow",
+            Cause::Lock => "lock",
+            Cause::Denial => "denial",
+            Cause::MissingRight => "missing-right",
+            Cause::RuleReturns => "rule-returns",
+            Cause::Firewall => "firewall",
+            Cause::Unreadable => "unreadable",
+            Cause::CannotLook => "cannot-look",
+        }
+    }
+
+    /// What a person does about it.
+    pub fn cure(self) -> &'static str {
+        match self {
+            Cause::Slow => "see what Azure says below; delete the rule by hand if the port must be shut now",
+            Cause::Lock => "remove the delete lock, or exempt the security group from it",
+            Cause::Denial => "exempt the security group from the policy assignment that is named below",
+            Cause::MissingRight => "give Portcullis' identity the role for the action that is named below",
+            Cause::RuleReturns => "find out who or what writes the rule again; delete the VM's JIT request in the portal",
+            Cause::Firewall => {
+                "remove the DNAT rule of JIT from the Azure Firewall by hand, and the firewall's address from the JIT policy"
+            }
+            Cause::Unreadable => "look at the rule in Azure and delete it by hand if it is not meant",
+            Cause::CannotLook => "see what Azure says below; until then nothing is known about this VM",
+        }
+    }
+
+    /// Whether waiting cannot help, so that the alarm is raised at once.
+    pub fn is_alarm_at_once(self) -> bool {
+        match self {
+            Cause::Lock | Cause::Denial | Cause::MissingRight | Cause::RuleReturns | Cause::Firewall | Cause::Unreadable => true,
+            Cause::Slow | Cause::CannotLook => false,
+        }
+    }
+}
+
+/// Something that a person must know now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alarm {
+    /// Why.
+    pub cause: Cause,
+    /// The port, where it is about one.
+    pub port: Option<u16>,
+    /// When it was raised.
+    pub since: DateTime<Utc>,
+    /// What is wrong, in one sentence.
+    pub text: String,
+}
+
+/// That the VM could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Blind {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why.
+    pub trouble: Trouble,
+}
+
+/// An uncovered opening is an alarm this long after it was first seen, whatever the reason.
+pub const ALARM_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// The longest pause between two tries.
+pub const LONGEST_PAUSE_SECONDS: i64 = 60;
+
+impl VmRecord {
+    /// What is known of a VM that was never looked at.
+    pub fn new(vm: VmId) -> Self {
+        VmRecord {
+            vm,
+            serial: 0,
+            grants: Vec::new(),
+            claims: Vec::new(),
+            openings: Vec::new(),
+            closings: BTreeMap::new(),
+            shut: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            would_close: BTreeSet::new(),
+            blind: None,
+            taken_down: BTreeSet::new(),
+            awaits_opening: false,
+            judge_again: None,
+            lease: None,
+            not_before: None,
+            pause_seconds: 0,
+            next_look: None,
+            wake_up: None,
+            fingerprint: None,
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Whether another run than `run` works on it now.
+    pub fn is_leased_to_another(&self, run: &str, now: DateTime<Utc>) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.run != run && lease.until > now)
+    }
+
+    /// Whether it need not be in the index of what is open: nothing is open, being shut, found or in alarm.
+    pub fn is_at_rest(&self) -> bool {
+        self.grants.is_empty()
+            && self.openings.is_empty()
+            && self.closings.is_empty()
+            && self.findings.is_empty()
+            && self.alarms.is_empty()
+            && self.blind.is_none()
+    }
+
+    /// Writes the intent to delete the rule of an opening, and gives the attempt's number.
+    pub fn intend_delete(&mut self, port: u16, rule: &RuleId, now: DateTime<Utc>) -> u32 {
+        let attempt = self.attempts.entry(port).or_insert(0);
+        *attempt += 1;
+        let attempt = *attempt;
+        if let Some(closing) = self.closings.get_mut(&port) {
+            let again = closing.deleted.contains_key(rule);
+            closing.intent = Some(Intent { attempt, rule: rule.clone(), at: now, again, outcome: None });
+            closing.last_delete = Some(now);
+            closing.first_shut_read = None;
+        }
+        attempt
+    }
+
+    /// Writes what came of the last intended delete of a port. `trouble` is what keeps it from being shut, if the
+    /// answer says so.
+    pub fn delete_came_to(&mut self, port: u16, outcome: Outcome, trouble: Option<Trouble>) {
+        let Some(closing) = self.closings.get_mut(&port) else { return };
+        let Some(intent) = closing.intent.as_mut() else { return };
+        let returned = intent.again && outcome == Outcome::Accepted;
+        match outcome {
+            // A rule that returns stays the cause until the port is proved shut: each delete of it succeeds.
+            Outcome::Accepted | Outcome::NothingToDelete => closing.trouble.take_if(|t| t.cause != Cause::RuleReturns),
+            Outcome::Failed(_) | Outcome::Unknown(_) => None,
+        };
+        intent.outcome = Some(outcome);
+        if intent.was_deleted() {
+            closing.deleted.insert(intent.rule.clone(), intent.at);
+        }
+        if returned {
+            let said = format!("the rule {} was deleted and is there again", intent.rule.name());
+            closing.trouble = Some(Trouble { cause: Cause::RuleReturns, said });
+        }
+        if trouble.is_some() {
+            closing.trouble = trouble;
+        }
+    }
+
+    /// Writes down until when Azure wants no call; a time that was named before stands if it is later.
+    pub fn hold_until(&mut self, until: DateTime<Utc>) {
+        self.not_before = Some(self.not_before.map_or(until, |held| held.max(until)));
+    }
+
+    /// The next pause: drawn evenly from one second to twice the last one, at most a minute, so that many VMs that
+    /// fail together do not come back together. The draw is made of the VM and the number of the try.
+    pub fn take_pause(&mut self, tries: u64) -> TimeDelta {
+        let bound = (self.pause_seconds * 2).clamp(4, LONGEST_PAUSE_SECONDS);
+        self.pause_seconds = bound;
+        let draw = u64::from_str_radix(&short_hash(&format!("{} {tries}", self.vm.key())), 16).unwrap_or(0);
+        TimeDelta::seconds(1 + i64::try_from(draw % bound.unsigned_abs()).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use crate::source::Sources;
+
+    fn record() -> VmRecord {
+        VmRecord::new(samples::vm())
+    }
+
+    fn now() -> DateTime<Utc> {
+        samples::at("09:00:00")
+    }
+
+    fn rule() -> RuleId {
+        "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Network/networkSecurityGroups/g/securityRules/r".parse().unwrap()
+    }
+
+    fn closing() -> Closing {
+        Closing {
+            why: Violation::AnySource { sources: Sources::internet() },
+            since: now(),
+            intent: None,
+            last_delete: None,
+            first_shut_read: Some(now()),
+            no_proof_before: None,
+            trouble: None,
+            deleted: BTreeMap::new(),
+            targets: Vec::new(),
+            flush_connection: false,
+        }
+    }
+
+    #[test]
+    fn an_intent_is_numbered_per_port_and_forgets_the_reads_before_it() {
+        let mut record = record();
+        record.closings.insert(22, closing());
+        assert_eq!(record.intend_delete(22, &rule(), now()), 1);
+        assert_eq!(record.intend_delete(22, &rule(), now()), 2);
+        assert_eq!(record.intend_delete(23, &rule(), now()), 1);
+        let closing = &record.closings[&22];
+        assert_eq!((closing.last_delete, closing.first_shut_read), (Some(now()), None));
+        assert_eq!(closing.intent.as_ref().map(|i| (i.attempt, i.outcome.clone())), Some((2, None)));
+    }
+
+    #[test]
+    fn an_outcome_clears_or_keeps_the_trouble() {
+        let trouble = |cause| Some(Trouble { cause, said: "x".to_owned() });
+        let after = |before, outcome, new| {
+            let mut record = record();
+            record.closings.insert(22, Closing { trouble: before, ..closing() });
+            record.intend_delete(22, &rule(), now());
+            record.delete_came_to(22, outcome, new);
+            record.delete_came_to(99, Outcome::Accepted, None);
+            let closing = &record.closings[&22];
+            assert!(closing.intent.as_ref().unwrap().outcome.is_some());
+            closing.trouble.as_ref().map(|t| t.cause)
+        };
+        assert_eq!(after(trouble(Cause::Lock), Outcome::Accepted, None), None);
+        assert_eq!(after(trouble(Cause::Lock), Outcome::NothingToDelete, None), None);
+        assert_eq!(after(trouble(Cause::RuleReturns), Outcome::Accepted, None), Some(Cause::RuleReturns));
+        assert_eq!(after(trouble(Cause::Lock), Outcome::Failed(String::new()), None), Some(Cause::Lock));
+        assert_eq!(after(trouble(Cause::Lock), Outcome::Unknown(String::new()), None), Some(Cause::Lock));
+        assert_eq!(after(None, Outcome::Failed(String::new()), trouble(Cause::Denial)), Some(Cause::Denial));
+    }
+
+    #[test]
+    fn a_rule_that_was_deleted_and_is_deleted_again_has_returned() {
+        let after = |first: Option<Outcome>, second: Outcome| {
+            let mut record = record();
+            record.closings.insert(22, closing());
+            record.intend_delete(22, &rule(), now());
+            if let Some(first) = first {
+                record.delete_came_to(22, first, None);
+            }
+            record.intend_delete(22, &rule(), now());
+            record.delete_came_to(22, second, None);
+            record.closings[&22].trouble.as_ref().map(|t| t.cause)
+        };
+        let failed = || Outcome::Failed(String::new());
+        assert_eq!(after(Some(Outcome::Accepted), Outcome::Accepted), Some(Cause::RuleReturns));
+        assert_eq!(after(Some(Outcome::NothingToDelete), Outcome::Accepted), Some(Cause::RuleReturns));
+        assert_eq!(after(Some(Outcome::Accepted), Outcome::NothingToDelete), None);
+        assert_eq!(after(Some(failed()), Outcome::Accepted), None);
+        assert_eq!(after(None, Outcome::Accepted), None);
+    }
+
+    #[test]
+    fn a_killed_attempt_does_not_hide_that_a_rule_has_returned() {
+        let mut record = record();
+        record.closings.insert(22, closing());
+        record.intend_delete(22, &rule(), now());
+        record.delete_came_to(22, Outcome::Accepted, None);
+        record.intend_delete(22, &rule(), now());
+        record.intend_delete(22, &rule(), now());
+        record.delete_came_to(22, Outcome::Accepted, None);
+        assert_eq!(record.closings[&22].trouble.as_ref().map(|t| t.cause), Some(Cause::RuleReturns));
+    }
+
+    #[test]
+    fn one_of_two_rules_of_a_port_is_known_to_return_though_the_other_was_deleted_last() {
+        let mut record = record();
+        record.closings.insert(22, closing());
+        let other: RuleId = rule().to_string().replace("securityRules/r", "securityRules/q").parse().unwrap();
+        for rule in [&rule(), &other] {
+            record.intend_delete(22, rule, now());
+            assert!(!record.closings[&22].intent.as_ref().unwrap().again);
+            record.delete_came_to(22, Outcome::Accepted, None);
+        }
+        assert_eq!(record.closings[&22].trouble, None);
+        let later = now() + TimeDelta::seconds(40);
+        record.intend_delete(22, &rule(), later);
+        record.delete_came_to(22, Outcome::Accepted, None);
+        assert_eq!(record.closings[&22].trouble.as_ref().map(|t| t.cause), Some(Cause::RuleReturns));
+        assert_eq!(record.closings[&22].deleted, BTreeMap::from([(rule(), later), (other, now())]));
+        // What is remembered survives the store.
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<VmRecord>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_differ_between_vms() {
+        let mut one = record();
+        let bounds: Vec<i64> = (0..7)
+            .map(|n| {
+                let pause = one.take_pause(n).num_seconds();
+                assert!((1..=one.pause_seconds).contains(&pause));
+                one.pause_seconds
+            })
+            .collect();
+        assert_eq!(bounds, [4, 8, 16, 32, 60, 60, 60]);
+        let drawn = |name: &str| {
+            let id = format!("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/{name}");
+            let mut record = VmRecord::new(id.parse().unwrap());
+            record.pause_seconds = 60;
+            record.take_pause(7).num_seconds()
+        };
+        let pauses: BTreeSet<i64> = (0..40).map(|n| drawn(&format!("vm{n}"))).collect();
+        assert!(pauses.len() > 15 && *pauses.last().unwrap() > 30 && *pauses.first().unwrap() < 30);
+        // The draw is even: no value of its range is left out, and none lies outside.
+        let short: BTreeSet<i64> = (0..200)
+            .map(|tries| {
+                let mut record = record();
+                record.take_pause(tries).num_seconds()
+            })
+            .collect();
+        assert_eq!(short, BTreeSet::from([1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn a_lease_holds_off_others_until_it_ends() {
+        let mut record = record();
+        record.lease = Some(Lease { run: "a".to_owned(), until: now() });
+        let before = now() - TimeDelta::seconds(1);
+        assert!(record.is_leased_to_another("b", before).is_some());
+        assert!(record.is_leased_to_another("a", before).is_none());
+        assert!(record.is_leased_to_another("b", now()).is_none());
+    }
+
+    #[test]
+    fn a_later_hold_stands() {
+        let mut record = record();
+        record.hold_until(now());
+        record.hold_until(now() - TimeDelta::seconds(5));
+        assert_eq!(record.not_before, Some(now()));
+        record.hold_until(now() + TimeDelta::seconds(5));
+        assert_eq!(record.not_before, Some(now() + TimeDelta::seconds(5)));
+    }
+
+    #[test]
+    fn only_a_record_with_nothing_in_it_is_at_rest() {
+        assert!(record().is_at_rest());
+        type Fill = fn(&mut VmRecord);
+        let fills: [(&str, Fill); 6] = [
+            ("grants", |r| r.grants.push(samples::grant("g", 22, "203.0.113.4", "11:00:00", crate::grant::Phase::Open))),
+            ("openings", |r| r.openings.push(SeenOpening { opening: samples::opening(1, "22", &["*"]), first: now() })),
+            ("closings", |r| drop(r.closings.insert(22, closing()))),
+            ("findings", |r| {
+                drop(r.findings.insert("f".to_owned(), Finding::new(crate::finding::FindingCode::Unapproved, "k", None, "a", now())))
+            }),
+            ("alarms", |r| {
+                drop(r.alarms.insert("a".to_owned(), Alarm { cause: Cause::Lock, port: None, since: now(), text: String::new() }))
+            }),
+            ("blind", |r| r.blind = Some(Blind { since: now(), trouble: Trouble { cause: Cause::CannotLook, said: String::new() } })),
+        ];
+        for (what, fill) in fills {
+            let mut record = record();
+            fill(&mut record);
+            assert!(!record.is_at_rest(), "{what}");
+        }
+    }
+
+    #[test]
+    fn causes_are_written_as_they_are_stored_and_each_has_a_cure() {
+        let causes = [
+            Cause::Slow,
+            Cause::Lock,
+            Cause::Denial,
+            Cause::MissingRight,
+            Cause::RuleReturns,
+            Cause::Firewall,
+            Cause::Unreadable,
+            Cause::CannotLook,
+        ];
+        for cause in causes {
+            assert_eq!(serde_json::to_string(&cause).unwrap(), format!("\"{}\"", cause.text()));
+            assert!(cause.cure().len() > 20);
+        }
+        let late: Vec<Cause> = causes.into_iter().filter(|c| !c.is_alarm_at_once()).collect();
+        assert_eq!(late, [Cause::Slow, Cause::CannotLook]);
+    }
+}

@@ -1,0 +1,312 @@
+//! The sweep's view: the lists of a whole subscription become, for each VM, what a look at it would see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::arm_id::{NsgId, VmId};
+use crate::finding::FindingCode;
+use crate::jit::{JitPolicy, JitRecord};
+use crate::network::Nic;
+use crate::nsg::Nsg;
+use crate::opening::{Opening, fingerprint};
+use crate::reconcile::{Mode, Remark};
+
+/// What the lists of a subscription say of one VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmSeen {
+    /// Openings that lead to it.
+    pub openings: Vec<Opening>,
+    /// JIT's records of it.
+    pub records: Vec<JitRecord>,
+    /// What is odd about its JIT policies.
+    pub remarks: Vec<Remark>,
+}
+
+impl VmSeen {
+    /// What changes when a look would see something else, or would do something else about it.
+    pub fn fingerprint(&self, mode: Mode) -> String {
+        let mut remarks: Vec<String> = self.remarks.iter().map(|r| format!("{} {}", r.about, r.evidence)).collect();
+        remarks.push(mode.text().to_owned());
+        fingerprint(&self.openings, &self.records, &remarks)
+    }
+
+    /// Whether there is anything that a look could act on or report.
+    pub fn is_worth_a_look(&self) -> bool {
+        !self.openings.is_empty() || !self.remarks.is_empty()
+    }
+}
+
+/// Joins the lists of a subscription: VMs with a JIT policy or an opening, by id.
+pub fn survey(policies: &[JitPolicy], groups: &[Nsg], nics: &[Nic]) -> BTreeMap<VmId, VmSeen> {
+    let mut seen: BTreeMap<VmId, VmSeen> = BTreeMap::new();
+    for policy in policies {
+        for vm in policy.vms.iter().map(|v| &v.vm).chain(policy.records.iter().map(|r| &r.vm)) {
+            seen.entry(vm.clone()).or_default();
+        }
+    }
+    for (vm, one) in &mut seen {
+        one.records = records_of(policies, vm);
+        one.remarks = remarks_of(policies, vm);
+    }
+    for (vm, opening) in openings_by_vm(groups, nics) {
+        seen.entry(vm).or_default().openings.push(opening);
+    }
+    for one in seen.values_mut() {
+        one.openings.sort();
+        one.openings.dedup();
+    }
+    seen
+}
+
+/// What stands in front of a VM: its addresses, and the groups of its interfaces and of their subnets.
+#[derive(Default)]
+struct Front<'a> {
+    addresses: BTreeSet<IpAddr>,
+    groups: BTreeSet<&'a NsgId>,
+}
+
+fn openings_by_vm(groups: &[Nsg], nics: &[Nic]) -> Vec<(VmId, Opening)> {
+    let openings: BTreeMap<&NsgId, Vec<Opening>> =
+        groups.iter().map(|group| (&group.id, group.rules.iter().filter_map(|rule| Opening::of(rule, group)).collect())).collect();
+    let mut found = Vec::new();
+    for (vm, front) in fronts(groups, nics) {
+        let all = front.groups.iter().filter_map(|group| openings.get(group)).flatten();
+        found.extend(all.filter(|opening| opening.leads_to(&front.addresses)).map(|opening| (vm.clone(), opening.clone())));
+    }
+    found
+}
+
+fn fronts<'a>(groups: &'a [Nsg], nics: &'a [Nic]) -> BTreeMap<&'a VmId, Front<'a>> {
+    let group_of_subnet: BTreeMap<_, _> = groups.iter().flat_map(|g| g.subnets.iter().map(move |s| (s, &g.id))).collect();
+    let mut fronts: BTreeMap<&VmId, Front<'_>> = BTreeMap::new();
+    for nic in nics {
+        let Some(vm) = &nic.vm else { continue };
+        let front = fronts.entry(vm).or_default();
+        front.addresses.extend(&nic.addresses);
+        front.groups.extend(&nic.nsg);
+        front.groups.extend(nic.subnets.iter().filter_map(|subnet| group_of_subnet.get(subnet).copied()));
+    }
+    fronts
+}
+
+/// JIT's records of a VM in these policies, each once, sorted.
+pub fn records_of(policies: &[JitPolicy], vm: &VmId) -> Vec<JitRecord> {
+    let mut records: Vec<JitRecord> = policies.iter().flat_map(|p| p.records.iter()).filter(|r| r.vm == *vm).cloned().collect();
+    records.sort();
+    records.dedup();
+    records
+}
+
+/// What is odd about these policies for a VM: a classic firewall that JIT opens too, and parts that cannot be read.
+pub fn remarks_of(policies: &[JitPolicy], vm: &VmId) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    for policy in policies {
+        let names_vm = policy.vms.iter().any(|v| v.vm == *vm) || policy.records.iter().any(|r| r.vm == *vm);
+        let about = policy.id.to_string();
+        for address in policy.vms.iter().filter(|v| v.vm == *vm).filter_map(|v| v.public_ip_address.as_ref()) {
+            let evidence = format!("JIT policy {} also opens the Azure Firewall at {address} for this VM", policy.id.name());
+            remarks.push(Remark { code: FindingCode::FirewallPolicy, port: None, about: about.clone(), evidence });
+        }
+        for record in policy.records.iter().filter(|r| r.vm == *vm && r.may_be_open()) {
+            if let Some(mapped) = record.mapped_port {
+                let evidence = format!("JIT opened port {mapped} of an Azure Firewall for port {} of this VM", record.port);
+                remarks.push(Remark { code: FindingCode::FirewallPort, port: Some(record.port), about: about.clone(), evidence });
+            }
+        }
+        for problem in policy.problems.iter().filter(|_| names_vm) {
+            let evidence = format!("{} of JIT policy {} cannot be read: {}", problem.place, policy.id.name(), problem.why);
+            remarks.push(Remark { code: FindingCode::UnreadableRecord, port: None, about: format!("{about}#{}", problem.place), evidence });
+        }
+    }
+    remarks.sort();
+    remarks.dedup();
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::jit::RecordStatus;
+    use crate::samples::{POLICY, VM, record, vm};
+
+    const NETWORK: &str = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Network";
+
+    fn rule_name(n: u32) -> String {
+        format!("MicrosoftDefenderForCloud-JITRule-{n}-{n:032X}")
+    }
+
+    /// A group whose n-th rule opens port 22 to the n-th of these addresses.
+    fn group(name: &str, destinations: &[&str], subnets: &[&str]) -> Nsg {
+        let id = format!("{NETWORK}/networkSecurityGroups/{name}");
+        let rule = |(n, destination): (usize, &&str)| {
+            json!({"id": format!("{id}/securityRules/{}", rule_name(n as u32)), "properties": {"access": "Allow", "direction": "Inbound",
+                "sourceAddressPrefix": "203.0.113.4", "destinationPortRange": "22", "destinationAddressPrefix": destination}})
+        };
+        let rules: Vec<Value> = destinations.iter().enumerate().map(rule).collect();
+        let subnets: Vec<Value> = subnets.iter().map(|subnet| json!({"id": subnet_id(subnet)})).collect();
+        Nsg::read(&json!({"id": id, "properties": {"securityRules": rules, "subnets": subnets}})).unwrap()
+    }
+
+    fn subnet_id(name: &str) -> String {
+        format!("{NETWORK}/virtualNetworks/v/subnets/{name}")
+    }
+
+    fn nic(name: &str, vm: Option<&str>, address: &str, subnet: &str, group: Option<&str>) -> Nic {
+        let mut body = json!({"id": format!("{NETWORK}/networkInterfaces/{name}"), "properties": {"ipConfigurations": [
+            {"properties": {"privateIPAddress": address, "subnet": {"id": subnet_id(subnet)}}}]}});
+        if let Some(vm) = vm {
+            body["properties"]["virtualMachine"] = json!({"id": vm});
+        }
+        if let Some(group) = group {
+            body["properties"]["networkSecurityGroup"] = json!({"id": format!("{NETWORK}/networkSecurityGroups/{group}").to_uppercase().replace("/SUBSCRIPTIONS", "/subscriptions")});
+        }
+        Nic::read(&body).unwrap()
+    }
+
+    fn policy(vms: Vec<Value>, records: Vec<JitRecord>) -> JitPolicy {
+        let mut policy = JitPolicy::read(&json!({"id": POLICY, "properties": {"virtualMachines": vms}})).unwrap();
+        policy.records = records;
+        policy
+    }
+
+    fn other_vm(name: &str) -> String {
+        VM.replace("vm1", name)
+    }
+
+    fn rules_of(seen: &BTreeMap<VmId, VmSeen>, vm: &str) -> Vec<String> {
+        let openings = &seen[&vm.parse::<VmId>().unwrap()].openings;
+        openings.iter().map(|opening| format!("{} {}", opening.nsg().unwrap().name(), opening.destinations)).collect()
+    }
+
+    #[test]
+    fn openings_are_found_in_the_groups_of_interface_and_subnet() {
+        let groups = [
+            group("a", &["10.0.0.4", "10.0.0.5"], &[]),
+            group("b", &["10.0.0.4", "10.0.0.9"], &["one"]),
+            group("c", &["10.0.0.4"], &["two"]),
+        ];
+        let nics = [
+            nic("n1", Some(VM), "10.0.0.4", "one", Some("a")),
+            nic("n2", Some(&other_vm("vm2")), "10.0.0.9", "one", None),
+            nic("n3", None, "10.0.0.5", "one", Some("a")),
+        ];
+        let seen = survey(&[], &groups, &nics);
+        assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2"]);
+        assert_eq!(rules_of(&seen, VM), ["a 10.0.0.4", "b 10.0.0.4"]);
+        assert_eq!(rules_of(&seen, &other_vm("vm2")), ["b 10.0.0.9"]);
+        assert!(survey(&[], &[], &nics).is_empty());
+    }
+
+    #[test]
+    fn a_vm_with_several_interfaces_is_one_vm() {
+        let groups = [group("a", &["10.0.0.4", "10.0.1.4"], &[]), group("b", &["10.0.1.4"], &["two"])];
+        let shouted = VM.to_uppercase().replace("/SUBSCRIPTIONS", "/subscriptions");
+        let nics = [nic("n1", Some(VM), "10.0.0.4", "one", Some("a")), nic("n2", Some(&shouted), "10.0.1.4", "two", Some("gone"))];
+        let seen = survey(&[], &groups, &nics);
+        assert_eq!(rules_of(&seen, VM), ["a 10.0.0.4", "a 10.0.1.4", "b 10.0.1.4"]);
+        // What a look finds is the same: it asks with all addresses and all groups of the VM.
+        let addresses: BTreeSet<IpAddr> = nics.iter().flat_map(|nic| nic.addresses.iter().copied()).collect();
+        assert_eq!(seen[&vm()].openings, crate::opening::openings(&groups, &addresses));
+    }
+
+    #[test]
+    fn a_group_that_is_listed_twice_gives_each_opening_once() {
+        let groups = [group("a", &["10.0.0.4"], &["one"]), group("a", &["10.0.0.4"], &["one"])];
+        let seen = survey(&[], &groups, &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
+        assert_eq!(seen[&vm()].openings.len(), 1);
+    }
+
+    #[test]
+    fn a_vm_of_a_policy_or_a_record_is_seen_though_nothing_is_open() {
+        let initiated =
+            |vm: &str| JitRecord { vm: vm.parse().unwrap(), ..record(22, "203.0.113.4", "09:00:00", "10:00:00", RecordStatus::Initiated) };
+        let policies = [policy(vec![json!({"id": VM})], vec![initiated(&other_vm("vm2")), initiated(VM), initiated(VM)])];
+        let seen = survey(&policies, &[], &[]);
+        assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2"]);
+        assert_eq!(seen[&vm()].records, [initiated(VM)]);
+        assert!(!seen[&vm()].is_worth_a_look());
+    }
+
+    #[test]
+    fn records_come_sorted_from_all_policies() {
+        let early = record(22, "203.0.113.4", "08:00:00", "10:00:00", RecordStatus::Initiated);
+        let late = record(22, "203.0.113.4", "09:00:00", "10:00:00", RecordStatus::Initiated);
+        let other = JitRecord { vm: other_vm("vm2").parse().unwrap(), ..early.clone() };
+        let policies = [policy(Vec::new(), vec![late.clone(), other]), policy(Vec::new(), vec![late.clone(), early.clone()])];
+        assert_eq!(records_of(&policies, &vm()), [early, late]);
+    }
+
+    #[test]
+    fn what_is_odd_about_a_policy_is_told_of_its_vms() {
+        let mapped = |status| JitRecord { mapped_port: Some(13_389), ..record(3389, "*", "09:00:00", "10:00:00", status) };
+        let mut odd = policy(
+            vec![
+                json!({"id": VM, "publicIpAddress": "20.1.2.3"}),
+                json!({"id": other_vm("vm2"), "publicIpAddress": "20.9.9.9"}),
+                json!({"id": other_vm("vm3")}),
+            ],
+            vec![
+                mapped(RecordStatus::Initiated),
+                mapped(RecordStatus::Initiated),
+                mapped(RecordStatus::Revoked),
+                record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated),
+            ],
+        );
+        odd.problems.push(crate::jit::Problem { place: "properties.requests[0]".to_owned(), why: "it is not a time".to_owned() });
+        let policies = [odd.clone(), odd];
+        let told = |vm: &str| -> Vec<String> {
+            remarks_of(&policies, &vm.parse().unwrap())
+                .iter()
+                .map(|r| format!("{} {:?} {}: {}", r.code.text(), r.port, r.about.replace(POLICY, "p"), r.evidence))
+                .collect()
+        };
+        let unreadable =
+            "unreadable-record None p#properties.requests[0]: properties.requests[0] of JIT policy p cannot be read: it is not a time";
+        assert_eq!(
+            told(VM),
+            [
+                "firewall-policy None p: JIT policy p also opens the Azure Firewall at 20.1.2.3 for this VM",
+                "firewall-port Some(3389) p: JIT opened port 13389 of an Azure Firewall for port 3389 of this VM",
+                unreadable,
+            ]
+        );
+        assert_eq!(
+            told(&other_vm("vm2")),
+            ["firewall-policy None p: JIT policy p also opens the Azure Firewall at 20.9.9.9 for this VM", unreadable]
+        );
+        assert_eq!(told(&other_vm("vm3")), [unreadable]);
+        assert_eq!(told(&other_vm("vm4")), Vec::<String>::new());
+        let seen = survey(&policies, &[], &[]);
+        assert!(seen[&vm()].is_worth_a_look() && seen[&vm()].remarks.len() == 3);
+    }
+
+    #[test]
+    fn a_policy_that_names_a_vm_in_a_record_only_tells_its_problems_too() {
+        let mut odd = policy(Vec::new(), vec![record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated)]);
+        odd.problems.push(crate::jit::Problem { place: "x".to_owned(), why: "y".to_owned() });
+        assert_eq!(remarks_of(&[odd], &vm()).len(), 1);
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_what_is_seen_and_with_the_mode() {
+        let seen = survey(&[], &[group("a", &["10.0.0.4"], &[])], &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
+        let one = &seen[&vm()];
+        assert!(one.is_worth_a_look());
+        let told = VmSeen {
+            remarks: vec![Remark { code: FindingCode::FirewallPolicy, port: None, about: "a".to_owned(), evidence: "b".to_owned() }],
+            ..one.clone()
+        };
+        let recorded = VmSeen { records: vec![record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated)], ..one.clone() };
+        let all = [
+            one.fingerprint(Mode::Enforce),
+            one.fingerprint(Mode::Observe),
+            told.fingerprint(Mode::Enforce),
+            recorded.fingerprint(Mode::Enforce),
+            VmSeen::default().fingerprint(Mode::Enforce),
+        ];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert_eq!(one.fingerprint(Mode::Enforce), one.clone().fingerprint(Mode::Enforce));
+    }
+}

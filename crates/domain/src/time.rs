@@ -1,0 +1,36 @@
+//! Times as Azure writes them.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+
+/// Reads a time of Azure: RFC 3339 with any number of fraction digits, or the same without an offset, which the
+/// Functions host writes for UTC.
+pub fn parse(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.with_timezone(&Utc));
+    }
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|naive| naive.and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recorded_form_is_read() {
+        let expected = parse("2018-07-22T15:51:55Z").unwrap();
+        for text in ["2018-07-22T15:51:55", "2018-07-22T15:51:55.0000000Z", "2018-07-22T17:51:55+02:00", " 2018-07-22T15:51:55.0 "] {
+            assert_eq!(parse(text), Some(expected), "{text}");
+        }
+        let fraction = parse("2018-07-22T15:51:55.21337Z").unwrap();
+        assert_eq!((fraction - expected).num_microseconds(), Some(213_370));
+        assert_eq!(parse("0001-01-01T00:00:00+00:00").unwrap().timestamp(), -62_135_596_800);
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "now", "2018-07-22", "2018-13-22T15:51:55Z", "22/07/2018 15:51:55"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}
