@@ -1,1 +1,446 @@
-//! Stub.
+//! The control API: how a person or a test looks into the world and changes it from outside.
+//!
+//! Every request needs the control token as its bearer and a Host header that names this very server, so that no
+//! page in a browser can talk to it by a name that it made resolve to loopback.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::entra;
+use crate::eventgrid;
+use crate::face::{Answer, Call};
+use crate::faults::Fault;
+use crate::host::Host;
+use crate::state::{Caller, State};
+use crate::switches::Switches;
+use crate::world::World;
+
+/// What the control API works on.
+#[derive(Clone)]
+pub struct Control {
+    /// The world.
+    pub world: World,
+    /// Its clock.
+    pub engine: Engine,
+    /// The host, if there is one.
+    pub host: Option<Host>,
+    /// The bearer token that every request needs.
+    pub token: String,
+}
+
+/// A refusal: its status and one sentence.
+type Refused = (StatusCode, String);
+
+impl Control {
+    /// Answers one request.
+    pub async fn answer(self, call: Call) -> Answer {
+        match self.answered(&call).await {
+            Ok(body) => {
+                self.log_change(&call);
+                Answer::json(StatusCode::OK, &body)
+            }
+            Err((status, message)) => Answer::json(status, &json!({ "error": message })),
+        }
+    }
+
+    /// What was changed from outside stands in the world's log beside everything else that changed it.
+    fn log_change(&self, call: &Call) {
+        let path = call.path.trim_end_matches('/');
+        if call.method != Method::GET && ["/faults", "/switches", "/events", "/kill"].contains(&path) {
+            let caller = Caller::world("control API");
+            self.world.lock().record(&caller, "control", &call.method.as_str().to_ascii_lowercase(), path, 200);
+        }
+    }
+
+    async fn answered(&self, call: &Call) -> Result<Value, Refused> {
+        self.check_caller(call)?;
+        let path = call.path.trim_end_matches('/');
+        match (&call.method, path) {
+            (&Method::GET, "/state") => self.state(),
+            (&Method::GET, "/log") => Ok(self.log(call.param("function"))),
+            (&Method::GET, "/host") => Ok(self.host_view()),
+            (&Method::GET, "/faults") => Ok(json!(self.world.lock().faults)),
+            (&Method::POST, "/faults") => self.add_faults(&parsed(call)?),
+            (&Method::DELETE, "/faults") => {
+                self.world.lock().faults.clear();
+                Ok(json!([]))
+            }
+            (&Method::GET, "/switches") => Ok(json!(self.world.lock().switches)),
+            (&Method::POST, "/switches") => self.set_switches(&parsed(call)?),
+            (&Method::POST, "/events") => self.add_events(parsed(call)?),
+            (&Method::POST, "/clock") => self.move_clock(call).await,
+            (&Method::POST, "/kill") => self.kill(),
+            (&Method::POST, "/token") => self.token(parsed(call)?),
+            (_, "/state" | "/log" | "/host" | "/faults" | "/switches" | "/events" | "/clock" | "/kill" | "/token") => {
+                Err((StatusCode::METHOD_NOT_ALLOWED, format!("{} is not allowed here", call.method)))
+            }
+            _ => Err((
+                StatusCode::NOT_FOUND,
+                "there is nothing here: GET /state, /log, /host, /faults, /switches; POST /events, /faults, /switches, /clock, /kill, /token; DELETE /faults".to_owned(),
+            )),
+        }
+    }
+
+    fn check_caller(&self, call: &Call) -> Result<(), Refused> {
+        let port = call.base.rsplit(':').next().unwrap_or_default();
+        let host = call.header("host").unwrap_or_default();
+        if host != format!("127.0.0.1:{port}") && !host.eq_ignore_ascii_case(&format!("localhost:{port}")) {
+            return Err((StatusCode::MISDIRECTED_REQUEST, format!("the Host header must be 127.0.0.1:{port} or localhost:{port}")));
+        }
+        let bearer = call.header("authorization").and_then(|value| value.split_once(' '));
+        match bearer {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && token.trim() == self.token => Ok(()),
+            _ => Err((StatusCode::UNAUTHORIZED, "send the control token as 'Authorization: Bearer …'".to_owned())),
+        }
+    }
+
+    fn state(&self) -> Result<Value, Refused> {
+        let state: &State = &self.world.lock();
+        serde_json::to_value(state).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    }
+
+    fn log(&self, function: Option<&str>) -> Value {
+        let state = self.world.lock();
+        let wanted = state.log.iter().filter(|entry| match function {
+            None => true,
+            Some(function) => entry.function.as_deref() == Some(function),
+        });
+        json!(wanted.collect::<Vec<_>>())
+    }
+
+    fn host_view(&self) -> Value {
+        let (pending, dead_events, dead_messages) = {
+            let state = self.world.lock();
+            let dead: serde_json::Map<String, Value> =
+                state.queues.iter().map(|(name, queue)| (name.clone(), json!(queue.dead_letters))).collect();
+            (state.event_grid.pending.len(), state.event_grid.dead_letters.clone(), dead)
+        };
+        let dead = json!({ "events": dead_events, "messages": dead_messages });
+        let Some(host) = &self.host else {
+            return json!({ "running": false, "pendingEvents": pending, "deadLetters": dead });
+        };
+        let (total, failed) = host.record().counts();
+        json!({
+            "running": true,
+            "handler": host.process().map(|process| json!({
+                "state": process.described(),
+                "processId": process.pid(),
+                "starts": process.starts(),
+                "console": process.lines(),
+            })),
+            "busy": host.is_busy(),
+            "total": total,
+            "failed": failed,
+            "invocations": host.record().invocations(),
+            "failures": host.record().failures(),
+            "pendingEvents": pending,
+            "deadLetters": dead,
+        })
+    }
+
+    fn add_faults(&self, body: &Value) -> Result<Value, Refused> {
+        let mut faults = Vec::new();
+        for fault in one_or_many(body) {
+            let fault = Fault::deserialize(fault).map_err(|error| bad(format!("this is no fault: {error}")))?;
+            faults.push(fault);
+        }
+        let mut state = self.world.lock();
+        state.faults.extend(faults);
+        Ok(json!(state.faults))
+    }
+
+    /// Merges the given switches into those that are set.
+    fn set_switches(&self, body: &Value) -> Result<Value, Refused> {
+        let given = body.as_object().ok_or_else(|| bad("switches are a JSON object".to_owned()))?;
+        let mut state = self.world.lock();
+        let mut merged = json!(state.switches);
+        for (name, setting) in given {
+            match merged.get_mut(name) {
+                Some(place) => *place = setting.clone(),
+                None => return Err(bad(format!("there is no switch '{name}'; GET /switches shows them all"))),
+            }
+        }
+        state.switches = Switches::deserialize(&merged).map_err(|error| bad(error.to_string()))?;
+        Ok(json!(state.switches))
+    }
+
+    /// Puts one event, or an array of them, on its way as it is.
+    fn add_events(&self, body: Value) -> Result<Value, Refused> {
+        let events = one_or_many(&body);
+        for event in events {
+            eventgrid::check_event(event).map_err(bad)?;
+        }
+        {
+            let mut state = self.world.lock();
+            let now = state.now;
+            for event in events {
+                eventgrid::push(&mut state, event.clone(), now);
+            }
+        }
+        self.world.changed().notify_waiters();
+        self.world.changed().notify_one();
+        Ok(json!({ "accepted": events.len() }))
+    }
+
+    async fn move_clock(&self, call: &Call) -> Result<Value, Refused> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Move {
+            advance: Option<String>,
+            to: Option<DateTime<Utc>>,
+        }
+        let body = if call.body.is_empty() { json!({}) } else { parsed(call)? };
+        let wanted = Move::deserialize(&body).map_err(|error| bad(error.to_string()))?;
+        let moved = match (wanted.advance, wanted.to) {
+            (Some(_), Some(_)) => return Err(bad("give either advance or to, not both".to_owned())),
+            (Some(text), None) => {
+                let span = iso_duration(&text).ok_or_else(|| bad(format!("'{text}' is no ISO 8601 duration such as PT60S or P1DT2H")))?;
+                self.engine.advance_by(span).await
+            }
+            (None, Some(to)) if to < self.engine.now() => {
+                return Err(bad(format!("{to} lies in the past of the world, whose time is {}", self.engine.now())));
+            }
+            (None, Some(to)) => self.engine.advance_to(to).await,
+            (None, None) => self.engine.settle().await,
+        };
+        match moved {
+            Ok(now) => Ok(json!({ "now": now })),
+            Err(stuck) => Err((StatusCode::CONFLICT, stuck.to_string())),
+        }
+    }
+
+    fn kill(&self) -> Result<Value, Refused> {
+        match &self.host {
+            None => Err((StatusCode::CONFLICT, "no handler runs here (--no-host)".to_owned())),
+            Some(host) => {
+                host.kill();
+                Ok(json!({ "killed": true }))
+            }
+        }
+    }
+
+    fn token(&self, body: Value) -> Result<Value, Refused> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
+        struct Wanted {
+            object_id: Option<String>,
+            upn: Option<String>,
+            audience: String,
+        }
+        let wanted = Wanted::deserialize(&body).map_err(|error| bad(format!("give objectId or upn, and audience: {error}")))?;
+        let state = self.world.lock();
+        let principal = state.principals.iter().find(|principal| match (&wanted.object_id, &wanted.upn) {
+            (Some(id), None) => principal.object_id.eq_ignore_ascii_case(id),
+            (None, Some(upn)) => !upn.is_empty() && principal.upn.eq_ignore_ascii_case(upn),
+            (Some(_), Some(_)) | (None, None) => false,
+        });
+        let principal = principal
+            .ok_or_else(|| (StatusCode::NOT_FOUND, "nobody in this world has that objectId or upn (give one of the two)".to_owned()))?;
+        match entra::mint(&state, &principal.object_id, &wanted.audience) {
+            Some(token) => Ok(json!({ "access_token": token, "token_type": "Bearer" })),
+            None => Err(bad(format!("no token is given for the audience '{}'", wanted.audience))),
+        }
+    }
+}
+
+fn bad(message: String) -> Refused {
+    (StatusCode::BAD_REQUEST, message)
+}
+
+fn parsed(call: &Call) -> Result<Value, Refused> {
+    serde_json::from_slice(&call.body).map_err(|error| bad(format!("the body is no JSON: {error}")))
+}
+
+fn one_or_many(body: &Value) -> &[Value] {
+    match body {
+        Value::Array(items) => items,
+        one => std::slice::from_ref(one),
+    }
+}
+
+/// An ISO 8601 duration of weeks, days, hours, minutes and seconds; years and months have no fixed length.
+pub fn iso_duration(text: &str) -> Option<TimeDelta> {
+    let rest = text.strip_prefix('P')?;
+    let (date, time) = match rest.split_once('T') {
+        Some((_, "")) => return None,
+        Some((date, time)) => (date, time),
+        None => (rest, ""),
+    };
+    if date.is_empty() && time.is_empty() {
+        return None;
+    }
+    let days = sum(date, &[('W', 7 * 86_400_000), ('D', 86_400_000)])?;
+    let hours = sum(time, &[('H', 3_600_000), ('M', 60_000), ('S', 1000)])?;
+    TimeDelta::try_milliseconds(days.checked_add(hours)?)
+}
+
+fn sum(text: &str, units: &[(char, i64)]) -> Option<i64> {
+    let (mut total, mut rest) = (0_i64, text);
+    for (unit, milliseconds) in units {
+        let Some((number, others)) = rest.split_once(*unit) else {
+            continue;
+        };
+        rest = others;
+        let part = match number.parse::<i64>() {
+            Ok(whole) if whole >= 0 => whole.checked_mul(*milliseconds)?,
+            _ => (number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0)? * *milliseconds as f64) as i64,
+        };
+        total = total.checked_add(part)?;
+    }
+    rest.is_empty().then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Principal;
+
+    fn a_control() -> Control {
+        let mut state = State::default();
+        state.principals.push(Principal { object_id: "o-1".to_owned(), upn: "barbara@contoso.com".to_owned(), ..Principal::default() });
+        let world = World::new(state, std::time::Duration::ZERO);
+        Control { engine: Engine::new(world.clone(), None), world, host: None, token: "secret".to_owned() }
+    }
+
+    fn a_call(method: &str, path: &str, body: &str) -> Call {
+        let call = Call::new(method, path).with_bearer("secret").with_body(body.to_owned());
+        let host = call.base.trim_start_matches("https://").to_owned();
+        call.with_header("host", &host)
+    }
+
+    async fn answered(control: &Control, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let answer = control.clone().answer(a_call(method, path, body)).await;
+        (answer.status.as_u16(), serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn callers_without_token_or_with_another_host_are_refused() {
+        let control = a_control();
+        let base = Call::new("GET", "/state").base;
+        let host = base.trim_start_matches("https://");
+        let rows = [
+            (Call::new("GET", "/state").with_header("host", host), 401),
+            (Call::new("GET", "/state").with_header("host", host).with_bearer("other"), 401),
+            (Call::new("GET", "/state").with_bearer("secret"), 421),
+            (Call::new("GET", "/state").with_bearer("secret").with_header("host", "evil.example:1"), 421),
+            (Call::new("GET", "/state").with_bearer("secret").with_header("host", "127.0.0.1:2"), 421),
+            (a_call("GET", "/state", ""), 200),
+        ];
+        for (call, status) in rows {
+            assert_eq!(control.clone().answer(call.clone()).await.status.as_u16(), status, "{call:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_state_that_is_shown_is_a_world_that_can_be_given() {
+        let control = a_control();
+        let (_, shown) = answered(&control, "GET", "/state", "").await;
+        let again: State = serde_json::from_value(shown.clone()).unwrap();
+        assert_eq!(serde_json::to_value(again).unwrap(), shown);
+    }
+
+    #[tokio::test]
+    async fn switches_are_merged_and_unknown_ones_refused() {
+        let control = a_control();
+        let (status, body) = answered(&control, "POST", "/switches", r#"{"events":"never","pageSize":2}"#).await;
+        assert_eq!((status, &body["events"], &body["pageSize"]), (200, &json!("never"), &json!(2)));
+        let (status, body) = answered(&control, "POST", "/switches", r#"{"evnts":"late"}"#).await;
+        assert_eq!(status, 400);
+        assert!(body["error"].as_str().unwrap().contains("evnts"));
+        let (status, _) = answered(&control, "POST", "/switches", r#"{"events":"sometimes"}"#).await;
+        assert_eq!(status, 400);
+        assert_eq!(control.world.lock().switches.page_size, 2);
+    }
+
+    #[tokio::test]
+    async fn faults_come_and_go() {
+        let control = a_control();
+        let fault = r#"{"face":"arm","effect":{"kind":"cutBefore"}}"#;
+        assert_eq!(answered(&control, "POST", "/faults", fault).await.1.as_array().unwrap().len(), 1);
+        assert_eq!(answered(&control, "POST", "/faults", "{}").await.0, 400);
+        assert_eq!(answered(&control, "DELETE", "/faults", "").await, (200, json!([])));
+        let (_, log) = answered(&control, "GET", "/log", "").await;
+        let written: Vec<&Value> = log.as_array().unwrap().iter().map(|entry| &entry["what"]).collect();
+        assert_eq!(written, ["post", "delete"]);
+    }
+
+    #[tokio::test]
+    async fn the_clock_moves_as_told_and_answers_at_rest() {
+        let control = a_control();
+        let rows = [
+            (r#"{"advance":"PT60S"}"#, 200, "2026-01-15T09:01:00Z"),
+            ("{}", 200, "2026-01-15T09:01:00Z"),
+            ("", 200, "2026-01-15T09:01:00Z"),
+            (r#"{"to":"2026-01-15T10:00:00Z"}"#, 200, "2026-01-15T10:00:00Z"),
+            (r#"{"to":"2026-01-15T09:00:00Z"}"#, 400, ""),
+            (r#"{"advance":"60"}"#, 400, ""),
+            (r#"{"advance":"PT1S","to":"2026-01-15T11:00:00Z"}"#, 400, ""),
+            (r#"{"forward":"PT1S"}"#, 400, ""),
+        ];
+        for (body, status, now) in rows {
+            let (answered, body) = answered(&control, "POST", "/clock", body).await;
+            assert_eq!(answered, status, "{body}");
+            assert_eq!(body["now"].as_str().unwrap_or_default(), now);
+        }
+    }
+
+    #[tokio::test]
+    async fn events_are_put_on_their_way() {
+        let control = a_control();
+        let event = r#"[{"id":"1","eventType":"x"},{"id":"2","type":"y"}]"#;
+        assert_eq!(answered(&control, "POST", "/events", event).await, (200, json!({ "accepted": 2 })));
+        for wrong in ["{}", "7", "[{\"id\":\"1\"}]", "{"] {
+            assert_eq!(answered(&control, "POST", "/events", wrong).await.0, 400, "{wrong}");
+        }
+        assert_eq!(control.world.lock().event_grid.pending.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_exist_is_refused_with_a_sentence() {
+        let control = a_control();
+        for (method, path, body, status) in [
+            ("GET", "/elsewhere", "", 404),
+            ("PUT", "/state", "", 405),
+            ("POST", "/kill", "", 409),
+            ("POST", "/token", r#"{"upn":"nobody@contoso.com","audience":"https://management.azure.com"}"#, 404),
+            ("POST", "/token", r#"{"audience":"https://management.azure.com"}"#, 404),
+            ("POST", "/token", "{}", 400),
+        ] {
+            let (answered, body) = answered(&control, method, path, body).await;
+            assert_eq!(answered, status, "{method} {path}");
+            assert!(!body["error"].as_str().unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_person_gets_a_token() {
+        let body = r#"{"upn":"Barbara@contoso.com","audience":"https://management.azure.com"}"#;
+        let (status, body) = answered(&a_control(), "POST", "/token", body).await;
+        assert_eq!(status, 200);
+        assert_eq!(body["access_token"].as_str().unwrap().split('.').count(), 3);
+    }
+
+    #[test]
+    fn durations_are_iso_8601() {
+        let rows = [
+            ("PT60S", Some(60_000)),
+            ("PT1H30M", Some(5_400_000)),
+            ("P1DT2H", Some(93_600_000)),
+            ("P2W", Some(1_209_600_000)),
+            ("PT0.5S", Some(500)),
+            ("PT0S", Some(0)),
+            ("P", None),
+            ("PT", None),
+            ("60", None),
+            ("PT1S1M", None),
+            ("PT-1S", None),
+            ("P1M", None),
+        ];
+        for (text, milliseconds) in rows {
+            assert_eq!(iso_duration(text).map(|span| span.num_milliseconds()), milliseconds, "{text}");
+        }
+    }
+}

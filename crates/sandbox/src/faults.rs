@@ -1,6 +1,13 @@
 //! Faults that a test or a person asks for: they wait in the state for matching requests.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+
+use crate::face::{Answer, Call, percent_decoded};
+use crate::state::State;
 
 /// One fault and the requests that it meets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -12,17 +19,20 @@ pub struct Fault {
     /// The HTTP method; `*` is any.
     #[serde(default = "any")]
     pub method: String,
-    /// A part of path and query, letter case aside; empty is any.
+    /// A part of path and query, as sent or percent-decoded, letter case aside; empty is any.
     #[serde(default)]
     pub path: String,
     /// How many matching requests pass first.
     #[serde(default)]
     pub skip: u32,
-    /// How many it meets then; absent is all.
+    /// How many it meets then; absent is all. One that has met them all is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
     /// What happens.
     pub effect: Effect,
+    /// What [`Effect::Stale`] remembers: the first answer by path and query.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remembered: BTreeMap<String, Remembered>,
 }
 
 fn any() -> String {
@@ -48,15 +58,264 @@ pub enum Effect {
     CutBefore,
     /// Cuts the connection after the request has had its effect.
     CutAfter,
-    /// Answers this many real milliseconds later.
+    /// The request has its effect at once and its answer comes this many real milliseconds later.
     Delay {
         /// Milliseconds.
         milliseconds: u64,
     },
-    /// A read answers the state of the first read that it met.
+    /// A GET or HEAD is answered with what the same path and query were answered the first time that it met
+    /// them. That first time does not count as one of `times`.
     Stale,
     /// Kills the handler before the request has any effect.
     KillBefore,
     /// Kills the handler after the request has had its effect and before it is answered.
     KillAfter,
+}
+
+/// An answer that a stale read gives again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Remembered {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: Vec<(String, String)>,
+    /// The body; every face answers text.
+    pub body: String,
+}
+
+impl Fault {
+    /// A fault for every request to `face` whose method is `method` and whose path and query contain `path`.
+    pub fn new(face: &str, method: &str, path: &str, effect: Effect) -> Self {
+        Fault {
+            face: face.to_owned(),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            skip: 0,
+            times: None,
+            effect,
+            remembered: BTreeMap::new(),
+        }
+    }
+
+    /// The same, letting the first `skip` matching requests pass.
+    pub fn skip(mut self, skip: u32) -> Self {
+        self.skip = skip;
+        self
+    }
+
+    /// The same, gone after it has met `times` requests.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    fn matches(&self, face: &str, call: &Call) -> bool {
+        let is = |pattern: &str, value: &str| pattern == "*" || pattern.eq_ignore_ascii_case(value);
+        is(&self.face, face)
+            && is(&self.method, call.method.as_str())
+            && (self.effect != Effect::Stale || call.method == Method::GET || call.method == Method::HEAD)
+            && contains(&call.target(), &self.path)
+    }
+}
+
+fn contains(target: &str, part: &str) -> bool {
+    let part = part.to_ascii_lowercase();
+    target.to_ascii_lowercase().contains(&part) || percent_decoded(target).to_ascii_lowercase().contains(&part)
+}
+
+/// What the first waiting fault does to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// No fault waits for it.
+    Nothing,
+    /// It is answered with this status, code and `Retry-After`.
+    Status(StatusCode, Option<String>, Option<u64>),
+    /// Its connection is cut before the effect.
+    CutBefore,
+    /// Its connection is cut after the effect.
+    CutAfter,
+    /// It is answered this many milliseconds late.
+    Delay(u64),
+    /// It is answered with this older answer.
+    Stale(Remembered),
+    /// Its answer is to be given to [`remember`] for the fault at this place.
+    Remember(usize),
+    /// The handler is killed before the effect.
+    KillBefore,
+    /// The handler is killed after the effect.
+    KillAfter,
+}
+
+/// The first fault that waits for this request to `face`, which then counts it.
+pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
+    for place in 0..state.faults.len() {
+        let fault = &mut state.faults[place];
+        if fault.times == Some(0) || !fault.matches(face, call) {
+            continue;
+        }
+        if fault.skip > 0 {
+            fault.skip -= 1;
+            continue;
+        }
+        let met = match &fault.effect {
+            Effect::Status { status, code, retry_after } => {
+                Met::Status(StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code.clone(), *retry_after)
+            }
+            Effect::CutBefore => Met::CutBefore,
+            Effect::CutAfter => Met::CutAfter,
+            Effect::Delay { milliseconds } => Met::Delay(*milliseconds),
+            Effect::Stale => match fault.remembered.get(&call.target()) {
+                Some(older) => Met::Stale(older.clone()),
+                None => return Met::Remember(place),
+            },
+            Effect::KillBefore => Met::KillBefore,
+            Effect::KillAfter => Met::KillAfter,
+        };
+        fault.times = fault.times.map(|times| times - 1);
+        state.faults.retain(|fault| fault.times != Some(0));
+        return met;
+    }
+    Met::Nothing
+}
+
+/// Keeps the answer that a stale read gives from now on. `place` is that of [`Met::Remember`], under the same lock.
+pub fn remember(state: &mut State, place: usize, call: &Call, answer: &Answer) {
+    if let Some(fault) = state.faults.get_mut(place) {
+        fault.remembered.insert(
+            call.target(),
+            Remembered {
+                status: answer.status.as_u16(),
+                headers: answer.headers.clone(),
+                body: String::from_utf8_lossy(&answer.body).into_owned(),
+            },
+        );
+    }
+}
+
+impl From<Remembered> for Answer {
+    fn from(older: Remembered) -> Self {
+        Answer {
+            status: StatusCode::from_u16(older.status).unwrap_or(StatusCode::OK),
+            headers: older.headers,
+            body: Bytes::from(older.body),
+        }
+    }
+}
+
+/// The error that `face` answers with this status: its own envelope, and its own code unless one is given.
+pub fn envelope(face: &str, status: StatusCode, code: Option<String>, retry_after: Option<u64>) -> Answer {
+    let code = code.unwrap_or_else(|| usual_code(face, status).to_owned());
+    let answer = error(face, status, &code, &format!("A fault of the sandbox: {status}."));
+    match retry_after {
+        Some(seconds) => answer.with("Retry-After", &seconds.to_string()),
+        None => answer,
+    }
+}
+
+/// The refusal of a body that is larger than any face reads, in the form of `face`.
+pub fn too_large(face: &str) -> Answer {
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    error(face, status, usual_code(face, status), "The request body is larger than the sandbox reads (64 MB).")
+}
+
+fn error(face: &str, status: StatusCode, code: &str, message: &str) -> Answer {
+    match face {
+        "blob" => crate::blob::error(status, code, message),
+        "servicebus" => crate::servicebus::error(status, message),
+        "entra" => crate::entra::oauth_error(status, code, message, 0),
+        "identity" => crate::entra::identity_error(status, message),
+        _ => Answer::error(status, code, message),
+    }
+}
+
+fn usual_code(face: &str, status: StatusCode) -> &'static str {
+    match (face, status.as_u16()) {
+        ("blob", 401) => "NoAuthenticationInformation",
+        ("blob", 403) => "AuthorizationPermissionMismatch",
+        ("blob", 404) => "BlobNotFound",
+        ("blob", 409) => "BlobAlreadyExists",
+        ("blob", 412) => "ConditionNotMet",
+        ("blob", 413) => "RequestBodyTooLarge",
+        ("logs", 413) => "ContentLengthLimitExceeded",
+        ("blob", 429 | 503) => "ServerBusy",
+        ("blob", 500) => "InternalError",
+        ("entra", 401) => "invalid_client",
+        ("entra", 429 | 503) => "temporarily_unavailable",
+        ("entra", _) => "server_error",
+        ("graph", 401) => "InvalidAuthenticationToken",
+        ("graph", 403) => "Authorization_RequestDenied",
+        ("graph", 404) => "Request_ResourceNotFound",
+        (_, 400) => "BadRequest",
+        (_, 401) => "InvalidAuthenticationToken",
+        (_, 403) => "AuthorizationFailed",
+        (_, 404) => "ResourceNotFound",
+        (_, 409) => "Conflict",
+        (_, 412) => "PreconditionFailed",
+        (_, 413) => "RequestEntityTooLarge",
+        (_, 429) => "TooManyRequests",
+        (_, 503) => "ServiceUnavailable",
+        (_, 504) => "GatewayTimeout",
+        _ => "InternalServerError",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a_call(method: &str, target: &str) -> Call {
+        Call::new(method, target)
+    }
+
+    fn world_with(fault: Fault) -> State {
+        State { faults: vec![fault], ..State::default() }
+    }
+
+    #[test]
+    fn a_fault_lets_its_first_requests_pass_and_goes_after_its_times() {
+        let mut state = world_with(Fault::new("blob", "PUT", "", Effect::CutBefore).skip(1).times(2));
+        let call = a_call("PUT", "/state/x");
+        let met: Vec<Met> = (0..4).map(|_| meet(&mut state, "blob", &call)).collect();
+        assert_eq!(met, [Met::Nothing, Met::CutBefore, Met::CutBefore, Met::Nothing]);
+        assert!(state.faults.is_empty());
+    }
+
+    #[test]
+    fn a_fault_matches_face_method_and_path_letter_case_aside() {
+        let fault = Fault::new("arm", "delete", "securityrules/JIT 1", Effect::KillAfter);
+        let mut state = world_with(fault);
+        assert_eq!(meet(&mut state, "arm", &a_call("GET", "/SecurityRules/JIT%201")), Met::Nothing);
+        assert_eq!(meet(&mut state, "blob", &a_call("DELETE", "/SecurityRules/JIT%201")), Met::Nothing);
+        assert_eq!(meet(&mut state, "arm", &a_call("DELETE", "/other")), Met::Nothing);
+        assert_eq!(meet(&mut state, "arm", &a_call("DELETE", "/SecurityRules/JIT%201?a=b")), Met::KillAfter);
+    }
+
+    #[test]
+    fn a_stale_fault_remembers_per_path_and_meets_reads_only() {
+        let mut state = world_with(Fault::new("*", "*", "", Effect::Stale).times(1));
+        let call = a_call("GET", "/a?b=c");
+        assert_eq!(meet(&mut state, "arm", &a_call("PUT", "/a?b=c")), Met::Nothing);
+        assert_eq!(meet(&mut state, "arm", &call), Met::Remember(0));
+        remember(&mut state, 0, &call, &Answer::text(StatusCode::OK, "first"));
+        assert_eq!(meet(&mut state, "arm", &a_call("GET", "/other")), Met::Remember(0));
+        match meet(&mut state, "arm", &call) {
+            Met::Stale(older) => assert_eq!(older.body, "first"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(meet(&mut state, "arm", &call), Met::Nothing);
+    }
+
+    #[test]
+    fn every_face_answers_a_fault_in_its_own_form() {
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        let body = |face| String::from_utf8_lossy(&envelope(face, busy, None, Some(7)).body).into_owned();
+        assert!(body("arm").contains(r#""code":"ServiceUnavailable""#));
+        assert!(body("blob").contains("<Code>ServerBusy</Code>"));
+        assert!(body("servicebus").contains("<Code>503</Code>"));
+        assert!(body("entra").contains(r#""error":"temporarily_unavailable""#));
+        assert!(body("identity").contains(r#""statusCode":503"#));
+        let answer = envelope("arm", busy, None, Some(7));
+        assert!(answer.headers.contains(&("Retry-After".to_owned(), "7".to_owned())));
+    }
 }

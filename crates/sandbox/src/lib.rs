@@ -9,17 +9,21 @@
 //! The way of time: [`engine`] steps through whatever is due, one instant after another, and lets the
 //! [`host`] stand-in deliver what became deliverable before it steps on.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod arm;
 pub mod blob;
 pub mod control;
 pub mod engine;
 pub mod entra;
+pub mod estate;
 pub mod eventgrid;
 pub mod face;
 pub mod faults;
 pub mod graph;
 pub mod host;
 pub mod logs;
+pub mod machine;
 pub mod sandbox;
 pub mod servicebus;
 pub mod state;

@@ -50,15 +50,15 @@ pub struct State {
     pub log: Vec<LogEntry>,
     /// What happens by itself later.
     pub due: Vec<Due>,
+    /// Ids, in lower case, of JIT allow rules that came back once after somebody deleted them.
+    pub returned_rules: std::collections::BTreeSet<String>,
     /// Counts up to give each created thing an id that a second run of the same story repeats.
     pub next_id: u64,
 }
 
 /// The instant at which a world begins unless its file says otherwise.
 pub fn beginning() -> DateTime<Utc> {
-    Utc.with_ymd_and_hms(2026, 1, 15, 9, 0, 0)
-        .single()
-        .unwrap_or_default()
+    Utc.with_ymd_and_hms(2026, 1, 15, 9, 0, 0).single().unwrap_or_default()
 }
 
 impl Default for State {
@@ -81,6 +81,7 @@ impl Default for State {
             rows: Vec::new(),
             log: Vec::new(),
             due: Vec::new(),
+            returned_rules: std::collections::BTreeSet::new(),
             next_id: 1,
         }
     }
@@ -142,6 +143,11 @@ fn yes() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// ARM resources by lower-cased id. In JSON it is the plain list of their bodies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Value>", into = "Vec<Value>")]
@@ -191,19 +197,12 @@ impl Resources {
     /// Resources whose lower-cased id begins with `prefix` (given in any case), in the order of their ids.
     pub fn under<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a Value> {
         let prefix = prefix.to_ascii_lowercase();
-        self.by_id
-            .range(prefix.clone()..)
-            .take_while(move |(id, _)| id.starts_with(&prefix))
-            .map(|(_, body)| body)
+        self.by_id.range(prefix.clone()..).take_while(move |(id, _)| id.starts_with(&prefix)).map(|(_, body)| body)
     }
 
     /// Every resource whose `type` is `kind`, letter case aside, in the order of their ids.
     pub fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.by_id.values().filter(move |body| {
-            body.get("type")
-                .and_then(Value::as_str)
-                .is_some_and(|t| t.eq_ignore_ascii_case(kind))
-        })
+        self.by_id.values().filter(move |body| body.get("type").and_then(Value::as_str).is_some_and(|t| t.eq_ignore_ascii_case(kind)))
     }
 }
 
@@ -281,6 +280,25 @@ pub struct Operation {
     /// The error that a failed one reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
+    /// What it does when it ends.
+    #[serde(default)]
+    pub work: OperationWork,
+    /// The object id of who began it; empty for the world itself.
+    #[serde(default)]
+    pub started_by: String,
+}
+
+/// What an operation does when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OperationWork {
+    /// Nothing but end: what was written is there already, as `Updating`.
+    #[default]
+    Write,
+    /// Takes a security rule away.
+    DeleteRule,
+    /// Takes a network security group away.
+    DeleteGroup,
 }
 
 /// An entry of the activity log with the time from which a query shows it.
@@ -319,6 +337,12 @@ pub struct PendingEvent {
     pub function: String,
     /// How many deliveries failed so far.
     pub attempts: u32,
+    /// When the last delivery failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<DateTime<Utc>>,
+    /// How it failed, in Event Grid's word; empty before the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_outcome: String,
     /// The event, in the Event Grid or the CloudEvents schema.
     pub body: Value,
 }
@@ -331,6 +355,9 @@ pub struct Queue {
     pub max_delivery_count: u32,
     /// Seconds for which a peek-lock holds.
     pub lock_seconds: i64,
+    /// How many of the messages that are sent next come twice: a broker delivers at least once.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub come_twice: u32,
     /// Messages, scheduled and locked ones included, in the order of their sequence numbers.
     pub messages: Vec<Message>,
     /// The dead-letter queue.
@@ -341,13 +368,7 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue {
-            max_delivery_count: 10,
-            lock_seconds: 60,
-            messages: Vec::new(),
-            dead_letters: Vec::new(),
-            next_sequence: 1,
-        }
+        Queue { max_delivery_count: 10, lock_seconds: 60, come_twice: 0, messages: Vec::new(), dead_letters: Vec::new(), next_sequence: 1 }
     }
 }
 
@@ -467,10 +488,7 @@ pub struct Caller {
 impl Caller {
     /// The world itself: Defender's own resource provider, Event Grid, the broker.
     pub fn world(name: &str) -> Self {
-        Caller {
-            name: name.to_owned(),
-            ..Caller::default()
-        }
+        Caller { name: name.to_owned(), ..Caller::default() }
     }
 }
 
@@ -507,6 +525,13 @@ pub enum DueKind {
         vm: String,
         /// The port.
         port: u16,
+    },
+    /// JIT takes every rule of a VM away that left its policy, or whose policy is gone.
+    JitCleans {
+        /// The policy's id.
+        policy: String,
+        /// The VM's id.
+        vm: String,
     },
     /// A policy goes from `Updating` to `Succeeded`.
     PolicySettles {

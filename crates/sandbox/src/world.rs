@@ -60,8 +60,7 @@ impl World {
 
     /// Remembers which invocation a trace id stands for.
     pub fn name_trace(&self, trace_id: &str, function: &str, invocation: &str) {
-        self.traces()
-            .insert(trace_id.to_owned(), (function.to_owned(), invocation.to_owned()));
+        self.traces().insert(trace_id.to_owned(), (function.to_owned(), invocation.to_owned()));
     }
 
     /// The function and the invocation behind a `traceparent` header (W3C Trace Context), if the stand-in minted it.

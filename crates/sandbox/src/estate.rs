@@ -1,0 +1,464 @@
+//! Estates to begin a world with: subscriptions, networks, VMs, JIT policies, people and applications.
+//!
+//! Every id is derived from names and numbers, so that two worlds built alike are equal.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::arm;
+use crate::state::{Assignment, Principal, State, Subscription};
+
+/// The subscription of a small estate.
+pub const SUBSCRIPTION: &str = "5a4db0c5-0001-4000-8000-000000000001";
+/// The resource group of a small estate.
+pub const GROUP: &str = "rg-workload";
+/// Where everything is.
+pub const LOCATION: &str = "westeurope";
+/// The object id of the product's managed identity.
+pub const PRODUCT_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000001";
+/// The client id of the product's managed identity.
+pub const PRODUCT_APP_ID: &str = "5a4db0c5-00b0-4000-8000-0000000000a1";
+/// The object id of a person with the role Owner.
+pub const ADMIN_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000002";
+/// The user principal name of the person with the role Owner.
+pub const ADMIN_UPN: &str = "ada.admin@sandbox.example";
+/// The object id of a person who may request JIT access.
+pub const RESPONDER_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000003";
+/// The user principal name of the person who may request JIT access.
+pub const RESPONDER_UPN: &str = "rosa.responder@sandbox.example";
+/// The object id of an application with the role Owner and a secret, for official clients.
+pub const CLIENT_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000004";
+/// The client id of that application.
+pub const CLIENT_APP_ID: &str = "5a4db0c5-00b0-4000-8000-0000000000a4";
+/// The secret of that application.
+pub const CLIENT_SECRET: &str = "sandbox-client-secret";
+/// The object id of an application with the app role `Auditor`.
+pub const AUDITOR_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000005";
+/// The client id of the auditor.
+pub const AUDITOR_APP_ID: &str = "5a4db0c5-00b0-4000-8000-0000000000a5";
+/// The secret of the auditor.
+pub const AUDITOR_SECRET: &str = "sandbox-auditor-secret";
+
+/// VMs in each subscription of a large estate.
+const VMS_A_SUBSCRIPTION: usize = 100;
+
+/// What the product's identity may do: one role a duty, and no more than the product needs.
+const PRODUCT_ACTIONS: &[&str] = &[
+    "Microsoft.Resources/subscriptions/read",
+    "Microsoft.Resources/subscriptions/resourceGroups/read",
+    "Microsoft.Security/locations/jitNetworkAccessPolicies/read",
+    "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action",
+    "Microsoft.Security/pricings/read",
+    "Microsoft.Compute/virtualMachines/read",
+    "Microsoft.Network/networkInterfaces/read",
+    "Microsoft.Network/publicIPAddresses/read",
+    "Microsoft.Network/virtualNetworks/read",
+    "Microsoft.Network/virtualNetworks/subnets/read",
+    "Microsoft.Network/networkSecurityGroups/read",
+    "Microsoft.Network/networkSecurityGroups/securityRules/read",
+    "Microsoft.Network/networkSecurityGroups/securityRules/delete",
+    "Microsoft.Network/networkSecurityGroups/defaultSecurityRules/read",
+    "Microsoft.Network/locations/operations/read",
+    "Microsoft.Network/locations/operationResults/read",
+    "Microsoft.Network/azureFirewalls/read",
+    "Microsoft.Insights/eventtypes/values/read",
+    "Microsoft.Authorization/locks/read",
+    "Microsoft.Authorization/permissions/read",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/read",
+    "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/*",
+    "Microsoft.ServiceBus/*/send/action",
+    "Microsoft.ServiceBus/*/receive/action",
+    "Microsoft.Insights/Telemetry/Write",
+];
+
+/// The public role with which people request JIT access.
+const RESPONDER_ACTIONS: &[&str] = &[
+    "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action",
+    "Microsoft.Security/locations/jitNetworkAccessPolicies/read",
+    "Microsoft.Security/locations/jitNetworkAccessPolicies/*/read",
+    "Microsoft.Compute/virtualMachines/read",
+    "Microsoft.Network/networkInterfaces/read",
+    "Microsoft.Network/networkInterfaces/*/read",
+    "Microsoft.Network/publicIPAddresses/read",
+];
+
+/// One subscription with three VMs under one JIT policy `default`, whose NICs and whose subnet each have an NSG; the
+/// product's identity, two people, two applications; the product's queues and its audit container.
+///
+/// The container `state` is not made here: whoever deploys the product makes it together with its marker.
+pub fn small(state: &mut State) {
+    people(state);
+    stores(state);
+    add_subscription(state, SUBSCRIPTION, "Workload");
+    let subnet_nsg = add_nsg(state, SUBSCRIPTION, GROUP, "nsg-servers");
+    let subnet = add_subnet(state, SUBSCRIPTION, GROUP, ("vnet-workload", "servers"), Some(&subnet_nsg));
+    let vms: Vec<String> = ["web-1", "web-2", "db-1"]
+        .iter()
+        .zip(4..)
+        .map(|(name, host)| {
+            let nsg = add_nsg(state, SUBSCRIPTION, GROUP, &format!("nsg-{name}"));
+            let nic = Nic { nsg: Some(nsg), subnet: Some(subnet.clone()), addresses: vec![format!("10.0.0.{host}")] };
+            let vm = Vm { nics: vec![nic], ..Vm::new(SUBSCRIPTION, GROUP, name) };
+            add_vm(state, &vm)
+        })
+        .collect();
+    add_policy(state, SUBSCRIPTION, GROUP, "default", &vms, &[22, 3389]);
+}
+
+/// `vms` VMs over as many subscriptions as it takes at 100 each, every VM with its own NSG on its NIC, and one JIT
+/// policy a subscription; with the people and stores of [`small`].
+pub fn large(state: &mut State, vms: usize) {
+    people(state);
+    stores(state);
+    let mut left = vms;
+    let mut number = 1;
+    while left > 0 {
+        let here = left.min(VMS_A_SUBSCRIPTION);
+        add_full_subscription(state, number, here);
+        left -= here;
+        number += 1;
+    }
+}
+
+fn add_full_subscription(state: &mut State, number: usize, vms: usize) {
+    let subscription = numbered_subscription(number);
+    add_subscription(state, &subscription, &format!("Workload {number}"));
+    let subnet = add_subnet(state, &subscription, GROUP, ("vnet-workload", "servers"), None);
+    let ids: Vec<String> = (1..=vms)
+        .map(|n| {
+            let name = format!("vm-{number:04}-{n:03}");
+            let nsg = add_nsg(state, &subscription, GROUP, &format!("nsg-{name}"));
+            let nic = Nic { nsg: Some(nsg), subnet: Some(subnet.clone()), addresses: vec![format!("10.0.{}.{}", n / 200, 4 + n % 200)] };
+            let vm = Vm { nics: vec![nic], ..Vm::new(&subscription, GROUP, &name) };
+            add_vm(state, &vm)
+        })
+        .collect();
+    add_policy(state, &subscription, GROUP, "default", &ids, &[22, 3389]);
+}
+
+/// The id of the n-th subscription of a large estate; the first is [`SUBSCRIPTION`].
+pub fn numbered_subscription(number: usize) -> String {
+    format!("5a4db0c5-0001-4000-8000-{number:012x}")
+}
+
+/// Adds a subscription with Defender for Servers Plan 2, unless it is there.
+pub fn add_subscription(state: &mut State, id: &str, display_name: &str) {
+    if state.subscriptions.iter().any(|s| s.id.eq_ignore_ascii_case(id)) {
+        return;
+    }
+    state.subscriptions.push(Subscription { id: id.to_owned(), display_name: display_name.to_owned(), jit_plan: true });
+}
+
+/// The id of a resource in a resource group.
+pub fn resource_id(subscription: &str, group: &str, kind: &str, name: &str) -> String {
+    format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/{kind}/{name}")
+}
+
+/// Adds an empty NSG, unless it is there; gives its id.
+pub fn add_nsg(state: &mut State, subscription: &str, group: &str, name: &str) -> String {
+    let id = resource_id(subscription, group, "Microsoft.Network/networkSecurityGroups", name);
+    if state.resources.get(&id).is_none() {
+        let etag = etag(state);
+        state.resources.put(json!({
+            "name": name,
+            "id": id,
+            "etag": etag,
+            "type": "Microsoft.Network/networkSecurityGroups",
+            "location": LOCATION,
+            "properties": {
+                "provisioningState": "Succeeded",
+                "securityRules": [],
+                "networkInterfaces": [],
+                "subnets": [],
+            },
+        }));
+    }
+    id
+}
+
+/// Adds a subnet to a virtual network, which is made when it is not there; gives the subnet's id.
+pub fn add_subnet(state: &mut State, subscription: &str, group: &str, (network, subnet): (&str, &str), nsg: Option<&str>) -> String {
+    let network_id = resource_id(subscription, group, "Microsoft.Network/virtualNetworks", network);
+    let id = format!("{network_id}/subnets/{subnet}");
+    let etag = etag(state);
+    if state.resources.get(&network_id).is_none() {
+        state.resources.put(json!({
+            "name": network,
+            "id": network_id,
+            "etag": etag,
+            "type": "Microsoft.Network/virtualNetworks",
+            "location": LOCATION,
+            "properties": {
+                "provisioningState": "Succeeded",
+                "addressSpace": {"addressPrefixes": ["10.0.0.0/16"]},
+                "subnets": [],
+            },
+        }));
+    }
+    let count = state.resources.get(&network_id).and_then(|n| n["properties"]["subnets"].as_array()).map_or(0, Vec::len);
+    let mut body = json!({
+        "name": subnet,
+        "id": id,
+        "etag": etag,
+        "type": "Microsoft.Network/virtualNetworks/subnets",
+        "properties": {
+            "provisioningState": "Succeeded",
+            "addressPrefix": if count == 0 { "10.0.0.0/17".to_owned() } else { format!("10.0.{}.0/24", 127 + count) },
+        },
+    });
+    if let Some(nsg) = nsg {
+        body["properties"]["networkSecurityGroup"] = json!({ "id": nsg });
+        refer(state, nsg, "subnets", &id);
+    }
+    if let Some(network) = state.resources.get_mut(&network_id)
+        && let Some(subnets) = network["properties"]["subnets"].as_array_mut()
+    {
+        subnets.push(body);
+    }
+    id
+}
+
+/// A virtual machine to be added.
+#[derive(Clone, Debug)]
+pub struct Vm {
+    /// Its subscription.
+    pub subscription: String,
+    /// Its resource group.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub location: String,
+    /// Its NICs, the first being the primary one; none is a VM that nothing can reach.
+    pub nics: Vec<Nic>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Vm {
+    /// A VM without a NIC.
+    pub fn new(subscription: &str, group: &str, name: &str) -> Self {
+        Vm {
+            subscription: subscription.to_owned(),
+            group: group.to_owned(),
+            name: name.to_owned(),
+            location: LOCATION.to_owned(),
+            nics: Vec::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    /// Its ARM id.
+    pub fn id(&self) -> String {
+        resource_id(&self.subscription, &self.group, "Microsoft.Compute/virtualMachines", &self.name)
+    }
+}
+
+/// A network interface of a VM to be added.
+#[derive(Clone, Debug, Default)]
+pub struct Nic {
+    /// The id of its own NSG.
+    pub nsg: Option<String>,
+    /// The id of its subnet.
+    pub subnet: Option<String>,
+    /// Its private addresses, the first being the primary one; none is a NIC without an address yet.
+    pub addresses: Vec<String>,
+}
+
+/// Adds a VM with its NICs; gives the VM's id.
+pub fn add_vm(state: &mut State, vm: &Vm) -> String {
+    let id = vm.id();
+    let mut references = Vec::new();
+    for (index, nic) in vm.nics.iter().enumerate() {
+        let name = if index == 0 { format!("{}-nic", vm.name) } else { format!("{}-nic-{}", vm.name, index + 1) };
+        let nic_id = resource_id(&vm.subscription, &vm.group, "Microsoft.Network/networkInterfaces", &name);
+        let body = nic_body(state, vm, nic, (&nic_id, &name), index == 0);
+        state.resources.put(body);
+        if let Some(nsg) = &nic.nsg {
+            refer(state, nsg, "networkInterfaces", &nic_id);
+        }
+        // Recorded: a VM with one NIC does not say which is the primary one.
+        references.push(match vm.nics.len() {
+            1 => json!({ "id": nic_id }),
+            _ => json!({ "id": nic_id, "properties": {"primary": index == 0} }),
+        });
+    }
+    let vm_id = state.take_uuid();
+    let mut body = json!({
+        "name": vm.name,
+        "id": id,
+        "type": "Microsoft.Compute/virtualMachines",
+        "location": vm.location,
+        "properties": {
+            "vmId": vm_id,
+            "hardwareProfile": {"vmSize": "Standard_B2s"},
+            "storageProfile": {"osDisk": {"osType": "Linux"}},
+            "networkProfile": {"networkInterfaces": references},
+            "provisioningState": "Succeeded",
+        },
+    });
+    if !vm.tags.is_empty() {
+        body["tags"] = json!(vm.tags);
+    }
+    state.resources.put(body);
+    id
+}
+
+fn nic_body(state: &mut State, vm: &Vm, nic: &Nic, (nic_id, name): (&str, &str), primary: bool) -> Value {
+    let etag = etag(state);
+    let addresses: Vec<Option<&String>> = match nic.addresses.is_empty() {
+        true => vec![None],
+        false => nic.addresses.iter().map(Some).collect(),
+    };
+    let configurations: Vec<Value> = addresses
+        .iter()
+        .enumerate()
+        .map(|(index, address)| {
+            let mut properties = json!({
+                "provisioningState": "Succeeded",
+                "privateIPAllocationMethod": "Dynamic",
+                "primary": index == 0,
+                "privateIPAddressVersion": if address.is_some_and(|a| a.contains(':')) { "IPv6" } else { "IPv4" },
+            });
+            if let Some(address) = address {
+                properties["privateIPAddress"] = json!(address);
+            }
+            if let Some(subnet) = &nic.subnet {
+                properties["subnet"] = json!({ "id": subnet });
+            }
+            json!({
+                "name": format!("ipconfig{}", index + 1),
+                "id": format!("{nic_id}/ipConfigurations/ipconfig{}", index + 1),
+                "etag": etag,
+                "type": "Microsoft.Network/networkInterfaces/ipConfigurations",
+                "properties": properties,
+            })
+        })
+        .collect();
+    let mut body = json!({
+        "name": name,
+        "id": nic_id,
+        "etag": etag,
+        "type": "Microsoft.Network/networkInterfaces",
+        "location": vm.location,
+        "properties": {
+            "provisioningState": "Succeeded",
+            "ipConfigurations": configurations,
+            "primary": primary,
+            "virtualMachine": {"id": vm.id()},
+        },
+    });
+    if let Some(nsg) = &nic.nsg {
+        body["properties"]["networkSecurityGroup"] = json!({ "id": nsg });
+    }
+    body
+}
+
+/// Adds a JIT policy over VMs for these TCP ports, from any source, for at most a day; with JIT's deny rules in
+/// place. Gives the policy's id.
+pub fn add_policy(state: &mut State, subscription: &str, group: &str, name: &str, vms: &[String], ports: &[u16]) -> String {
+    let kind = format!("Microsoft.Security/locations/{LOCATION}/jitNetworkAccessPolicies");
+    let id = resource_id(subscription, group, &kind, name);
+    let ports: Vec<Value> = ports
+        .iter()
+        .map(|port| {
+            json!({
+                "number": port,
+                "protocol": "TCP",
+                "allowedSourceAddressPrefix": "*",
+                "maxRequestAccessDuration": "P1D",
+            })
+        })
+        .collect();
+    let machines: Vec<Value> = vms.iter().map(|vm| json!({"id": vm, "ports": ports})).collect();
+    state.resources.put(json!({
+        "kind": "Basic",
+        "properties": {
+            "virtualMachines": machines,
+            "requests": [],
+            "provisioningState": "Succeeded",
+            "appendMode": false,
+        },
+        "id": id,
+        "name": name,
+        "type": "Microsoft.Security/locations/jitNetworkAccessPolicies",
+        "location": LOCATION,
+    }));
+    arm::lay_deny_rules(state, &id);
+    id
+}
+
+/// The reference of an NSG to what it is attached to.
+fn refer(state: &mut State, nsg: &str, list: &str, id: &str) {
+    let Some(nsg) = state.resources.get_mut(nsg) else { return };
+    let references = &mut nsg["properties"][list];
+    if !references.is_array() {
+        *references = json!([]);
+    }
+    if let Some(references) = references.as_array_mut() {
+        references.push(json!({ "id": id }));
+    }
+}
+
+fn etag(state: &mut State) -> String {
+    format!("W/\"{}\"", state.take_uuid())
+}
+
+/// The product's identity, an owner, a responder, a client for official tools, and an auditor.
+fn people(state: &mut State) {
+    let over_all =
+        |actions: &[&str]| vec![Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() }];
+    let all = [
+        Principal {
+            object_id: PRODUCT_OBJECT_ID.to_owned(),
+            app_id: PRODUCT_APP_ID.to_owned(),
+            name: "portcullis".to_owned(),
+            managed_identity: true,
+            assignments: over_all(PRODUCT_ACTIONS),
+            ..Principal::default()
+        },
+        Principal {
+            object_id: ADMIN_OBJECT_ID.to_owned(),
+            upn: ADMIN_UPN.to_owned(),
+            name: "Ada Admin".to_owned(),
+            assignments: over_all(&["*"]),
+            ..Principal::default()
+        },
+        Principal {
+            object_id: RESPONDER_OBJECT_ID.to_owned(),
+            upn: RESPONDER_UPN.to_owned(),
+            name: "Rosa Responder".to_owned(),
+            assignments: over_all(RESPONDER_ACTIONS),
+            ..Principal::default()
+        },
+        Principal {
+            object_id: CLIENT_OBJECT_ID.to_owned(),
+            app_id: CLIENT_APP_ID.to_owned(),
+            name: "sandbox client".to_owned(),
+            secret: CLIENT_SECRET.to_owned(),
+            assignments: over_all(&["*"]),
+            ..Principal::default()
+        },
+        Principal {
+            object_id: AUDITOR_OBJECT_ID.to_owned(),
+            app_id: AUDITOR_APP_ID.to_owned(),
+            name: "auditor".to_owned(),
+            secret: AUDITOR_SECRET.to_owned(),
+            app_roles: vec!["Auditor".to_owned()],
+            ..Principal::default()
+        },
+    ];
+    for principal in all {
+        if !state.principals.iter().any(|known| known.object_id == principal.object_id) {
+            state.principals.push(principal);
+        }
+    }
+}
+
+fn stores(state: &mut State) {
+    for queue in ["approval", "sweep", "alerts"] {
+        state.queues.entry(queue.to_owned()).or_default();
+    }
+    state.containers.entry("audit".to_owned()).or_default();
+}
