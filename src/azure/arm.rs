@@ -1,0 +1,210 @@
+//! Azure Resource Manager: reading one resource, reading a list page by page.
+//!
+//! Bodies stay JSON trees: the domain reads from them what it needs, and what is written back loses nothing.
+
+use std::ops::ControlFlow;
+
+use azure_core::http::Method;
+use bytes::Bytes;
+use portcullis_domain::arm_id::ArmId;
+use serde_json::Value;
+use url::Url;
+
+use super::channel::{Answer, Attempts, Channel, Outgoing};
+use super::error::{CallFailed, FailureKind, Service};
+
+/// A version of a provider's API. Old ones are pinned: they stay valid for years, and a body keeps the form it was
+/// recorded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiVersion(&'static str);
+
+impl ApiVersion {
+    /// Just-in-time network access (REST specification: the only stable one).
+    pub const JIT: ApiVersion = ApiVersion("2020-01-01");
+    /// Network interfaces, subnets, security groups (recorded).
+    pub const NETWORK: ApiVersion = ApiVersion("2021-02-01");
+    /// Virtual machines (recorded).
+    pub const COMPUTE: ApiVersion = ApiVersion("2020-12-01");
+    /// The activity log (documentation: the only one).
+    pub const ACTIVITY_LOG: ApiVersion = ApiVersion("2015-04-01");
+    /// Subscriptions (REST specification).
+    pub const SUBSCRIPTIONS: ApiVersion = ApiVersion("2020-01-01");
+}
+
+/// More pages than any estate has: a list that is still not at its end runs in circles.
+const MOST_PAGES: usize = 20_000;
+
+/// Azure Resource Manager at one endpoint.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    channel: Channel,
+    base: Url,
+}
+
+impl Arm {
+    pub(super) fn new(channel: Channel, base: Url) -> Self {
+        Arm { channel, base }
+    }
+
+    /// Reads one resource.
+    pub async fn get(&self, what: &str, id: &ArmId, version: ApiVersion) -> Result<Value, CallFailed> {
+        let url = self.url(id.to_string().as_str(), &[], version);
+        let answer = self.channel.call(Outgoing::get(what.to_owned(), url)).await?;
+        self.json(Method::Get, what, &answer)
+    }
+
+    /// Reads a list and hands each page's `value` to `each`, which may end the reading. Only one page is held at a
+    /// time. `path` is our own text; ids in it must have come from an [`ArmId`] or a GUID.
+    ///
+    /// `nextLink` is followed only to the same host: the token goes nowhere else.
+    pub async fn list(
+        &self,
+        what: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        version: ApiVersion,
+        mut each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send,
+    ) -> Result<(), CallFailed> {
+        let mut url = self.url(path, query, version);
+        for _ in 0..MOST_PAGES {
+            let answer = self.channel.call(Outgoing::get(what.to_owned(), url.clone())).await?;
+            let mut page = self.json(Method::Get, what, &answer)?;
+            let Some(Value::Array(values)) = page.get_mut("value").map(Value::take) else {
+                return Err(self.malformed(Method::Get, what, &answer, "the list has no `value`"));
+            };
+            if each(values).is_break() {
+                return Ok(());
+            }
+            let next = page.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty());
+            let Some(next) = next else { return Ok(()) };
+            let next =
+                self.same_host(next).ok_or_else(|| self.malformed(Method::Get, what, &answer, "`nextLink` points to another host"))?;
+            if next == url {
+                return Err(self.malformed(Method::Get, what, &answer, "`nextLink` points to its own page"));
+            }
+            url = next;
+        }
+        Err(CallFailed::without_answer(Service::Arm, Method::Get, what, FailureKind::Malformed, "the list has no end"))
+    }
+
+    /// Sends a write once. Its answer is 2xx; what it did is found out by reading.
+    pub(super) async fn write_once(
+        &self,
+        what: &str,
+        method: Method,
+        id: &str,
+        version: ApiVersion,
+        body: Option<&Value>,
+    ) -> Result<Answer, CallFailed> {
+        let mut outgoing = Outgoing { method, attempts: Attempts::Once, ..Outgoing::get(what.to_owned(), self.url(id, &[], version)) };
+        if let Some(body) = body {
+            outgoing.body = Bytes::from(body.to_string());
+            outgoing.headers.push(("content-type", "application/json".to_owned()));
+        }
+        self.channel.call(outgoing).await
+    }
+
+    pub(super) fn json(&self, method: Method, what: &str, answer: &Answer) -> Result<Value, CallFailed> {
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| self.malformed(method, what, answer, &format!("the body is not JSON ({error})")))
+    }
+
+    fn malformed(&self, method: Method, what: &str, answer: &Answer, message: &str) -> CallFailed {
+        CallFailed::malformed(Service::Arm, method, what, answer, message)
+    }
+
+    /// Segments are encoded one by one, so that a name with a space or a bracket stays one.
+    fn url(&self, path: &str, query: &[(&str, &str)], version: ApiVersion) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().extend(path.split('/').filter(|segment| !segment.is_empty()));
+        }
+        url.query_pairs_mut().append_pair("api-version", version.0).extend_pairs(query);
+        url
+    }
+
+    fn same_host(&self, link: &str) -> Option<Url> {
+        let url = Url::parse(link).ok()?;
+        (url.origin() == self.base.origin()).then_some(url)
+    }
+}
+
+/// Gathers a list's pages into one: for lists that are small by nature.
+pub(super) async fn gather(arm: &Arm, what: &str, path: &str, version: ApiVersion) -> Result<Vec<Value>, CallFailed> {
+    let mut all = Vec::new();
+    arm.list(what, path, &[], version, |page| {
+        all.extend(page);
+        ControlFlow::Continue(())
+    })
+    .await?;
+    Ok(all)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use super::super::channel::tests::{FarEnd, Reply, channel};
+    use super::*;
+
+    /// ARM whose far end replies as told.
+    pub fn arm(replies: Vec<Reply>) -> (Arm, Arc<FarEnd>) {
+        let (channel, far_end) = channel(Service::Arm, replies);
+        (Arm::new(channel, Url::parse("https://127.0.0.1:4004").unwrap()), far_end)
+    }
+
+    pub fn ok(body: &'static str) -> Reply {
+        Reply::Status(200, Vec::new(), body)
+    }
+
+    async fn list(replies: Vec<Reply>) -> (Result<Vec<Value>, String>, Vec<String>) {
+        let (arm, far_end) = arm(replies);
+        let listed = gather(&arm, "listing", "/subscriptions/s/providers/x", ApiVersion::JIT).await;
+        let asked = far_end.asked.lock().unwrap().iter().map(|request| request.url().to_string()).collect();
+        (listed.map_err(|failed| failed.message.into()), asked)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_to_its_last_page() {
+        let pages =
+            vec![ok(r#"{"value":[1],"nextLink":"https://127.0.0.1:4004/next?$skiptoken=a"}"#), ok(r#"{"value":[2],"nextLink":""}"#)];
+        let (listed, asked) = list(pages).await;
+        assert_eq!(listed.unwrap(), [Value::from(1), Value::from(2)]);
+        assert_eq!(
+            asked,
+            ["https://127.0.0.1:4004/subscriptions/s/providers/x?api-version=2020-01-01", "https://127.0.0.1:4004/next?$skiptoken=a"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_next_link_never_takes_the_token_elsewhere() {
+        for link in ["https://evil.example/next", "http://127.0.0.1:4004/next", "https://127.0.0.1:4005/next", "//evil.example", "next"] {
+            let body: &'static str = Box::leak(format!(r#"{{"value":[],"nextLink":"{link}"}}"#).into_boxed_str());
+            let (listed, asked) = list(vec![ok(body)]).await;
+            assert_eq!(listed.unwrap_err(), "`nextLink` points to another host");
+            assert_eq!(asked.len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_points_to_itself_ends() {
+        let own = r#"{"value":[],"nextLink":"https://127.0.0.1:4004/subscriptions/s/providers/x?api-version=2020-01-01"}"#;
+        assert_eq!(list(vec![ok(own)]).await.0.unwrap_err(), "`nextLink` points to its own page");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_list_is_malformed() {
+        for body in ["", "[]", "{}", r#"{"value":{}}"#, "<html>"] {
+            assert!(list(vec![ok(body)]).await.0.is_err(), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_encoded_segment_by_segment() {
+        let (arm, far_end) = arm(vec![ok("{}")]);
+        let id = ArmId::parse("/subscriptions/s/resourceGroups/a (b)/providers/x/ys/z").unwrap();
+        arm.get("reading", &id, ApiVersion::NETWORK).await.unwrap();
+        let asked = far_end.asked.lock().unwrap();
+        assert_eq!(asked[0].url().path(), "/subscriptions/s/resourceGroups/a%20(b)/providers/x/ys/z");
+    }
+}

@@ -1,0 +1,400 @@
+//! One authenticated way to one audience: azure_core's pipeline over the shared client, with our own patience.
+//!
+//! A pipeline's usual retries repeat every method and wait as long as `Retry-After` says, which from ARM can be 20
+//! minutes. Here a call says how often it may be sent, no pause is longer than two seconds, and the whole call has a
+//! deadline; whatever is longer goes back to the caller with its time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::credentials::TokenCredential;
+use azure_core::error::ErrorKind;
+use azure_core::http::headers::{HeaderName, Headers};
+use azure_core::http::policies::auth::BearerTokenAuthorizationPolicy;
+use azure_core::http::policies::{Policy, PolicyResult};
+use azure_core::http::{ClientOptions, Context, Method, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use url::Url;
+
+use super::error::{CallFailed, FailureKind, Service, retry_after};
+use super::trace::PassOn;
+
+/// A handler answers within 20 s and makes several calls.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest pause inside a call; a longer `Retry-After` is the caller's to wait for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The pause before the second try where the service names none; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A third failure in a row is no accident of the network.
+const MOST_TRIES: u32 = 3;
+
+/// How often a call may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempts {
+    /// Again after any passing failure: it changes nothing.
+    Safe,
+    /// Again only when the service did not take it: never connected, 429 or 503.
+    NotTaken,
+    /// Once, whatever happens: what it did is found out by reading.
+    Once,
+}
+
+/// A request to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub what: String,
+    pub method: Method,
+    pub url: Url,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
+    pub attempts: Attempts,
+}
+
+impl Outgoing {
+    /// A read without a body.
+    pub fn get(what: String, url: Url) -> Self {
+        Outgoing { what, method: Method::Get, url, headers: Vec::new(), body: Bytes::new(), attempts: Attempts::Safe }
+    }
+}
+
+/// An answer, read whole.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn header(&self, name: &'static str) -> Option<&str> {
+        self.headers.get_optional_str(&HeaderName::from_static(name))
+    }
+
+    /// The service's clock when it answered.
+    pub fn date(&self) -> Option<DateTime<Utc>> {
+        DateTime::parse_from_rfc2822(self.header("date")?).ok().map(|date| date.to_utc())
+    }
+
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    #[cfg(test)]
+    pub fn for_tests(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut all = Headers::new();
+        for (name, value) in headers {
+            all.insert(HeaderName::from((*name).to_owned()), (*value).to_owned());
+        }
+        Answer { status, headers: all, body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+}
+
+/// One audience's pipeline.
+#[derive(Clone, Debug)]
+pub(super) struct Channel {
+    service: Service,
+    pipeline: Pipeline,
+}
+
+impl Channel {
+    pub fn new(service: Service, scope: &str, credential: Arc<dyn TokenCredential>, transport: Transport) -> Self {
+        let bearer = BearerTokenAuthorizationPolicy::new(credential, [scope.to_owned()]);
+        Self::over(service, transport, vec![Arc::new(bearer)])
+    }
+
+    /// A way without sign-in, for what needs none.
+    pub fn anonymous(service: Service, transport: Transport) -> Self {
+        Self::over(service, transport, Vec::new())
+    }
+
+    fn over(service: Service, transport: Transport, mut per_try: Vec<Arc<dyn Policy>>) -> Self {
+        per_try.push(Arc::new(PassOn));
+        per_try.push(Arc::new(MarkSent));
+        let options = ClientOptions { transport: Some(transport), retry: RetryOptions::none(), ..ClientOptions::default() };
+        let name = Some(env!("CARGO_PKG_NAME"));
+        let version = Some(env!("CARGO_PKG_VERSION"));
+        let pipeline = Pipeline::new(name, version, options, vec![Arc::new(Patience)], per_try, None);
+        Channel { service, pipeline }
+    }
+
+    /// Sends a request and gives an answer of 2xx; anything else is a failure.
+    pub async fn call(&self, outgoing: Outgoing) -> Result<Answer, CallFailed> {
+        let (method, what) = (outgoing.method, outgoing.what.clone());
+        let answer = self.send(outgoing).await?;
+        if answer.is_success() { Ok(answer) } else { Err(CallFailed::from_answer(self.service, method, &what, &answer)) }
+    }
+
+    /// Sends a request and gives its answer, whatever the status.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Answer, CallFailed> {
+        let (method, what) = (outgoing.method, outgoing.what);
+        let mut request = Request::new(outgoing.url, outgoing.method);
+        for (name, value) in outgoing.headers {
+            request.insert_header(HeaderName::from_static(name), value);
+        }
+        request.set_body(outgoing.body);
+        let sent = Sent::default();
+        let ctx = Context::new().with_value(outgoing.attempts).with_value(sent.clone());
+        let skip_checks = PipelineSendOptions { skip_checks: true, ..PipelineSendOptions::default() };
+        let failed = |kind, message: &str| CallFailed::without_answer(self.service, method, &what, kind, message);
+        match tokio::time::timeout(CALL_TIMEOUT, self.pipeline.send(&ctx, &mut request, Some(skip_checks))).await {
+            Ok(Ok(response)) => {
+                let (status, headers, body) = response.deconstruct();
+                let body = Bytes::copy_from_slice(&body);
+                Ok(Answer { status: *status, headers, body })
+            }
+            Ok(Err(error)) => Err(failed(kind_of(&error, &sent), &error_text(&error))),
+            Err(_) if sent.was() => Err(failed(FailureKind::Doubtful, &format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+            Err(_) => Err(failed(FailureKind::Unreachable, &format!("nothing could be sent within {} s", CALL_TIMEOUT.as_secs()))),
+        }
+    }
+}
+
+fn kind_of(error: &azure_core::Error, sent: &Sent) -> FailureKind {
+    match error.kind() {
+        // The last try was not sent, but one before it may have been.
+        ErrorKind::Connection if sent.was_before() => FailureKind::Doubtful,
+        ErrorKind::Connection => FailureKind::Unreachable,
+        ErrorKind::Credential | ErrorKind::HttpResponse { .. } if !sent.was() => FailureKind::NotSignedIn,
+        _ if sent.was() => FailureKind::Doubtful,
+        _ => FailureKind::Unreachable,
+    }
+}
+
+/// The whole chain, since the outermost text says only that something failed. URLs are cut away: their queries have
+/// no place in a log.
+pub(super) fn error_text(error: &azure_core::Error) -> String {
+    let mut text = String::new();
+    let mut link: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = link {
+        let said = error.to_string();
+        let said = said.split(" for url (").next().unwrap_or_default();
+        if !said.is_empty() && !text.contains(said) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(said);
+        }
+        link = error.source();
+    }
+    text
+}
+
+/// Whether a try was handed to the HTTP client: the difference between "never sent" and "perhaps done".
+#[derive(Clone, Debug, Default)]
+struct Sent(Arc<SentFlags>);
+
+#[derive(Debug, Default)]
+struct SentFlags {
+    any: AtomicBool,
+    /// A try before the one under way reached the service.
+    before: AtomicBool,
+}
+
+impl Sent {
+    fn was(&self) -> bool {
+        self.0.any.load(Ordering::SeqCst)
+    }
+
+    fn was_before(&self) -> bool {
+        self.0.before.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug)]
+struct MarkSent;
+
+#[async_trait]
+impl Policy for MarkSent {
+    async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let sent = ctx.value::<Sent>();
+        if let Some(sent) = sent {
+            sent.0.any.store(true, Ordering::SeqCst);
+        }
+        let result = next[0].send(ctx, request, &next[1..]).await;
+        let arrived = !matches!(&result, Err(error) if *error.kind() == ErrorKind::Connection);
+        if let (Some(sent), true) = (sent, arrived) {
+            sent.0.before.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+}
+
+/// Sends again what may be sent again, and never waits long.
+#[derive(Debug)]
+struct Patience;
+
+#[async_trait]
+impl Policy for Patience {
+    async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let attempts = ctx.value::<Attempts>().copied().unwrap_or(Attempts::Once);
+        let mut pause = FIRST_PAUSE;
+        let mut tries = 1;
+        loop {
+            let result = next[0].send(ctx, request, &next[1..]).await;
+            let Some(wait) = pause_before_next(attempts, &result, pause).filter(|_| tries < MOST_TRIES) else {
+                return result;
+            };
+            tokio::time::sleep(wait).await;
+            request.body_mut().reset().await?;
+            pause *= 2;
+            tries += 1;
+        }
+    }
+}
+
+/// How long to wait before the next try; nothing if there is to be none.
+fn pause_before_next(attempts: Attempts, result: &PolicyResult, pause: Duration) -> Option<Duration> {
+    let (again, asked) = match result {
+        Ok(response) => {
+            let status = *response.status();
+            let headers = Answer { status, headers: response.headers().clone(), body: Bytes::new() };
+            let again = match attempts {
+                Attempts::Safe => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+                Attempts::NotTaken => matches!(status, 429 | 503),
+                Attempts::Once => false,
+            };
+            (again, retry_after(&headers))
+        }
+        Err(error) => {
+            let again = match attempts {
+                Attempts::Safe => matches!(error.kind(), ErrorKind::Connection | ErrorKind::Io),
+                Attempts::NotTaken => *error.kind() == ErrorKind::Connection,
+                Attempts::Once => false,
+            };
+            (again, None)
+        }
+    };
+    let wait = asked.map_or(pause, |asked| asked.max(pause));
+    (again && wait <= LONGEST_PAUSE).then_some(wait)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use azure_core::http::{AsyncRawResponse, HttpClient, StatusCode};
+
+    use super::*;
+
+    /// What the far end does with one request.
+    pub enum Reply {
+        Status(u16, Vec<(&'static str, &'static str)>, &'static str),
+        NeverConnects,
+        CutAfterSending,
+        Hangs,
+    }
+
+    /// A far end that replies as told and remembers what it was asked.
+    #[derive(Default)]
+    pub struct FarEnd {
+        replies: Mutex<VecDeque<Reply>>,
+        pub asked: Mutex<Vec<Request>>,
+    }
+
+    impl std::fmt::Debug for FarEnd {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("FarEnd")
+        }
+    }
+
+    #[async_trait]
+    impl HttpClient for FarEnd {
+        async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+            self.asked.lock().unwrap().push(request.clone());
+            let reply = self.replies.lock().unwrap().pop_front().expect("a reply for each request");
+            let failed = |kind| Err(azure_core::Error::with_message(kind, "as told"));
+            match reply {
+                Reply::Status(status, headers, body) => {
+                    let headers = Answer::for_tests(status, &headers, "").headers;
+                    Ok(AsyncRawResponse::from_bytes(StatusCode::from(status), headers, body))
+                }
+                Reply::NeverConnects => failed(ErrorKind::Connection),
+                Reply::CutAfterSending => failed(ErrorKind::Io),
+                Reply::Hangs => std::future::pending().await,
+            }
+        }
+    }
+
+    /// A channel without sign-in to a far end with these replies.
+    pub fn channel(service: Service, replies: Vec<Reply>) -> (Channel, Arc<FarEnd>) {
+        let far_end = Arc::new(FarEnd { replies: Mutex::new(replies.into()), asked: Mutex::default() });
+        (Channel::over(service, Transport::new(far_end.clone()), Vec::new()), far_end)
+    }
+
+    fn status(status: u16) -> Reply {
+        Reply::Status(status, Vec::new(), "")
+    }
+
+    async fn send(attempts: Attempts, replies: Vec<Reply>) -> (Result<u16, FailureKind>, usize) {
+        let (channel, far_end) = channel(Service::Arm, replies);
+        let url = Url::parse("https://127.0.0.1/x").unwrap();
+        let outgoing = Outgoing { attempts, ..Outgoing::get("reading x".to_owned(), url) };
+        let result = channel.send(outgoing).await;
+        let asked = far_end.asked.lock().unwrap().len();
+        (result.map(|answer| answer.status).map_err(|failed| failed.kind), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_is_sent_again_after_passing_failures() {
+        assert_eq!(send(Attempts::Safe, vec![status(503), Reply::CutAfterSending, status(200)]).await, (Ok(200), 3));
+        assert_eq!(send(Attempts::Safe, vec![status(500), status(500), status(500)]).await, (Ok(500), 3));
+        assert_eq!(send(Attempts::Safe, vec![status(404)]).await, (Ok(404), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_is_sent_again_only_when_it_was_not_taken() {
+        assert_eq!(send(Attempts::NotTaken, vec![Reply::NeverConnects, status(429), status(201)]).await, (Ok(201), 3));
+        assert_eq!(send(Attempts::NotTaken, vec![status(500)]).await, (Ok(500), 1));
+        assert_eq!(send(Attempts::NotTaken, vec![Reply::CutAfterSending]).await, (Err(FailureKind::Doubtful), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_once_is_sent_once() {
+        for reply in [status(429), status(503), status(500)] {
+            assert_eq!(send(Attempts::Once, vec![reply]).await.1, 1);
+        }
+        assert_eq!(send(Attempts::Once, vec![Reply::NeverConnects]).await, (Err(FailureKind::Unreachable), 1));
+        assert_eq!(send(Attempts::Once, vec![Reply::CutAfterSending]).await, (Err(FailureKind::Doubtful), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_is_handed_back_and_a_short_one_is_waited_for() {
+        let busy = |seconds| Reply::Status(429, vec![("retry-after", seconds)], "");
+        let before = tokio::time::Instant::now();
+        assert_eq!(send(Attempts::Safe, vec![busy("1200")]).await, (Ok(429), 1));
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        assert_eq!(send(Attempts::Safe, vec![busy("2"), status(200)]).await, (Ok(200), 2));
+        assert_eq!(before.elapsed(), Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_an_answer_ends_in_doubt_at_its_deadline() {
+        assert_eq!(send(Attempts::Safe, vec![Reply::Hangs]).await, (Err(FailureKind::Doubtful), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_may_have_arrived_is_not_forgotten() {
+        let replies = vec![Reply::CutAfterSending, Reply::NeverConnects, Reply::NeverConnects];
+        assert_eq!(send(Attempts::Safe, replies).await, (Err(FailureKind::Doubtful), 3));
+    }
+
+    #[tokio::test]
+    async fn every_call_carries_the_trace_and_an_id_of_its_own() {
+        let (channel, far_end) = channel(Service::Arm, vec![status(200), status(200)]);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let url = Url::parse("https://127.0.0.1/x").unwrap();
+        let call = || channel.send(Outgoing::get("reading x".to_owned(), url.clone()));
+        super::super::trace::within(super::super::trace::parse(trace), call()).await.unwrap();
+        call().await.unwrap();
+        let asked = far_end.asked.lock().unwrap();
+        let header = |at: usize, name: &'static str| asked[at].headers().get_optional_string(&HeaderName::from_static(name));
+        assert_eq!(header(0, "traceparent").as_deref(), Some(trace));
+        assert_eq!(header(1, "traceparent"), None);
+        assert!(header(0, "x-ms-client-request-id").is_some_and(|id| header(1, "x-ms-client-request-id") != Some(id)));
+    }
+}

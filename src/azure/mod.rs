@@ -1,0 +1,116 @@
+//! Clients of what the app calls: one file a service, over one HTTP client and one pipeline for each audience.
+//!
+//! They are concrete over endpoint and credential. Nothing is called, and nothing slow is loaded, until the first
+//! request that needs it.
+
+pub mod activity_log;
+pub mod arm;
+pub mod blob;
+mod channel;
+pub mod compute;
+pub mod entra;
+pub mod error;
+mod identity;
+pub mod jit;
+pub mod logs;
+pub mod network;
+pub mod servicebus;
+pub mod subscriptions;
+pub mod trace;
+mod transport;
+
+use std::sync::Arc;
+
+use azure_core::credentials::TokenCredential;
+use azure_core::http::Transport;
+use chrono::{DateTime, Utc};
+
+use self::activity_log::ActivityLog;
+use self::arm::Arm;
+use self::blob::Blobs;
+use self::channel::Channel;
+use self::compute::Compute;
+use self::entra::Entra;
+pub use self::error::{CallFailed, FailureKind, Service};
+use self::identity::Identity;
+use self::jit::Jit;
+use self::logs::Logs;
+use self::network::Network;
+use self::servicebus::Bus;
+use self::subscriptions::Subscriptions;
+use self::transport::SharedClient;
+use crate::settings::{Cloud, Settings};
+
+/// All clients. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Azure {
+    /// Azure Resource Manager itself.
+    pub arm: Arm,
+    /// Just-in-time network access.
+    pub jit: Jit,
+    /// Virtual machines.
+    pub compute: Compute,
+    /// Network interfaces, subnets, security groups and their rules.
+    pub network: Network,
+    /// The activity log.
+    pub activity_log: ActivityLog,
+    /// Subscriptions.
+    pub subscriptions: Subscriptions,
+    /// The store.
+    pub blobs: Blobs,
+    /// The queues.
+    pub bus: Bus,
+    /// Rows to Microsoft Sentinel.
+    pub logs: Logs,
+    /// The keys that callers' tokens are signed with.
+    pub entra: Entra,
+}
+
+impl Azure {
+    /// Makes all clients; calls nothing.
+    pub fn new(settings: &Settings) -> Self {
+        let transport = Transport::new(Arc::new(SharedClient::default()));
+        let credential: Arc<dyn TokenCredential> = Arc::new(Identity::new(settings, transport.clone()));
+        let channel = |service| match scope(service, settings.cloud) {
+            Some(scope) => Channel::new(service, scope, credential.clone(), transport.clone()),
+            None => Channel::anonymous(service, transport.clone()),
+        };
+        let arm = Arm::new(channel(Service::Arm), settings.arm_endpoint.clone());
+        Azure {
+            jit: Jit::new(arm.clone()),
+            compute: Compute::new(arm.clone()),
+            network: Network::new(arm.clone()),
+            activity_log: ActivityLog::new(arm.clone()),
+            subscriptions: Subscriptions::new(arm.clone()),
+            arm,
+            blobs: Blobs::new(channel(Service::Blob), settings.blob_endpoint.clone()),
+            bus: Bus::new(
+                channel(Service::ServiceBus),
+                Channel::anonymous(Service::ServiceBus, transport.clone()),
+                settings.service_bus_endpoint.clone(),
+            ),
+            logs: Logs::new(channel(Service::Logs), &settings.logs_endpoint, &settings.logs_rule_id, &settings.logs_stream),
+            entra: Entra::new(channel(Service::Entra), settings.login_endpoint.clone(), settings.tenant_id, settings.cloud),
+        }
+    }
+
+    /// The time by a service other than the store, for when the store does not answer; the instance's own clock is
+    /// used for nothing.
+    pub async fn service_time(&self) -> Result<DateTime<Utc>, CallFailed> {
+        self.bus.clock().await
+    }
+}
+
+/// The scope that a token is asked for (documentation), if one is needed; Service Bus and storage have one for all
+/// clouds.
+fn scope(service: Service, cloud: Cloud) -> Option<&'static str> {
+    match (service, cloud) {
+        (Service::Arm, Cloud::Public) => Some("https://management.azure.com/.default"),
+        (Service::Arm, Cloud::UsGovernment) => Some("https://management.usgovcloudapi.net/.default"),
+        (Service::Blob, _) => Some("https://storage.azure.com/.default"),
+        (Service::ServiceBus, _) => Some("https://servicebus.azure.net/.default"),
+        (Service::Logs, Cloud::Public) => Some("https://monitor.azure.com/.default"),
+        (Service::Logs, Cloud::UsGovernment) => Some("https://monitor.azure.us/.default"),
+        (Service::Entra, _) => None,
+    }
+}
