@@ -1,0 +1,89 @@
+//! Rows to Microsoft Sentinel: one for each audit record, at least once, with the record's id.
+
+use chrono::{DateTime, Utc};
+use portcullis_domain::audit::AuditKind;
+use serde::{Deserialize, Serialize};
+use tracing::{error, info};
+
+use super::{App, Ended, Message, Stopped};
+
+/// What keeps rows from going out, as health tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RowsFailing {
+    /// Since when; absent while rows go out.
+    pub since: Option<DateTime<Utc>>,
+    /// What was answered last.
+    pub said: String,
+}
+
+/// The name of the document that holds it.
+pub const ROWS: &str = "rows";
+
+/// Handles one message of the queue `alerts`.
+pub async fn run(app: &App, body: &str) -> Ended {
+    let message = match Message::read(body) {
+        Ok(message @ Message::Row { .. }) => message,
+        Ok(_) => return reject(app, body, "the queue alerts takes rows only").await,
+        Err(why) => return reject(app, body, &why.to_string()).await,
+    };
+    let Message::Row { audit, .. } = &message else { return Ended::done("nothing to send") };
+    match send_row(app, audit).await {
+        Ok(note) => Ended::done(note),
+        Err(stopped) => app.put_off(&message, stopped).await,
+    }
+}
+
+async fn reject(app: &App, body: &str, reason: &str) -> Ended {
+    match app.reject("alert", body, reason).await {
+        Ok(ended) => ended,
+        Err(stopped) => app.hold_unread(super::Queue::Alerts, body, stopped).await,
+    }
+}
+
+async fn send_row(app: &App, id: &str) -> Result<String, Stopped> {
+    let Some(audit) = app.store.audit(id).await? else {
+        let never = app.store.forget_unwritten(id).await?;
+        return Ok(format!("audit record {id} {}", if never { "was never written" } else { "is not written yet" }));
+    };
+    match app.azure.logs.ingest(&[audit.row(&app.installation)]).await {
+        Ok(()) => {
+            app.store.mark_sent(id).await?;
+            note(app, None).await?;
+            info!(audit.id = id, kind = audit.kind.text(), "row sent");
+            Ok(format!("row {id} sent"))
+        }
+        Err(failed) => {
+            // Without a receipt the schedule sends it again every minute.
+            error!(audit.id = id, error = %failed, "a row was not taken");
+            note(app, Some((audit.at, failed.to_string()))).await?;
+            Ok(format!("row {id} was not taken and is sent again by the schedule: {failed}"))
+        }
+    }
+}
+
+/// Remembers whether rows go out, for health. Written only when it changes.
+async fn note(app: &App, failing: Option<(DateTime<Utc>, String)>) -> Result<(), Stopped> {
+    let held = app.store.service::<RowsFailing>(ROWS).await?;
+    let before = held.as_ref().map(|held| held.document.clone()).unwrap_or(RowsFailing { since: None, said: String::new() });
+    let began = before.since.is_none();
+    let after = match failing {
+        Some((at, said)) => RowsFailing { since: before.since.or(Some(at)), said },
+        None => RowsFailing { since: None, said: String::new() },
+    };
+    if after != before {
+        app.store.save_service(ROWS, &after, held.and_then(|held| held.etag).as_deref()).await?;
+    }
+    match after.since {
+        Some(since) if began => tell(app, since, &after.said).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// That rows do not go out is written down too, once each time it begins: its own row goes out when rows do again.
+async fn tell(app: &App, since: DateTime<Utc>, said: &str) -> Result<(), Stopped> {
+    let id = format!("rows-{}", since.format("%Y%m%dT%H%M%S"));
+    let why = format!("rows do not reach Microsoft Sentinel, so nobody is told there; each is sent again every minute: {said}");
+    app.store.write_audit(&app.service_audit(&id, since, AuditKind::ServiceFailing, "rows", why)).await?;
+    Ok(())
+}

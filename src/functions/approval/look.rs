@@ -1,0 +1,331 @@
+//! `look(VM)`: one run of the reconcile for one VM.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::arm_id::VmId;
+use portcullis_domain::reconcile::{Look, Plan, conclude, could_not_look, reconcile};
+use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::super::{App, Ended, Message, Stopped};
+use super::see::{NotSeen, Sight, see};
+use super::shut::{GoOn, cause, shut};
+use crate::azure::{CallFailed, FailureKind};
+use crate::store::{Due, Written};
+
+/// How long a run holds a VM; a run that was killed holds it no longer than this.
+pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
+
+/// Claims that are remembered of a VM.
+const MOST_CLAIMS: usize = 20;
+
+/// What a look was sent for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause<'a> {
+    /// The VM.
+    pub vm: &'a VmId,
+    /// The time of the wake-up that it is.
+    pub wake: Option<DateTime<Utc>>,
+    /// The due entry that it is for.
+    pub due: Option<DateTime<Utc>>,
+}
+
+/// A run that holds the lease of a record.
+pub(super) struct Run {
+    /// The record as it stands in this run.
+    pub record: VmRecord,
+    /// The run's time: the store's clock when the lease was taken.
+    pub now: DateTime<Utc>,
+    etag: Option<String>,
+    inbox: Vec<String>,
+}
+
+/// One look.
+pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Result<Ended, Stopped> {
+    let mut run = match begin(app, message, cause).await {
+        Ok(Begun::Run(run)) => *run,
+        Ok(Begun::Ended(ended)) => return Ok(ended),
+        Err(stopped) => match super::unreadable(&stopped) {
+            Some(why) => return app.reject("approval", &message.body(), &why).await,
+            None => return Err(stopped),
+        },
+    };
+    if run.record.not_before.is_none_or(|hold| hold <= run.now) {
+        run.record.not_before = None;
+        look(app, &mut run).await?;
+    }
+    for audit in conclude(&mut run.record, run.now, app.mode) {
+        app.write_audit(&audit).await?;
+    }
+    finish(app, run, cause).await
+}
+
+enum Begun {
+    Run(Box<Run>),
+    Ended(Ended),
+}
+
+/// Reads the record, takes its lease and takes the inbox in.
+async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, Stopped> {
+    let held = app.store.vm(cause.vm).await?;
+    let mut record = held.document;
+    if let Some(at) = cause.wake {
+        if record.wake_up.as_ref().map(|wake| wake.at) != Some(at) {
+            return Ok(Begun::Ended(Ended::done("another wake-up is under way")));
+        }
+        if held.now < at {
+            // A second is the least that the broker can hold a message for.
+            let at = at.max(held.now + TimeDelta::seconds(1));
+            app.send_at(message, at).await?;
+            return Ok(Begun::Ended(Ended::AgainAt { at, note: "the wake-up came early".to_owned() }));
+        }
+    }
+    let id = fresh_run();
+    if let Some(lease) = record.is_leased_to_another(&id, held.now) {
+        let at = (held.now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(lease.until);
+        app.send_at(&message.again(), at).await?;
+        return Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }));
+    }
+    record.lease = Some(Lease { run: id, until: held.now + LEASE });
+    let mut run = Run { record, now: held.now, etag: held.etag, inbox: Vec::new() };
+    run.now = run.save(app).await?;
+    for (name, claim) in app.store.inbox(cause.vm).await? {
+        take_claim(&mut run.record, claim);
+        run.inbox.push(name);
+    }
+    Ok(Begun::Run(Box::new(run)))
+}
+
+/// A name for a run that no other run has.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the app that needs something unheard of: two runs with one name would share a lease"
+)]
+fn fresh_run() -> String {
+    Uuid::new_v4().to_string()
+}
+
+fn take_claim(record: &mut VmRecord, claim: Claim) {
+    if !record.claims.iter().any(|known| known.event == claim.event) {
+        record.claims.push(claim);
+        record.claims.sort_by(|a, b| (a.at, &a.event).cmp(&(b.at, &b.event)));
+        let over = record.claims.len().saturating_sub(MOST_CLAIMS);
+        record.claims.drain(..over);
+    }
+}
+
+/// Reads Azure, plans, and carries the plan out.
+async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
+    let began = Instant::now();
+    let sight = match see(app, &run.record).await {
+        Ok(sight) => sight,
+        Err(why) => {
+            warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
+            not_seen(&mut run.record, run.now, &why);
+            return Ok(());
+        }
+    };
+    let ended = run.now + TimeDelta::from_std(began.elapsed()).unwrap_or(LEASE);
+    let plan = plan(app, &run.record, run.now, ended, &sight);
+    // The record that says that these were written is itself written with the first intent.
+    for audit in &plan.audits {
+        app.write_audit(audit).await?;
+    }
+    run.record = plan.record;
+    run.fingerprint(app, &sight).await?;
+    for close in &plan.closes {
+        if shut(app, run, close).await? == GoOn::No {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn plan(app: &App, record: &VmRecord, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &Sight) -> Plan {
+    let look = Look {
+        now,
+        ended,
+        openings: &sight.seen.openings,
+        groups_settled: sight.groups_settled,
+        records: &sight.seen.records,
+        remarks: &sight.seen.remarks,
+        limits: app.limits,
+        mode: app.mode,
+    };
+    reconcile(record.clone(), &look)
+}
+
+fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
+    let cause = match why {
+        NotSeen::Call(failed) => {
+            if let Some(wait) = hold(failed) {
+                record.hold_until(now + wait);
+            }
+            match cause(failed) {
+                TroubleCause::MissingRight => TroubleCause::MissingRight,
+                TroubleCause::Slow
+                | TroubleCause::Lock
+                | TroubleCause::Denial
+                | TroubleCause::RuleReturns
+                | TroubleCause::Firewall
+                | TroubleCause::Unreadable
+                | TroubleCause::CannotLook => TroubleCause::CannotLook,
+            }
+        }
+        NotSeen::Body { .. } => TroubleCause::CannotLook,
+    };
+    could_not_look(record, now, Trouble { cause, said: why.to_string() });
+}
+
+/// How long Azure wants no call: only what it said itself, and only when it was about the number of calls.
+pub(super) fn hold(failed: &CallFailed) -> Option<TimeDelta> {
+    let asked = failed.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
+    match failed.kind {
+        FailureKind::Throttled | FailureKind::Server => asked,
+        FailureKind::NotFound
+        | FailureKind::AlreadyExists
+        | FailureKind::PreconditionFailed
+        | FailureKind::Busy
+        | FailureKind::Locked
+        | FailureKind::DeniedByPolicy
+        | FailureKind::MissingRight
+        | FailureKind::NotSignedIn
+        | FailureKind::Unreachable
+        | FailureKind::Doubtful
+        | FailureKind::Refused
+        | FailureKind::Malformed => None,
+    }
+}
+
+impl Run {
+    /// Writes the record over the version that this run holds, and gives the store's clock.
+    pub(super) async fn save(&mut self, app: &App) -> Result<DateTime<Utc>, Stopped> {
+        match app.store.save_vm(&self.record, self.etag.as_deref()).await? {
+            Written::Done { etag, now } => {
+                self.etag = Some(etag);
+                Ok(now)
+            }
+            Written::Lost => Err(Stopped::Lost(self.record.vm.to_string())),
+        }
+    }
+
+    /// Makes sure that the VM is looked at again at that time, whatever becomes of this run.
+    pub(super) async fn promise_look(&mut self, app: &App, at: DateTime<Utc>) -> Result<(), Stopped> {
+        if self.record.due.insert(at) {
+            app.store.put_due(&Due { at, vm: self.record.vm.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Enters what was seen into the index that the sweep compares with.
+    async fn fingerprint(&mut self, app: &App, sight: &Sight) -> Result<(), Stopped> {
+        let fingerprint = sight.seen.fingerprint(app.mode);
+        if !self.record.is_at_rest() && self.record.fingerprint.as_ref() != Some(&fingerprint) {
+            app.store.put_open(&self.record.vm, &fingerprint).await?;
+            self.record.fingerprint = Some(fingerprint);
+        }
+        Ok(())
+    }
+}
+
+/// One write: outcome, next look, lease released. Then the wake-up, and what the record no longer needs goes.
+async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stopped> {
+    let vm = run.record.vm.clone();
+    if run.record.is_at_rest() {
+        run.record.fingerprint = None;
+    } else if run.record.fingerprint.is_none() {
+        // A VM that could never be read yet has nothing that the sweep could compare.
+        app.store.put_open(&vm, UNSEEN).await?;
+        run.record.fingerprint = Some(UNSEEN.to_owned());
+    }
+    let next = run.record.next_look;
+    if let Some(next) = next {
+        run.promise_look(app, next).await?;
+    }
+    let no_longer_due: Vec<DateTime<Utc>> = run.record.due.iter().copied().chain(cause.due).filter(|at| Some(*at) != next).collect();
+    run.record.due.retain(|at| Some(*at) == next);
+    let wake = wake_up(&mut run.record, run.now, cause.wake);
+    run.record.lease = None;
+    run.save(app).await?;
+    if let Some(at) = wake {
+        // The due entry holds it, too: without the wake-up the schedule looks, a minute later at most.
+        if let Err(why) = app.send_at(&Message::Look { vm: vm.clone(), wake: Some(at), due: None, tries: 0 }, at).await {
+            warn!(vm = %vm, error = %why, "a wake-up could not be sent: the schedule looks instead");
+        }
+    }
+    for name in &run.inbox {
+        app.store.remove(name).await?;
+    }
+    for at in no_longer_due {
+        app.store.remove_due(&Due { at, vm: vm.clone() }).await?;
+    }
+    app.store.keep_open(&vm, run.record.fingerprint.as_deref()).await?;
+    info!(vm = %vm, openings = run.record.openings.len(), closings = run.record.closings.len(), alarms = run.record.alarms.len(), next = ?next, "looked");
+    Ok(match next {
+        Some(at) => Ended::AgainAt { at, note: format!("{} is looked at again", vm.name()) },
+        None => Ended::done(format!("{} is as it should be", vm.name())),
+    })
+}
+
+/// What stands in the index for a VM that could not be read.
+const UNSEEN: &str = "unseen";
+
+/// The wake-up that has to be sent, if any: only when none is under way that comes in time.
+fn wake_up(record: &mut VmRecord, now: DateTime<Utc>, came: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    let next = record.next_look;
+    let under_way = record.wake_up.as_ref().map(|wake| wake.at).filter(|at| Some(*at) != came && *at > now);
+    if under_way.is_some_and(|at| next.is_none_or(|next| at <= next)) {
+        return None;
+    }
+    record.wake_up = next.map(|at| WakeUp { at });
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn record(next: Option<i64>, wake: Option<i64>) -> VmRecord {
+        let mut record =
+            VmRecord::new("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1".parse().unwrap());
+        record.next_look = next.map(at);
+        record.wake_up = wake.map(|wake| WakeUp { at: at(wake) });
+        record
+    }
+
+    #[test]
+    fn a_wake_up_is_sent_only_when_none_under_way_comes_in_time() {
+        for (next, under_way, came, sent, named) in [
+            (Some(20), None, None, Some(20), Some(20)),
+            (Some(20), Some(15), None, None, Some(15)),
+            (Some(20), Some(20), None, None, Some(20)),
+            (Some(20), Some(30), None, Some(20), Some(20)),
+            (Some(20), Some(9), None, Some(20), Some(20)),
+            (Some(20), Some(15), Some(15), Some(20), Some(20)),
+            (None, Some(15), None, None, Some(15)),
+            (None, Some(15), Some(15), None, None),
+            (None, None, None, None, None),
+        ] {
+            let mut record = record(next, under_way);
+            let wake = wake_up(&mut record, at(10), came.map(at));
+            assert_eq!((wake, record.wake_up.map(|w| w.at)), (sent.map(at), named.map(at)), "{next:?} {under_way:?} {came:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_taken_once_and_the_oldest_give_way() {
+        let mut record = record(None, None);
+        let claim =
+            |n: i64| Claim { event: format!("e{n}"), at: at(n), object_id: String::new(), name: String::new(), operation: String::new() };
+        for n in (0..30).rev().chain(0..30) {
+            take_claim(&mut record, claim(n));
+        }
+        assert_eq!(record.claims.len(), MOST_CLAIMS);
+        assert_eq!(record.claims.first().map(|c| c.event.as_str()), Some("e10"));
+    }
+}

@@ -1,0 +1,133 @@
+//! What Azure shows of one VM now.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use portcullis_domain::arm_id::{ArmIdError, NsgId, VmId};
+use portcullis_domain::jit::JitPolicy;
+use portcullis_domain::network::{Nic, Vm, subnet_nsg};
+use portcullis_domain::nsg::Nsg;
+use portcullis_domain::opening::{Opening, openings};
+use portcullis_domain::record::VmRecord;
+use portcullis_domain::sweep::{VmSeen, records_of, remarks_of};
+use serde_json::Value;
+
+use super::super::App;
+use crate::azure::{CallFailed, FailureKind};
+
+/// What one read of Azure showed.
+pub(super) struct Sight {
+    /// Openings, records and remarks.
+    pub seen: VmSeen,
+    /// Whether every security group in front of the VM is settled.
+    pub groups_settled: bool,
+}
+
+/// Why Azure could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotSeen {
+    /// A call failed.
+    #[error("{0}")]
+    Call(CallFailed),
+    /// A body holds an id that is none.
+    #[error("{what} cannot be read: {why}")]
+    Body {
+        /// Whose body.
+        what: &'static str,
+        /// What is wrong.
+        why: ArmIdError,
+    },
+}
+
+impl From<CallFailed> for NotSeen {
+    fn from(failed: CallFailed) -> Self {
+        NotSeen::Call(failed)
+    }
+}
+
+fn body_of(what: &'static str) -> impl Fn(ArmIdError) -> NotSeen {
+    move |why| NotSeen::Body { what, why }
+}
+
+/// Reads everything about a VM that decides.
+pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
+    let vm = &record.vm;
+    let jit =
+        async { app.azure.jit.list_in_group(vm.subscription(), vm.resource_group()).await.or_else(none_if_gone).map_err(NotSeen::Call) };
+    let (policies, place) = tokio::try_join!(jit, stand(app, vm))?;
+    let groups = groups(app, record, &place).await?;
+    let policies: Vec<JitPolicy> = policies.iter().filter_map(|body| JitPolicy::read(body).ok()).collect();
+    let mut found = openings(&groups, &place.addresses);
+    found.extend(remembered(record, &groups));
+    found.sort();
+    found.dedup();
+    Ok(Sight {
+        groups_settled: groups.iter().all(Nsg::is_settled),
+        seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm) },
+    })
+}
+
+/// A resource group that is gone holds no policies.
+fn none_if_gone(failed: CallFailed) -> Result<Vec<Value>, CallFailed> {
+    if failed.kind == FailureKind::NotFound && failed.code.eq_ignore_ascii_case("ResourceGroupNotFound") {
+        Ok(Vec::new())
+    } else {
+        Err(failed)
+    }
+}
+
+/// Where a VM stands in the network; nowhere when it is gone.
+#[derive(Default)]
+struct Place {
+    addresses: BTreeSet<IpAddr>,
+    groups: BTreeSet<NsgId>,
+}
+
+async fn stand(app: &App, vm: &VmId) -> Result<Place, NotSeen> {
+    let body = match app.azure.compute.get(vm).await {
+        Ok(body) => body,
+        Err(failed) if is_gone(&failed) => return Ok(Place::default()),
+        Err(failed) => return Err(failed.into()),
+    };
+    let mut place = Place::default();
+    let mut subnets = BTreeSet::new();
+    for nic in Vm::read(&body).map_err(body_of("the VM"))?.nics {
+        let nic = Nic::read(&app.azure.network.nic(&nic).await?).map_err(body_of("a network interface"))?;
+        place.addresses.extend(nic.addresses);
+        place.groups.extend(nic.nsg);
+        subnets.extend(nic.subnets);
+    }
+    for subnet in subnets {
+        let body = app.azure.network.subnet(&subnet).await?;
+        place.groups.extend(subnet_nsg(&body).map_err(body_of("a subnet"))?);
+    }
+    Ok(place)
+}
+
+fn is_gone(failed: &CallFailed) -> bool {
+    let gone = ["ResourceNotFound", "ResourceGroupNotFound", "NotFound"];
+    failed.kind == FailureKind::NotFound && gone.iter().any(|code| failed.code.eq_ignore_ascii_case(code))
+}
+
+/// The groups in front of the VM, and those of the openings that are remembered: a group that was taken off the VM
+/// still holds its rule.
+async fn groups(app: &App, record: &VmRecord, place: &Place) -> Result<Vec<Nsg>, NotSeen> {
+    let known = record.openings.iter().map(|seen| &seen.opening).chain(record.closings.values().flat_map(|closing| &closing.targets));
+    let known: BTreeSet<NsgId> = known.filter_map(Opening::nsg).collect();
+    let mut groups = Vec::new();
+    for id in known.union(&place.groups) {
+        match app.azure.network.nsg(id).await {
+            Ok(body) => groups.push(Nsg::read(&body).map_err(body_of("a network security group"))?),
+            Err(failed) if is_gone(&failed) && !place.groups.contains(id) => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+    Ok(groups)
+}
+
+/// Remembered openings that still stand as they were seen, although no address of the VM claims them any more.
+fn remembered(record: &VmRecord, groups: &[Nsg]) -> Vec<Opening> {
+    let known = record.openings.iter().map(|seen| &seen.opening).chain(record.closings.values().flat_map(|closing| &closing.targets));
+    let still = |opening: &&Opening| groups.iter().flat_map(|group| &group.rules).any(|rule| opening.agrees_with(rule).is_ok());
+    known.filter(still).cloned().collect()
+}

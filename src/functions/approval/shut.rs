@@ -1,0 +1,86 @@
+//! One delete: intent, audit record, effect, outcome.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::reconcile::{Close, audit_of_close};
+use portcullis_domain::record::{Cause, Outcome, Trouble};
+use tracing::{info, warn};
+
+use super::super::{App, Stopped};
+use super::look::Run;
+use crate::azure::network::{Deletion, Shut};
+use crate::azure::{CallFailed, FailureKind};
+
+/// Whether the run may go on with the next effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GoOn {
+    /// It may.
+    Yes,
+    /// Azure wants no more calls now.
+    No,
+}
+
+/// Deletes the rule of one opening. The intent is written with If-Match and the audit record stands before the call
+/// goes out, so that a run which is killed at any point leaves word of what it may have done.
+pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn, Stopped> {
+    let now = run.now;
+    run.promise_look(app, now + super::look::LEASE).await?;
+    let attempt = run.record.intend_delete(close.port, &close.opening.rule, now);
+    run.save(app).await?;
+    app.write_audit(&audit_of_close(&run.record, close, attempt, now)).await?;
+    let answer = app.azure.network.delete_jit_rule(&close.opening).await;
+    let (outcome, trouble, hold) = told(&answer);
+    match &outcome {
+        Outcome::Accepted | Outcome::NothingToDelete => {
+            info!(vm = %run.record.vm, port = close.port, rule = %close.opening.rule, attempt, "rule deleted")
+        }
+        Outcome::Failed(why) | Outcome::Unknown(why) => {
+            warn!(vm = %run.record.vm, port = close.port, attempt, error = why, "rule not deleted")
+        }
+    }
+    run.record.delete_came_to(close.port, outcome, trouble);
+    match hold {
+        Some(wait) => {
+            run.record.hold_until(until(now, wait));
+            Ok(GoOn::No)
+        }
+        None => Ok(GoOn::Yes),
+    }
+}
+
+fn until(now: DateTime<Utc>, wait: TimeDelta) -> DateTime<Utc> {
+    now + wait
+}
+
+/// What came of a delete, what it says about the cause, and how long Azure wants no call.
+fn told(answer: &Result<Shut, CallFailed>) -> (Outcome, Option<Trouble>, Option<TimeDelta>) {
+    let failed = match answer {
+        Ok(Shut::Sent(Deletion::Deleted | Deletion::Accepted { .. })) => return (Outcome::Accepted, None, None),
+        Ok(Shut::Sent(Deletion::WasGone)) => return (Outcome::NothingToDelete, None, None),
+        Ok(Shut::NotTheSame(why)) => return (Outcome::Failed(format!("the rule is no longer the one that was judged: {why}")), None, None),
+        Err(failed) => failed,
+    };
+    let said = failed.to_string();
+    let trouble = Some(Trouble { cause: cause(failed), said: said.clone() });
+    let outcome = if failed.may_have_happened() { Outcome::Unknown(said) } else { Outcome::Failed(said) };
+    (outcome, trouble, super::look::hold(failed))
+}
+
+/// Why a call failed, in the words of alarms.
+pub(super) fn cause(failed: &CallFailed) -> Cause {
+    match failed.kind {
+        FailureKind::Locked => Cause::Lock,
+        FailureKind::DeniedByPolicy => Cause::Denial,
+        FailureKind::MissingRight => Cause::MissingRight,
+        FailureKind::NotFound
+        | FailureKind::AlreadyExists
+        | FailureKind::PreconditionFailed
+        | FailureKind::Busy
+        | FailureKind::Throttled
+        | FailureKind::NotSignedIn
+        | FailureKind::Unreachable
+        | FailureKind::Doubtful
+        | FailureKind::Refused
+        | FailureKind::Server
+        | FailureKind::Malformed => Cause::Slow,
+    }
+}

@@ -1,0 +1,438 @@
+//! The store: what is remembered, as JSON blobs written with a condition, and the small entries that index it.
+//!
+//! An index entry is written before the record that needs it and removed after the record that does not: one too many
+//! is harmless, one too few would be a port left open. No list reads history.
+
+mod browse;
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use portcullis_domain::arm_id::VmId;
+use portcullis_domain::audit::AuditRecord;
+use portcullis_domain::opening::short_hash;
+use portcullis_domain::record::{Claim, VmRecord};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::azure::CallFailed;
+use crate::azure::blob::{Blobs, Create, Listed, Read, Remove, Replace};
+
+pub use self::browse::{AuditPlace, AuditsFound, VmIndex};
+
+/// The blob that says that a container is Portcullis' store. The deployment or the sandbox writes it once.
+pub const MARKER: &str = "portcullis-store.json";
+
+/// Why the store could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It did not answer as it should.
+    #[error("{0}")]
+    Unreachable(CallFailed),
+    /// It answers, but is not the store: an emptied one must not look like a new estate.
+    #[error(
+        "the container {0} has no {MARKER}: it is not the store of Portcullis, or it was emptied; restore it, or write the marker if the estate is new"
+    )]
+    Unmarked(String),
+    /// A document in it cannot be read.
+    #[error("{name} in the store cannot be read: {why}")]
+    Unreadable {
+        /// The blob.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl From<CallFailed> for StoreError {
+    fn from(failed: CallFailed) -> Self {
+        StoreError::Unreachable(failed)
+    }
+}
+
+/// A document and what is needed to replace it.
+#[derive(Clone, Debug)]
+pub struct Held<T> {
+    /// The document.
+    pub document: T,
+    /// Its version; absent while it was never written.
+    pub etag: Option<String>,
+    /// The store's clock when it was read or written.
+    pub now: DateTime<Utc>,
+}
+
+/// Whether a conditional write went through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It did.
+    Done {
+        /// The new version.
+        etag: String,
+        /// The store's clock.
+        now: DateTime<Utc>,
+    },
+    /// Somebody else wrote in between; nothing was written.
+    Lost,
+}
+
+/// An entry of the index of what is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The VM.
+    pub vm: VmId,
+}
+
+/// The two containers of Portcullis.
+#[derive(Clone, Debug)]
+pub struct Store {
+    blobs: Blobs,
+    state: String,
+    audit: String,
+}
+
+/// A message that its queue did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptMessage {
+    /// The name to remove it by.
+    pub name: String,
+    /// Its body.
+    pub body: String,
+}
+
+/// Where messages are kept that their queue does not take.
+const KEPT: &str = "later/";
+
+/// Entries that one page of a list holds.
+const PAGE: usize = 1000;
+
+impl Store {
+    /// The store in these containers.
+    pub fn new(blobs: Blobs, state: &str, audit: &str) -> Self {
+        Store { blobs, state: state.to_owned(), audit: audit.to_owned() }
+    }
+
+    /// Makes sure that this is the store, and gives its clock.
+    pub async fn check(&self) -> Result<DateTime<Utc>, StoreError> {
+        match self.blobs.get(&self.state, MARKER).await {
+            Ok(Read::Found { date, .. }) => Ok(date),
+            Ok(Read::Missing { .. }) => Err(StoreError::Unmarked(self.state.clone())),
+            Err(failed) if failed.is_missing_container() => Err(StoreError::Unmarked(self.state.clone())),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    /// What is remembered of a VM; a VM that was never looked at has an empty record that is not yet written.
+    pub async fn vm(&self, vm: &VmId) -> Result<Held<VmRecord>, StoreError> {
+        let name = vm_name(vm);
+        match self.read::<VmRecord>(&name).await? {
+            Found::Document(held) => Ok(held),
+            Found::Nothing(now) => {
+                self.check().await?;
+                Ok(Held { document: VmRecord::new(vm.clone()), etag: None, now })
+            }
+        }
+    }
+
+    /// Writes a VM's record over the version that was read.
+    pub async fn save_vm(&self, record: &VmRecord, etag: Option<&str>) -> Result<Written, StoreError> {
+        self.write(&vm_name(&record.vm), record, etag).await
+    }
+
+    /// Hands over the VMs that are remembered, in the order of their keys, whose key begins with `prefix`.
+    pub async fn list_vms(&self, prefix: &str) -> Result<Vec<VmId>, StoreError> {
+        let names = self.names(&format!("vm/{prefix}"), usize::MAX).await?;
+        Ok(names.iter().filter_map(|name| VmId::from_key(name.strip_prefix("vm/")?.strip_suffix(".json")?).ok()).collect())
+    }
+
+    /// Says that a VM has to be looked at at a time.
+    pub async fn put_due(&self, due: &Due) -> Result<(), StoreError> {
+        self.put_once(&due.name(), &serde_json::json!({})).await.map(|_| ())
+    }
+
+    /// Takes such an entry away.
+    pub async fn remove_due(&self, due: &Due) -> Result<(), StoreError> {
+        self.remove(&due.name()).await
+    }
+
+    /// What is due up to now, the earliest first, at most `most`.
+    pub async fn list_due(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<Due>, StoreError> {
+        let mut due = Vec::new();
+        let each = |listed: Vec<Listed>| {
+            for entry in listed.iter().filter_map(|listed| Due::of_name(&listed.name)) {
+                if entry.at > now || due.len() >= most {
+                    return ControlFlow::Break(());
+                }
+                due.push(entry);
+            }
+            ControlFlow::Continue(())
+        };
+        self.blobs.list(&self.state, "due/", PAGE, each).await?;
+        Ok(due)
+    }
+
+    /// Enters a VM into the index of what is open, with the fingerprint of what the last look saw.
+    pub async fn put_open(&self, vm: &VmId, fingerprint: &str) -> Result<(), StoreError> {
+        self.put_once(&open_name(vm, fingerprint), &serde_json::json!({})).await.map(|_| ())
+    }
+
+    /// Takes every entry of a VM from that index but the one with this fingerprint.
+    pub async fn keep_open(&self, vm: &VmId, fingerprint: Option<&str>) -> Result<(), StoreError> {
+        let keep = fingerprint.map(|fingerprint| open_name(vm, fingerprint));
+        for name in self.names(&format!("open/{}/", vm.key()), usize::MAX).await? {
+            if Some(&name) != keep.as_ref() {
+                self.remove(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of what is open for VMs whose key begins with `prefix`: the VM and the fingerprint.
+    pub async fn list_open(&self, prefix: &str) -> Result<Vec<(VmId, String)>, StoreError> {
+        let names = self.names(&format!("open/{prefix}"), usize::MAX).await?;
+        let read = |name: &String| {
+            let (key, fingerprint) = name.strip_prefix("open/")?.rsplit_once('/')?;
+            Some((VmId::from_key(key).ok()?, fingerprint.to_owned()))
+        };
+        Ok(names.iter().filter_map(read).collect())
+    }
+
+    /// Leaves a claim for the next look at a VM. The same claim is left once.
+    pub async fn leave_claim(&self, vm: &VmId, claim: &Claim) -> Result<(), StoreError> {
+        self.put_once(&format!("inbox/{}/{}", vm.key(), claim.event), claim).await.map(|_| ())
+    }
+
+    /// What was left for a VM, with the names to remove it by.
+    pub async fn inbox(&self, vm: &VmId) -> Result<Vec<(String, Claim)>, StoreError> {
+        let mut claims = Vec::new();
+        for name in self.names(&format!("inbox/{}/", vm.key()), usize::MAX).await? {
+            if let Found::Document(held) = self.read::<Claim>(&name).await? {
+                claims.push((name, held.document));
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Stores an event under its own id, once. An emptied store takes none: it must not fill up as if it were the store.
+    pub async fn keep_event<T: Serialize>(&self, id: &str, event: &T) -> Result<DateTime<Utc>, StoreError> {
+        self.check().await?;
+        self.put_once(&format!("events/{id}.json"), event).await
+    }
+
+    /// A stored event, with the store's clock.
+    pub async fn event<T: DeserializeOwned>(&self, id: &str) -> Result<Option<Held<T>>, StoreError> {
+        match self.read(&format!("events/{id}.json")).await? {
+            Found::Document(held) => Ok(Some(held)),
+            Found::Nothing(_) => Ok(None),
+        }
+    }
+
+    /// Keeps a message that its queue does not take, to be sent from its time on.
+    pub async fn keep_message(&self, at: DateTime<Utc>, body: &str) -> Result<(), StoreError> {
+        let name = format!("{KEPT}{}/{}", at.format(DUE_TIME), short_hash(body));
+        self.put_once(&name, &KeptMessage { name: name.clone(), body: body.to_owned() }).await.map(|_| ())
+    }
+
+    /// The kept messages whose time has come, the earliest first, at most `most`.
+    pub async fn list_kept_messages(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<KeptMessage>, StoreError> {
+        let until = format!("{KEPT}{}/~", now.format(DUE_TIME));
+        let mut kept = Vec::new();
+        for name in self.names(KEPT, most).await?.iter().take_while(|name| **name <= until) {
+            if let Found::Document(held) = self.read::<KeptMessage>(name).await? {
+                kept.push(held.document);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Stores what came in and cannot be used, with the reason.
+    pub async fn reject<T: Serialize>(&self, id: &str, what: &T) -> Result<DateTime<Utc>, StoreError> {
+        self.put_once(&format!("rejected/{id}.json"), what).await
+    }
+
+    /// Writes an audit record for good, once, after the entry that says that its row has no receipt yet.
+    pub async fn write_audit(&self, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.put_once(&unsent_name(&audit.id), &Unsent { at: audit.at }).await?;
+        let body = to_bytes(&audit.id, audit)?;
+        self.blobs.create(&self.audit, &audit_name(&audit.id), body).await?;
+        Ok(())
+    }
+
+    /// An audit record.
+    pub async fn audit(&self, id: &str) -> Result<Option<AuditRecord>, StoreError> {
+        match self.blobs.get(&self.audit, &audit_name(id)).await? {
+            Read::Found { body, .. } => Ok(Some(from_bytes(id, &body)?)),
+            Read::Missing { .. } => Ok(None),
+        }
+    }
+
+    /// The ids of audit records that begin with `prefix`.
+    pub async fn list_audits(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        let names = self.names_in(&self.audit, prefix, most).await?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect())
+    }
+
+    /// Ids of audit records whose row has no receipt, at most `most`.
+    pub async fn list_unsent(&self, most: usize) -> Result<Vec<String>, StoreError> {
+        let names = self.names("unsent/", most).await?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix("unsent/").map(str::to_owned)).collect())
+    }
+
+    /// The receipt: the row of this audit record was accepted.
+    pub async fn mark_sent(&self, audit: &str) -> Result<(), StoreError> {
+        self.remove(&unsent_name(audit)).await
+    }
+
+    /// Takes the entry of an audit record away that is not there, once it is certain that it never will be: the run
+    /// that made the entry was killed before it wrote the record. Gives whether it did.
+    pub async fn forget_unwritten(&self, audit: &str) -> Result<bool, StoreError> {
+        let Found::Document(held) = self.read::<Unsent>(&unsent_name(audit)).await? else { return Ok(true) };
+        if held.now < held.document.at + NEVER_WRITTEN_AFTER {
+            return Ok(false);
+        }
+        self.mark_sent(audit).await?;
+        Ok(true)
+    }
+
+    /// A document about the service itself, such as what keeps rows from going out.
+    pub async fn service<T: DeserializeOwned>(&self, name: &str) -> Result<Option<Held<T>>, StoreError> {
+        match self.read(&service_name(name)).await? {
+            Found::Document(held) => Ok(Some(held)),
+            Found::Nothing(_) => Ok(None),
+        }
+    }
+
+    /// Writes such a document over the version that was read. A lost race is harmless: the other one is as new.
+    pub async fn save_service<T: Serialize>(&self, name: &str, document: &T, etag: Option<&str>) -> Result<Written, StoreError> {
+        self.write(&service_name(name), document, etag).await
+    }
+
+    /// Takes an entry away; one that is not there is as good.
+    pub async fn remove(&self, name: &str) -> Result<(), StoreError> {
+        match self.blobs.delete(&self.state, name, None).await? {
+            Remove::Deleted { .. } | Remove::Missing { .. } | Remove::Changed { .. } => Ok(()),
+        }
+    }
+
+    async fn names(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        self.names_in(&self.state, prefix, most).await
+    }
+
+    async fn names_in(&self, container: &str, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        let each = |listed: Vec<Listed>| {
+            names.extend(listed.into_iter().map(|listed| listed.name));
+            if names.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.blobs.list(container, prefix, PAGE.min(most), each).await?;
+        names.truncate(most);
+        Ok(names)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Found<T>, StoreError> {
+        match self.blobs.get(&self.state, name).await? {
+            Read::Found { body, etag, date } => {
+                Ok(Found::Document(Held { document: from_bytes(name, &body)?, etag: Some(etag), now: date }))
+            }
+            Read::Missing { date } => Ok(Found::Nothing(date)),
+        }
+    }
+
+    async fn put_once<T: Serialize>(&self, name: &str, document: &T) -> Result<DateTime<Utc>, StoreError> {
+        let body = to_bytes(name, document)?;
+        Ok(match self.blobs.create(&self.state, name, body).await? {
+            Create::Created { date, .. } | Create::Exists { date } => date,
+        })
+    }
+
+    async fn write<T: Serialize>(&self, name: &str, document: &T, etag: Option<&str>) -> Result<Written, StoreError> {
+        let body = to_bytes(name, document)?;
+        Ok(match etag {
+            Some(etag) => match self.blobs.replace(&self.state, name, body, etag).await? {
+                Replace::Replaced { etag, date } => Written::Done { etag, now: date },
+                Replace::Changed { .. } => Written::Lost,
+            },
+            None => match self.blobs.create(&self.state, name, body).await? {
+                Create::Created { etag, date } => Written::Done { etag, now: date },
+                Create::Exists { .. } => Written::Lost,
+            },
+        })
+    }
+}
+
+/// What stands in the index of rows without a receipt.
+#[derive(Serialize, Deserialize)]
+struct Unsent {
+    /// The time of the run that wrote it.
+    at: DateTime<Utc>,
+}
+
+/// No invocation lives this long, and a run writes the record right after the entry.
+const NEVER_WRITTEN_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+enum Found<T> {
+    Document(Held<T>),
+    Nothing(DateTime<Utc>),
+}
+
+fn to_bytes<T: Serialize>(name: &str, document: &T) -> Result<Bytes, StoreError> {
+    serde_json::to_vec(document).map(Bytes::from).map_err(|why| StoreError::Unreadable { name: name.to_owned(), why: why.to_string() })
+}
+
+fn from_bytes<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(body).map_err(|why| StoreError::Unreadable { name: name.to_owned(), why: why.to_string() })
+}
+
+fn vm_name(vm: &VmId) -> String {
+    format!("vm/{}.json", vm.key())
+}
+
+fn open_name(vm: &VmId, fingerprint: &str) -> String {
+    format!("open/{}/{fingerprint}", vm.key())
+}
+
+fn audit_name(id: &str) -> String {
+    format!("{id}.json")
+}
+
+fn unsent_name(audit: &str) -> String {
+    format!("unsent/{audit}")
+}
+
+fn service_name(name: &str) -> String {
+    format!("service/{name}.json")
+}
+
+/// Sorts as time does.
+const DUE_TIME: &str = "%Y%m%dT%H%M%SZ";
+
+impl Due {
+    fn name(&self) -> String {
+        format!("due/{}/{}", self.at.format(DUE_TIME), self.vm.key())
+    }
+
+    fn of_name(name: &str) -> Option<Due> {
+        let (at, key) = name.strip_prefix("due/")?.split_once('/')?;
+        let at = NaiveDateTime::parse_from_str(at, DUE_TIME).ok()?.and_utc();
+        Some(Due { at, vm: VmId::from_key(key).ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_due_entry_is_read_from_its_name_and_sorts_by_time() {
+        let vm: VmId = "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1".parse().unwrap();
+        let at = portcullis_domain::time::parse("2026-01-15T09:00:00Z").unwrap();
+        let due = Due { at, vm };
+        assert_eq!(due.name(), "due/20260115T090000Z/s/rg/vm1");
+        assert_eq!(Due::of_name(&due.name()), Some(due));
+        for name in ["due/x/s/rg/vm1", "due/20260115T090000Z/vm1", "vm/s/rg/vm1"] {
+            assert_eq!(Due::of_name(name), None, "{name}");
+        }
+    }
+}
