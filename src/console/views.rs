@@ -1,0 +1,772 @@
+//! What of a VM's record is shown, and in which words. Pure: what is shown is what the last look wrote down.
+
+use chrono::{DateTime, Utc};
+use portcullis_domain::arm_id::{RuleId, VmId};
+use portcullis_domain::finding::{Finding, FindingCode, Severity};
+use portcullis_domain::grant::{Declined, Grant, Phase};
+use portcullis_domain::record::{Alarm, Blind, Cause, Claim, Closing, Intent, Outcome, SeenOpening, Trouble, VmRecord};
+use portcullis_domain::source::Sources;
+use serde::Serialize;
+
+use super::page::Keyed;
+
+/// A VM in the list of VMs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VmLine {
+    id: VmId,
+    openings: usize,
+    grants: usize,
+    closings: usize,
+    findings: usize,
+    alarms: usize,
+    blind_since: Option<DateTime<Utc>>,
+    next_look: Option<DateTime<Utc>>,
+}
+
+/// A VM's whole record, without the lease of the run that works on it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Vm {
+    id: VmId,
+    openings: Vec<Opening>,
+    grants: Vec<GrantView>,
+    closings: Vec<ClosingView>,
+    findings: Vec<FindingView>,
+    alarms: Vec<AlarmView>,
+    claims: Vec<Claim>,
+    ports: Vec<PortView>,
+    blind: Option<BlindView>,
+    taken_down: Vec<String>,
+    awaits_opening: bool,
+    would_shut: Vec<String>,
+    judge_again: Option<DateTime<Utc>>,
+    not_before: Option<DateTime<Utc>>,
+    next_look: Option<DateTime<Utc>>,
+    wake_up: Option<DateTime<Utc>>,
+    due: Vec<DateTime<Utc>>,
+    pause_seconds: i64,
+    audits_without_effect: u64,
+    fingerprint: Option<String>,
+}
+
+/// An opening.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Opening {
+    vm: VmId,
+    rule: RuleId,
+    ports: String,
+    protocol: String,
+    sources: Sources,
+    destinations: Sources,
+    first_seen: DateTime<Utc>,
+    flush_connection: bool,
+    judgement: Judgement,
+    findings: Vec<FindingView>,
+    closing: Option<ClosingView>,
+    /// Hints of events about the VM, which name no port: never proof of who made this opening.
+    claims: Vec<Claim>,
+}
+
+/// What the last look held of an opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Judgement {
+    /// A live grant covers it.
+    Covered,
+    /// No grant covers it and no limit forbids it.
+    Left,
+    /// It is being shut.
+    BeingShut,
+    /// It would be shut in enforce mode.
+    WouldBeShut,
+}
+
+/// A grant.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct GrantView {
+    id: String,
+    vm: VmId,
+    port: u16,
+    sources: Sources,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    person: String,
+    phase: &'static str,
+    declined: Option<Declined>,
+}
+
+/// A port that is being shut.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClosingView {
+    port: u16,
+    code: &'static str,
+    why: String,
+    since: DateTime<Utc>,
+    attempt: Option<AttemptView>,
+    last_delete: Option<DateTime<Utc>>,
+    first_shut_read: Option<DateTime<Utc>>,
+    no_proof_before: Option<DateTime<Utc>>,
+    trouble: Option<TroubleView>,
+    rules: Vec<RuleView>,
+    flush_connection: bool,
+}
+
+/// A rule that is being taken away, and when the last delete of it was intended that Azure then accepted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleView {
+    rule: RuleId,
+    deleted: Option<DateTime<Utc>>,
+}
+
+/// The last effect that was intended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptView {
+    number: u32,
+    rule: RuleId,
+    at: DateTime<Utc>,
+    outcome: &'static str,
+    said: Option<String>,
+}
+
+/// What keeps something from going forward.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TroubleView {
+    cause: Cause,
+    cure: &'static str,
+    said: String,
+}
+
+/// A finding.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FindingView {
+    id: String,
+    vm: VmId,
+    code: FindingCode,
+    severity: Severity,
+    port: Option<u16>,
+    about: String,
+    evidence: String,
+    done: String,
+    since: DateTime<Utc>,
+}
+
+/// An alarm.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AlarmView {
+    id: String,
+    vm: VmId,
+    cause: Cause,
+    cure: &'static str,
+    port: Option<u16>,
+    since: DateTime<Utc>,
+    text: String,
+}
+
+/// What is remembered of a port over time.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PortView {
+    port: u16,
+    attempts: u32,
+    proved_shut: Option<DateTime<Utc>>,
+}
+
+/// That the VM cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlindView {
+    since: DateTime<Utc>,
+    trouble: TroubleView,
+}
+
+/// The VM itself, as the list's one item of it.
+pub(super) fn vm_lines(record: &VmRecord) -> Vec<Keyed<VmLine>> {
+    let line = VmLine {
+        id: record.vm.clone(),
+        openings: record.openings.len(),
+        grants: record.grants.len(),
+        closings: record.closings.len(),
+        findings: record.findings.len(),
+        alarms: record.alarms.len(),
+        blind_since: record.blind.as_ref().map(|blind| blind.since),
+        next_look: record.next_look,
+    };
+    vec![(String::new(), line)]
+}
+
+/// The VM's openings, by their rule.
+pub(super) fn openings(record: &VmRecord) -> Vec<Keyed<Opening>> {
+    record.openings.iter().map(|seen| (seen.opening.rule.arm_id().key().to_owned(), opening(record, seen))).collect()
+}
+
+/// The VM's grants, by their id.
+pub(super) fn grants(record: &VmRecord) -> Vec<Keyed<GrantView>> {
+    record.grants.iter().map(|grant| (format!("{} {:05}", grant.id, grant.port), GrantView::of(grant))).collect()
+}
+
+/// The VM's findings, by their id.
+pub(super) fn findings(record: &VmRecord) -> Vec<Keyed<FindingView>> {
+    record.findings.iter().map(|(id, finding)| (id.clone(), FindingView::of(&record.vm, finding))).collect()
+}
+
+/// The VM's alarms, by their key.
+pub(super) fn alarms(record: &VmRecord) -> Vec<Keyed<AlarmView>> {
+    record.alarms.iter().map(|(key, alarm)| (key.clone(), AlarmView::of(&record.vm, key, alarm))).collect()
+}
+
+/// The whole record.
+pub(super) fn vm(record: &VmRecord) -> Vm {
+    // Named one by one, so that what is added to a record is shown, or left away on purpose.
+    let VmRecord {
+        vm,
+        serial,
+        grants: _,
+        claims,
+        openings: _,
+        closings,
+        shut: _,
+        attempts: _,
+        findings: _,
+        alarms: _,
+        would_close,
+        blind,
+        taken_down,
+        awaits_opening,
+        judge_again,
+        lease: _,
+        not_before,
+        pause_seconds,
+        next_look,
+        wake_up,
+        fingerprint,
+        due,
+    } = record;
+    Vm {
+        id: vm.clone(),
+        openings: plain(openings(record)),
+        grants: plain(grants(record)),
+        closings: closings.iter().map(|(port, closing)| ClosingView::of(*port, closing)).collect(),
+        findings: plain(findings(record)),
+        alarms: plain(alarms(record)),
+        claims: claims.clone(),
+        ports: ports(record),
+        blind: blind.as_ref().map(BlindView::of),
+        taken_down: taken_down.iter().cloned().collect(),
+        awaits_opening: *awaits_opening,
+        would_shut: would_close.iter().cloned().collect(),
+        judge_again: *judge_again,
+        not_before: *not_before,
+        next_look: *next_look,
+        wake_up: wake_up.as_ref().map(|wake_up| wake_up.at),
+        due: due.iter().copied().collect(),
+        pause_seconds: *pause_seconds,
+        audits_without_effect: *serial,
+        fingerprint: fingerprint.clone(),
+    }
+}
+
+fn plain<T>(keyed: Vec<Keyed<T>>) -> Vec<T> {
+    keyed.into_iter().map(|(_, item)| item).collect()
+}
+
+fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
+    let opening = &seen.opening;
+    let key = opening.rule.arm_id().key();
+    let is_target = |closing: &Closing| closing.targets.iter().any(|target| target.rule == opening.rule);
+    let closing = record.closings.iter().find(|(_, closing)| is_target(closing));
+    let findings: Vec<FindingView> =
+        record.findings.values().filter(|f| f.about.eq_ignore_ascii_case(key)).map(|f| FindingView::of(&record.vm, f)).collect();
+    let judgement = if closing.is_some() {
+        Judgement::BeingShut
+    } else if record.would_close.contains(key) {
+        Judgement::WouldBeShut
+    } else if !findings.is_empty() {
+        Judgement::Left
+    } else {
+        // A look writes a finding about every opening that no live grant covers.
+        Judgement::Covered
+    };
+    Opening {
+        vm: record.vm.clone(),
+        rule: opening.rule.clone(),
+        ports: opening.ports.to_string(),
+        protocol: opening.protocol.clone(),
+        sources: opening.sources.clone(),
+        destinations: opening.destinations.clone(),
+        first_seen: seen.first,
+        flush_connection: opening.flush_connection,
+        judgement,
+        findings,
+        closing: closing.map(|(port, closing)| ClosingView::of(*port, closing)),
+        claims: record.claims.clone(),
+    }
+}
+
+fn rules(closing: &Closing) -> Vec<RuleView> {
+    let view = |rule: &RuleId| RuleView { rule: rule.clone(), deleted: closing.deleted.get(rule).copied() };
+    closing.targets.iter().map(|target| view(&target.rule)).collect()
+}
+
+fn ports(record: &VmRecord) -> Vec<PortView> {
+    let mut ports: Vec<u16> = record.shut.keys().chain(record.attempts.keys()).copied().collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let view =
+        |port| PortView { port, attempts: record.attempts.get(&port).copied().unwrap_or(0), proved_shut: record.shut.get(&port).copied() };
+    ports.into_iter().map(view).collect()
+}
+
+impl GrantView {
+    fn of(grant: &Grant) -> Self {
+        let (phase, declined) = match grant.phase {
+            Phase::Requested => ("requested", None),
+            Phase::Waiting => ("waiting", None),
+            Phase::Approved => ("approved", None),
+            Phase::Opening => ("opening", None),
+            Phase::Open => ("open", None),
+            Phase::Closing => ("closing", None),
+            Phase::Closed => ("closed", None),
+            Phase::Declined(why) => ("declined", Some(why)),
+        };
+        GrantView {
+            id: grant.id.clone(),
+            vm: grant.vm.clone(),
+            port: grant.port,
+            sources: grant.sources.clone(),
+            from: grant.from,
+            until: grant.until,
+            person: grant.person.clone(),
+            phase,
+            declined,
+        }
+    }
+}
+
+impl ClosingView {
+    fn of(port: u16, closing: &Closing) -> Self {
+        ClosingView {
+            port,
+            code: closing.why.code(),
+            why: closing.why.sentence(),
+            since: closing.since,
+            attempt: closing.intent.as_ref().map(AttemptView::of),
+            last_delete: closing.last_delete,
+            first_shut_read: closing.first_shut_read,
+            no_proof_before: closing.no_proof_before,
+            trouble: closing.trouble.as_ref().map(TroubleView::of),
+            rules: rules(closing),
+            flush_connection: closing.flush_connection,
+        }
+    }
+}
+
+impl AttemptView {
+    fn of(intent: &Intent) -> Self {
+        let (outcome, said) = match &intent.outcome {
+            None => ("notKnownYet", None),
+            Some(Outcome::Accepted) => ("accepted", None),
+            Some(Outcome::NothingToDelete) => ("nothingToDelete", None),
+            Some(Outcome::Failed(said)) => ("failed", Some(said.clone())),
+            Some(Outcome::Unknown(said)) => ("unknown", Some(said.clone())),
+        };
+        AttemptView { number: intent.attempt, rule: intent.rule.clone(), at: intent.at, outcome, said }
+    }
+}
+
+impl TroubleView {
+    fn of(trouble: &Trouble) -> Self {
+        TroubleView { cause: trouble.cause, cure: trouble.cause.cure(), said: trouble.said.clone() }
+    }
+}
+
+impl BlindView {
+    fn of(blind: &Blind) -> Self {
+        BlindView { since: blind.since, trouble: TroubleView::of(&blind.trouble) }
+    }
+}
+
+impl FindingView {
+    fn of(vm: &VmId, finding: &Finding) -> Self {
+        FindingView {
+            id: finding.id.clone(),
+            vm: vm.clone(),
+            code: finding.code,
+            severity: finding.code.severity(),
+            port: finding.port,
+            about: finding.about.clone(),
+            evidence: finding.evidence.clone(),
+            done: finding.done.clone(),
+            since: finding.since,
+        }
+    }
+}
+
+impl AlarmView {
+    fn of(vm: &VmId, key: &str, alarm: &Alarm) -> Self {
+        AlarmView {
+            id: key.to_owned(),
+            vm: vm.clone(),
+            cause: alarm.cause,
+            cure: alarm.cause.cure(),
+            port: alarm.port,
+            since: alarm.since,
+            text: alarm.text.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_domain::judge::Violation;
+    use portcullis_domain::opening::Opening as DomainOpening;
+    use portcullis_domain::port::PortSet;
+    use portcullis_domain::record::{Lease, WakeUp};
+
+    use super::*;
+
+    fn at(time: &str) -> DateTime<Utc> {
+        portcullis_domain::time::parse(&format!("2026-01-15T{time}Z")).unwrap()
+    }
+
+    fn rule(name: &str) -> RuleId {
+        format!("/subscriptions/S/resourceGroups/rg/providers/Microsoft.Network/networkSecurityGroups/Web/securityRules/{name}")
+            .parse()
+            .unwrap()
+    }
+
+    fn seen(name: &str, port: u16, source: &str) -> SeenOpening {
+        let opening = DomainOpening {
+            rule: rule(name),
+            ports: PortSet::one(port),
+            protocol: "TCP".to_owned(),
+            sources: Sources::read([source]),
+            destinations: Sources::read(["10.0.0.4"]),
+            flush_connection: false,
+        };
+        SeenOpening { opening, first: at("09:00:00") }
+    }
+
+    fn found(code: FindingCode, port: u16, name: &str) -> Finding {
+        let about = rule(name).to_string().to_uppercase();
+        Finding::new(code, "s/rg/vm1", Some(port), &about, at("09:00:00")).seen("seen").doing("done")
+    }
+
+    /// A VM with an opening of each judgement.
+    fn busy() -> VmRecord {
+        let vm: VmId = "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1".parse().unwrap();
+        let mut record = VmRecord::new(vm.clone());
+        record.openings =
+            vec![seen("left", 22, "10.9.0.0/16"), seen("shut", 3389, "*"), seen("granted", 443, "203.0.113.4"), seen("would", 23, "*")];
+        for finding in [
+            found(FindingCode::Unapproved, 22, "left"),
+            found(FindingCode::AnySource, 3389, "shut"),
+            found(FindingCode::AnySource, 23, "would"),
+        ] {
+            record.findings.insert(finding.id.clone(), finding);
+        }
+        record.would_close.insert(rule("would").arm_id().key().to_owned());
+        record.grants.push(Grant {
+            id: "g1".to_owned(),
+            vm,
+            port: 443,
+            sources: Sources::read(["203.0.113.4"]),
+            from: at("08:00:00"),
+            until: at("10:00:00"),
+            person: "00000000-0000-0000-0000-00000000000a".to_owned(),
+            phase: Phase::Declined(Declined::Withdrawn),
+        });
+        record.claims.push(Claim {
+            event: "e1".to_owned(),
+            at: at("08:59:50"),
+            object_id: "00000000-0000-0000-0000-00000000000b".to_owned(),
+            name: "eve@contoso.com".to_owned(),
+            operation: "initiate".to_owned(),
+        });
+        record.closings.insert(3389, closing());
+        record.alarms.insert(
+            "lock 3389".to_owned(),
+            Alarm { cause: Cause::Lock, port: Some(3389), since: at("09:00:10"), text: "locked".to_owned() },
+        );
+        record.shut.insert(22, at("07:00:00"));
+        record.attempts = [(22, 1), (3389, 2)].into();
+        record.lease = Some(Lease { run: "secret-run".to_owned(), until: at("09:00:30") });
+        record.next_look = Some(at("09:01:00"));
+        record.wake_up = Some(WakeUp { at: at("09:01:00") });
+        record.due.insert(at("09:01:00"));
+        record
+    }
+
+    fn closing() -> Closing {
+        Closing {
+            why: Violation::AnySource { sources: Sources::internet() },
+            since: at("09:00:00"),
+            intent: Some(Intent {
+                attempt: 2,
+                rule: rule("shut"),
+                at: at("09:00:05"),
+                again: false,
+                outcome: Some(Outcome::Failed("it is locked".to_owned())),
+            }),
+            last_delete: Some(at("09:00:05")),
+            first_shut_read: None,
+            no_proof_before: Some(at("09:01:00")),
+            trouble: Some(Trouble { cause: Cause::Lock, said: "ScopeLocked".to_owned() }),
+            deleted: [(rule("shut"), at("09:00:02"))].into(),
+            targets: vec![seen("SHUT", 3389, "*").opening],
+            flush_connection: false,
+        }
+    }
+
+    #[test]
+    fn a_vm_in_a_list_is_its_numbers() {
+        insta::assert_json_snapshot!(plain(vm_lines(&busy())), @r#"
+        [
+          {
+            "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+            "openings": 4,
+            "grants": 1,
+            "closings": 1,
+            "findings": 3,
+            "alarms": 1,
+            "blindSince": null,
+            "nextLook": "2026-01-15T09:01:00Z"
+          }
+        ]
+        "#);
+    }
+
+    #[test]
+    fn an_opening_shows_what_is_held_of_it() {
+        let openings = openings(&busy());
+        let judged: Vec<(&str, Judgement)> = openings.iter().map(|(_, o)| (o.rule.name(), o.judgement)).collect();
+        assert_eq!(
+            judged,
+            [("left", Judgement::Left), ("shut", Judgement::BeingShut), ("granted", Judgement::Covered), ("would", Judgement::WouldBeShut)]
+        );
+        insta::assert_json_snapshot!(openings[1].1, @r#"
+        {
+          "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+          "rule": "/subscriptions/S/resourceGroups/rg/providers/Microsoft.Network/networkSecurityGroups/Web/securityRules/shut",
+          "ports": "3389",
+          "protocol": "TCP",
+          "sources": [
+            "*"
+          ],
+          "destinations": [
+            "10.0.0.4"
+          ],
+          "firstSeen": "2026-01-15T09:00:00Z",
+          "flushConnection": false,
+          "judgement": "beingShut",
+          "findings": [
+            {
+              "id": "ba27ea88a8144ad0",
+              "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+              "code": "any-source",
+              "severity": "High",
+              "port": 3389,
+              "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/SHUT",
+              "evidence": "seen",
+              "done": "done",
+              "since": "2026-01-15T09:00:00Z"
+            }
+          ],
+          "closing": {
+            "port": 3389,
+            "code": "any-source",
+            "why": "it lets in *, which amounts to the whole internet",
+            "since": "2026-01-15T09:00:00Z",
+            "attempt": {
+              "number": 2,
+              "rule": "/subscriptions/S/resourceGroups/rg/providers/Microsoft.Network/networkSecurityGroups/Web/securityRules/shut",
+              "at": "2026-01-15T09:00:05Z",
+              "outcome": "failed",
+              "said": "it is locked"
+            },
+            "lastDelete": "2026-01-15T09:00:05Z",
+            "firstShutRead": null,
+            "noProofBefore": "2026-01-15T09:01:00Z",
+            "trouble": {
+              "cause": "lock",
+              "cure": "remove the delete lock, or exempt the security group from it",
+              "said": "ScopeLocked"
+            },
+            "rules": [
+              {
+                "rule": "/subscriptions/S/resourceGroups/rg/providers/Microsoft.Network/networkSecurityGroups/Web/securityRules/SHUT",
+                "deleted": "2026-01-15T09:00:02Z"
+              }
+            ],
+            "flushConnection": false
+          },
+          "claims": [
+            {
+              "event": "e1",
+              "at": "2026-01-15T08:59:50Z",
+              "objectId": "00000000-0000-0000-0000-00000000000b",
+              "name": "eve@contoso.com",
+              "operation": "initiate"
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_grant_says_where_it_stands() {
+        insta::assert_json_snapshot!(plain(grants(&busy())), @r#"
+        [
+          {
+            "id": "g1",
+            "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+            "port": 443,
+            "sources": [
+              "203.0.113.4"
+            ],
+            "from": "2026-01-15T08:00:00Z",
+            "until": "2026-01-15T10:00:00Z",
+            "person": "00000000-0000-0000-0000-00000000000a",
+            "phase": "declined",
+            "declined": "withdrawn"
+          }
+        ]
+        "#);
+        let mut grant = busy().grants.remove(0);
+        for (phase, text) in [
+            (Phase::Requested, "requested"),
+            (Phase::Waiting, "waiting"),
+            (Phase::Approved, "approved"),
+            (Phase::Opening, "opening"),
+            (Phase::Open, "open"),
+            (Phase::Closing, "closing"),
+            (Phase::Closed, "closed"),
+        ] {
+            grant.phase = phase;
+            let view = GrantView::of(&grant);
+            assert_eq!((view.phase, view.declined), (text, None));
+        }
+    }
+
+    #[test]
+    fn a_finding_and_an_alarm_say_what_to_do() {
+        let findings = plain(findings(&busy()));
+        assert_eq!(findings.len(), 3);
+        insta::assert_json_snapshot!(findings.iter().find(|finding| finding.port == Some(22)), @r#"
+        {
+          "id": "59c02e5d5ae6e9fd",
+          "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+          "code": "unapproved",
+          "severity": "Low",
+          "port": 22,
+          "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/LEFT",
+          "evidence": "seen",
+          "done": "done",
+          "since": "2026-01-15T09:00:00Z"
+        }
+        "#);
+        insta::assert_json_snapshot!(plain(alarms(&busy())), @r#"
+        [
+          {
+            "id": "lock 3389",
+            "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+            "cause": "lock",
+            "cure": "remove the delete lock, or exempt the security group from it",
+            "port": 3389,
+            "since": "2026-01-15T09:00:10Z",
+            "text": "locked"
+          }
+        ]
+        "#);
+    }
+
+    #[test]
+    fn an_attempt_says_what_came_of_it() {
+        let mut intent = closing().intent.unwrap();
+        for (outcome, text, said) in [
+            (None, "notKnownYet", None),
+            (Some(Outcome::Accepted), "accepted", None),
+            (Some(Outcome::NothingToDelete), "nothingToDelete", None),
+            (Some(Outcome::Unknown("cut".to_owned())), "unknown", Some("cut")),
+        ] {
+            intent.outcome = outcome;
+            let view = AttemptView::of(&intent);
+            assert_eq!((view.outcome, view.said.as_deref()), (text, said));
+        }
+    }
+
+    #[test]
+    fn the_whole_record_is_shown_without_its_lease() {
+        let mut record = busy();
+        record.blind = Some(Blind { since: at("09:00:00"), trouble: Trouble { cause: Cause::CannotLook, said: "503".to_owned() } });
+        let text = serde_json::to_string(&vm(&record)).unwrap();
+        assert!(!text.contains("secret-run") && !text.contains("lease"));
+        let mut shown = serde_json::to_value(vm(&record)).unwrap();
+        for list in ["openings", "grants", "closings", "findings", "alarms"] {
+            assert!(!shown[list].as_array().unwrap().is_empty(), "{list}");
+            shown[list] = serde_json::json!("…");
+        }
+        insta::assert_json_snapshot!(shown, @r#"
+        {
+          "alarms": "…",
+          "auditsWithoutEffect": 0,
+          "awaitsOpening": false,
+          "blind": {
+            "since": "2026-01-15T09:00:00Z",
+            "trouble": {
+              "cause": "cannot-look",
+              "cure": "see what Azure says below; until then nothing is known about this VM",
+              "said": "503"
+            }
+          },
+          "claims": [
+            {
+              "at": "2026-01-15T08:59:50Z",
+              "event": "e1",
+              "name": "eve@contoso.com",
+              "objectId": "00000000-0000-0000-0000-00000000000b",
+              "operation": "initiate"
+            }
+          ],
+          "closings": "…",
+          "due": [
+            "2026-01-15T09:01:00Z"
+          ],
+          "findings": "…",
+          "fingerprint": null,
+          "grants": "…",
+          "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+          "judgeAgain": null,
+          "nextLook": "2026-01-15T09:01:00Z",
+          "notBefore": null,
+          "openings": "…",
+          "pauseSeconds": 0,
+          "ports": [
+            {
+              "attempts": 1,
+              "port": 22,
+              "provedShut": "2026-01-15T07:00:00Z"
+            },
+            {
+              "attempts": 2,
+              "port": 3389,
+              "provedShut": null
+            }
+          ],
+          "takenDown": [],
+          "wakeUp": "2026-01-15T09:01:00Z",
+          "wouldShut": [
+            "/subscriptions/s/resourcegroups/rg/providers/microsoft.network/networksecuritygroups/web/securityrules/would"
+          ]
+        }
+        "#);
+    }
+}

@@ -1,0 +1,244 @@
+//! The HTTP API as callers meet it: through the host, with tokens of the tenant, after something has happened.
+
+#[expect(dead_code, reason = "each test binary uses its part of the harness")]
+mod story;
+
+use chrono::TimeDelta;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::{entra, estate, host};
+use serde_json::{Value, json};
+use story::{Setting, Story, vm};
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+
+/// A caller of the API.
+struct Caller<'a> {
+    story: &'a Story,
+    http: reqwest::Client,
+    token: Option<String>,
+}
+
+/// What the caller was answered.
+struct Answered {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl<'a> Caller<'a> {
+    fn nobody(story: &'a Story) -> Self {
+        Caller { story, http: host::client::trusting(&story.sandbox.ca_pem).unwrap(), token: None }
+    }
+
+    fn with(story: &'a Story, token: String) -> Self {
+        Caller { token: Some(token), ..Self::nobody(story) }
+    }
+
+    /// An application that signs in with its secret, as any client would.
+    async fn application(story: &'a Story, client_id: &str, secret: &str) -> Self {
+        let nobody = Self::nobody(story);
+        let url = format!("{}/{}/oauth2/v2.0/token", story.sandbox.env("SANDBOX_ENTRA_URL"), story.sandbox.env("SANDBOX_TENANT_ID"));
+        let scope = story.sandbox.env("SANDBOX_API_SCOPE");
+        let form = format!("grant_type=client_credentials&client_id={client_id}&client_secret={secret}&scope={scope}");
+        let request = nobody.http.post(url).header("content-type", "application/x-www-form-urlencoded").body(form);
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        Caller { token: Some(answer["access_token"].as_str().expect("a token").to_owned()), ..nobody }
+    }
+
+    async fn auditor(story: &'a Story) -> Self {
+        Self::application(story, estate::AUDITOR_APP_ID, estate::AUDITOR_SECRET).await
+    }
+
+    async fn get(&self, path: &str) -> Answered {
+        self.ask(reqwest::Method::GET, path).await
+    }
+
+    async fn ask(&self, method: reqwest::Method, path: &str) -> Answered {
+        let mut request = self.http.request(method, format!("{}/api{path}", self.story.sandbox.env("SANDBOX_API_URL")));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
+        Answered { status, headers, body }
+    }
+
+    async fn items(&self, path: &str) -> Vec<Value> {
+        let answered = self.get(path).await;
+        assert_eq!(answered.status, 200, "{path}: {}", answered.body);
+        assert_eq!(answered.body["next"], Value::Null);
+        answered.body["items"].as_array().unwrap().clone()
+    }
+}
+
+fn key(name: &str) -> String {
+    format!("{}/{}/{name}", estate::SUBSCRIPTION, estate::GROUP)
+}
+
+/// Two VMs with a harmless opening, one that was caught and proved shut.
+async fn eventful() -> Story {
+    let story = Story::begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-2"), 22, &["203.0.113.5"], HOUR).await;
+    story.pass(60).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], HOUR).await;
+    story.pass(240).await;
+    story
+}
+
+#[tokio::test]
+async fn health_needs_no_token_and_names_nothing_of_the_estate() {
+    let story = Setting::default().observing().begin().await;
+    let health = Caller::nobody(&story).get("/health").await;
+    let well = json!({
+        "status": "ok", "mode": "observe", "loopback": true, "version": env!("CARGO_PKG_VERSION"),
+        "store": {"ok": true, "sentence": "The store answers."},
+        "rows": {"ok": true, "sentence": "Rows go out to Microsoft Sentinel."},
+    });
+    assert_eq!((health.status, health.body), (200, well));
+    assert_eq!(health.headers["cache-control"], "no-store");
+
+    story.change(|state| state.containers.get_mut("state").unwrap().blobs.remove("portcullis-store.json"));
+    let health = Caller::nobody(&story).get("/health").await;
+    assert_eq!((health.status, &health.body["status"], &health.body["store"]["ok"]), (503, &json!("failing"), &json!(false)));
+    let text = health.body.to_string();
+    for name in [estate::SUBSCRIPTION, "web-1", "127.0.0.1", "rg-workload", "container"] {
+        assert!(!text.contains(name), "{name} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_not_taken_are_told_by_health() {
+    let story = Story::begin().await;
+    story.fault("logs", "POST", "", Effect::Status { status: 403, code: None, retry_after: None }, None);
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
+    story.pass(60).await;
+    let health = Caller::nobody(&story).get("/health").await;
+    assert_eq!(
+        (health.status, &health.body["store"]["ok"], &health.body["rows"]["ok"]),
+        (503, &json!(true), &json!(false)),
+        "{}",
+        health.body
+    );
+}
+
+#[tokio::test]
+async fn a_view_opens_to_auditors_alone() {
+    let story = eventful().await;
+    let nobody = Caller::nobody(&story);
+    let auditor = Caller::auditor(&story).await;
+    let person = |who: &str, audience: &str| story.world(|state| entra::mint(state, who, audience).unwrap());
+    let client = Caller::with(&story, person(estate::RESPONDER_OBJECT_ID, "api://portcullis"));
+    let elsewhere = Caller::with(&story, person(estate::AUDITOR_OBJECT_ID, "https://management.azure.com"));
+    let old = story.world(|state| entra::mint_aged(state, estate::AUDITOR_OBJECT_ID, "api://portcullis", TimeDelta::hours(2)).unwrap());
+    let late = Caller::with(&story, old);
+    let audit = auditor.get("/audit?limit=1").await.body["items"][0]["id"].as_str().unwrap().to_owned();
+    let (whole, one) = (format!("/vms/{}", key("web-1")), format!("/audit/{audit}"));
+    for path in ["/vms", &whole, "/openings", "/grants", "/findings", "/alarms", "/audit", &one] {
+        let answered = auditor.get(path).await;
+        assert_eq!((answered.status, &answered.headers["x-content-type-options"]), (200, &"nosniff".parse().unwrap()), "{path}");
+        assert_eq!(auditor.ask(reqwest::Method::HEAD, path).await.status, 200, "{path}");
+        for caller in [&nobody, &elsewhere, &late] {
+            let refused = caller.get(path).await;
+            assert_eq!(refused.status, 401, "{path}");
+            assert!(refused.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+        }
+        assert_eq!(client.get(path).await.status, 403, "{path}");
+        assert_eq!(auditor.ask(reqwest::Method::DELETE, path).await.status, 405, "{path}");
+    }
+    for path in [format!("/vms/{}", key("nothing")), "/audit/nothing".to_owned(), "/nothing".to_owned()] {
+        assert_eq!(auditor.get(&path).await.status, 404, "{path}");
+    }
+    assert_eq!(client.get(&format!("/vms/{}", key("nothing"))).await.status, 403);
+    assert_eq!(auditor.get("/vms?colour=red").await.status, 400);
+}
+
+#[tokio::test]
+async fn the_views_show_what_happened() {
+    let story = eventful().await;
+    let auditor = Caller::auditor(&story).await;
+    let ids: Vec<Value> = auditor.items("/vms").await.iter().map(|line| line["id"].clone()).collect();
+    assert!(ids.contains(&json!(vm("web-1"))) && ids.contains(&json!(vm("web-2"))), "{ids:?}");
+
+    let openings = auditor.items("/openings").await;
+    assert_eq!(openings.len(), 4, "two rules for each of two VMs");
+    for opening in &openings {
+        assert_eq!((&opening["ports"], &opening["judgement"]), (&json!("22"), &json!("left")));
+        assert_eq!(opening["claims"][0]["objectId"], estate::ADMIN_OBJECT_ID);
+    }
+    let findings = auditor.items("/findings").await;
+    assert!(findings.len() == 4 && findings.iter().all(|finding| finding["code"] == "unapproved" && finding["vm"].is_string()));
+    assert!(auditor.items("/alarms").await.is_empty() && auditor.items("/grants").await.is_empty());
+
+    let whole = auditor.get(&format!("/vms/{}", key("web-1"))).await.body;
+    assert_eq!((&whole["id"], whole.get("lease")), (&json!(vm("web-1")), None));
+    let port = whole["ports"].as_array().unwrap().iter().find(|port| port["port"] == 3389).unwrap();
+    assert!(port["provedShut"].is_string() && port["attempts"].as_u64() >= Some(2), "one for each of its rules: {port}");
+    assert_eq!(auditor.get(&format!("/vms/{}", key("WEB-1"))).await.body, whole, "letter case makes no difference");
+
+    let audits = auditor.items(&format!("/audit?vm={}&limit=1000", key("web-1"))).await;
+    assert!(audits.iter().all(|audit| audit["vm"] == vm("web-1").as_str()));
+    let times: Vec<&str> = audits.iter().map(|audit| audit["at"].as_str().unwrap()).collect();
+    assert!(times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
+    let kinds: Vec<&str> = audits.iter().map(|audit| audit["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"close") && kinds.contains(&"proved-shut"), "{kinds:?}");
+    let all = auditor.items("/audit?limit=1000").await;
+    assert_eq!(all.len(), story.audits().len());
+    let one = auditor.get(&format!("/audit/{}", audits[0]["id"].as_str().unwrap())).await.body;
+    assert_eq!(one, audits[0]);
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_and_by_subscription() {
+    let story = eventful().await;
+    let auditor = Caller::auditor(&story).await;
+    for path in ["/vms", "/openings", "/findings", "/audit"] {
+        let whole = auditor.items(&format!("{path}?limit=1000")).await;
+        let mut parts = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = auditor.get(&format!("{path}?limit=1{after}")).await.body;
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= 1, "{path}");
+            parts.extend(items.iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(parts, whole, "{path}");
+        let ours = auditor.items(&format!("{path}?limit=1000&subscription={}", estate::SUBSCRIPTION.to_uppercase())).await;
+        assert_eq!(ours, whole, "{path}");
+        assert!(auditor.items(&format!("{path}?subscription=00000000-0000-0000-0000-00000000dead")).await.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_a_503_without_details() {
+    let story = eventful().await;
+    let auditor = Caller::auditor(&story).await;
+    assert_eq!(auditor.get("/vms").await.status, 200);
+    story.fault("blob", "GET", "", Effect::Status { status: 403, code: Some("AuthorizationFailure".to_owned()), retry_after: None }, None);
+    for path in ["/vms", "/openings", "/audit", "/audit/x", "/vms/s/rg/vm1", "/health"] {
+        let answered = auditor.get(path).await;
+        assert_eq!(answered.status, 503, "{path}");
+        let text = answered.body.to_string();
+        assert!(!text.contains("127.0.0.1") && !text.contains("Authorization") && !text.contains("portcullisstate"), "{text}");
+        let id = answered.body["error"]["id"].as_str().unwrap_or_default();
+        let lines = story.sandbox.host.as_ref().and_then(|host| host.process().map(|process| process.lines())).unwrap();
+        let told = lines.iter().any(|line| line.contains(id) && line.contains("AuthorizationFailure"));
+        assert!(told || path == "/health", "{path}: {id} is not in the log");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_asked_for_its_keys_lets_nobody_in_and_blames_nobody() {
+    let story = Story::begin().await;
+    let auditor = Caller::auditor(&story).await;
+    story.fault("entra", "GET", "", Effect::Status { status: 404, code: None, retry_after: None }, None);
+    let answered = auditor.get("/vms").await;
+    assert_eq!((answered.status, answered.body["error"]["code"].as_str()), (503, Some("SignInUnavailable")));
+    assert_eq!(Caller::nobody(&story).get("/vms").await.status, 401);
+}
