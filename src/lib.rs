@@ -1,1 +1,25 @@
-//! Portcullis.
+//! Portcullis governs just-in-time (JIT) VM access of Microsoft Defender for Cloud.
+//!
+//! A module uses only modules above it in this file.
+//!
+//! The flow of one event: [`host`] takes the invocation and hands its events to [`functions::jit_activity`], which
+//! checks one, keeps it in the [`store`] and sends `event(id)` to the queue `approval`. [`functions::approval`] reads
+//! the JIT policy through [`azure`], leaves a claim for every VM that may be meant and sends `look(VM)` for each. A
+//! look takes the VM's lease, reads Azure again, lets the domain's reconcile plan the difference, and deletes what may
+//! not be open: intent and audit record before the call, outcome after. It comes back by wake-ups until the port is
+//! proved shut. Every audit record becomes a row in Microsoft Sentinel by [`functions::alert`]. What no event told is
+//! found by [`functions::sweep`] and its shards; what no wake-up brought back, by [`functions::schedule`].
+
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod settings;
+
+pub mod azure;
+
+pub mod store;
+
+pub mod functions;
+
+pub mod console;
+
+pub mod host;

@@ -1,2 +1,114 @@
-//! The handler.
-fn main() {}
+//! `portcullis-handler`: the custom handler that the Azure Functions host starts.
+//!
+//! It ends with 0 only when asked to: the host takes an unasked 0 for a program that is still there. A mistake in the
+//! settings ends it with 1 after every mistake was told, which the host shows and, after three times, stops for.
+
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use portcullis::console;
+use portcullis::functions::App;
+use portcullis::host;
+use portcullis::settings::Settings;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The port that the host gives (documentation of custom handlers).
+const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
+
+fn main() -> ExitCode {
+    log_to_stdout();
+    log_panics();
+    // One thread: the work is waiting for answers, a plan's larger instances have one core or less, and a second
+    // thread costs memory in the allocator for nothing.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&[format!("the program cannot start its event loop: {error}")]),
+    };
+    match runtime.block_on(run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(mistakes) => refuse(&mistakes),
+    }
+}
+
+/// Serves until asked to stop; an error is everything that is wrong, a sentence each.
+async fn run() -> Result<(), Vec<String>> {
+    let port = port()?;
+    let listener = host::serve::bind(port).await.map_err(|error| vec![format!("port {port} of 127.0.0.1 cannot be bound: {error}")])?;
+    let settings = Settings::from_lookup(variable, names()).map_err(|mistakes| mistakes.0)?;
+    announce(&settings, port);
+    let app = App::new(&settings);
+    let router = host::router(Arc::new(app.clone()), console::api(app, &settings));
+    host::serve::serve(listener, router).await.map_err(|error| vec![format!("the server ended: {error}")])
+}
+
+fn announce(settings: &Settings, port: u16) {
+    let world = if settings.loopback() { "a SIMULATED Azure on loopback" } else { "Azure" };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        mode = settings.mode.text(),
+        loopback = settings.loopback(),
+        tenant.id = %settings.tenant_id,
+        port,
+        "portcullis-handler governs {world} in mode {}",
+        settings.mode.text()
+    );
+}
+
+fn port() -> Result<u16, Vec<String>> {
+    let cure = "the Azure Functions host sets it; to start the handler by hand, give it a free port";
+    let text = variable(PORT).ok_or_else(|| vec![format!("{PORT} is not set: {cure}")])?;
+    match text.trim().parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(vec![format!("{PORT} is `{text}`, which is no port: {cure}")]),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read, once, at the start")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read, once, at the start")]
+fn names() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
+/// Standard output, since the host takes every line of standard error for an error; JSON unless a person watches.
+///
+/// The level is fixed: at `debug` the libraries below write of requests what no log may hold.
+fn log_to_stdout() {
+    let levels = Targets::new()
+        .with_default(tracing::Level::WARN)
+        .with_target("portcullis", tracing::Level::INFO)
+        .with_target("portcullis_handler", tracing::Level::INFO);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stdout).with_ansi(false);
+    if std::io::stdout().is_terminal() {
+        tracing_subscriber::registry().with(lines.with_target(false).with_filter(levels)).init();
+    } else {
+        tracing_subscriber::registry().with(lines.json().flatten_event(true).with_filter(levels)).init();
+    }
+}
+
+/// A panic is told as one line of the log: where it was, never the data it was about.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "the handler came upon a state that it does not know, at {place}");
+    }));
+}
+
+fn refuse(mistakes: &[String]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    for mistake in mistakes {
+        // Nobody reads it if standard output is gone; the exit code says it then.
+        let _ = writeln!(out, "portcullis-handler cannot start: {mistake}");
+    }
+    let _ = out.flush();
+    ExitCode::FAILURE
+}

@@ -1,0 +1,37 @@
+//! From the host's triggers to the functions.
+
+use serde_json::Value;
+
+use super::invocation::{TimerInfo, Unreadable};
+use super::router::{Function, Functions};
+use crate::functions::{self, App, Ended};
+
+impl Functions for App {
+    async fn jit_activity(&self, events: Vec<Value>, raw: &str) -> Ended {
+        functions::jit_activity::run(self, events, raw).await
+    }
+
+    async fn approval(&self, message: &str) -> Ended {
+        functions::approval::run(self, message).await
+    }
+
+    async fn sweep(&self, _timer: TimerInfo) -> Ended {
+        functions::sweep::run(self).await
+    }
+
+    async fn sweep_shard(&self, message: &str) -> Ended {
+        functions::sweep_shard::run(self, message).await
+    }
+
+    async fn schedule(&self, _timer: TimerInfo) -> Ended {
+        functions::schedule::run(self).await
+    }
+
+    async fn alert(&self, message: &str) -> Ended {
+        functions::alert::run(self, message).await
+    }
+
+    async fn unreadable(&self, function: Function, raw: &str, why: &Unreadable) -> Ended {
+        self.reject_invocation(function.name(), raw, &why.to_string()).await
+    }
+}

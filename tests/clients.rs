@@ -1,0 +1,241 @@
+//! The clients against the sandbox: real TLS, real tokens, the world's clock.
+//!
+//! A story runs in a process of its own, since trust in the sandbox's authority comes from the environment and a
+//! test does not change its own: the test starts itself again with the sandbox's variables and looks at the world
+//! when that process has ended.
+
+use std::ops::ControlFlow;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis::azure::blob::{Create, Read, Remove, Replace};
+use portcullis::azure::servicebus::Options;
+use portcullis::azure::{Azure, FailureKind, trace};
+use portcullis::settings::Settings;
+use portcullis_domain::arm_id::{ArmId, NicId, NsgId, PolicyId, VmId};
+use portcullis_sandbox::faults::{Effect, Fault};
+use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
+use portcullis_sandbox::state::State;
+use serde_json::{Value, json};
+
+const IN_STORY: &str = "PORTCULLIS_TEST_STORY";
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// Which of its two parts a test is playing.
+enum Part {
+    /// Inside the sandbox's environment, with the clients.
+    Inside(Box<Azure>, Box<Settings>),
+    /// After the part inside has ended well, with the world as it left it.
+    After(Box<State>),
+}
+
+/// Runs the test `name` again inside a fresh sandbox and gives the world afterwards; inside, gives the clients.
+#[expect(clippy::disallowed_methods, reason = "the part inside reads the sandbox's settings as the handler does")]
+async fn part(name: &str, prepare: impl FnOnce(&mut State)) -> Part {
+    if story_is(name) {
+        let settings =
+            Settings::from_lookup(|name| std::env::var(name).ok(), std::env::vars().map(|(name, _)| name).filter(|name| name != IN_STORY));
+        let settings = settings.expect("the sandbox's settings are valid");
+        assert!(settings.loopback());
+        return Part::Inside(Box::new(Azure::new(&settings)), Box::new(settings));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::start(SandboxOptions::new(dir.path())).await.unwrap();
+    prepare(&mut sandbox.world.lock());
+    sandbox.world.name_trace("4bf92f3577b34da6a3ce929d0e0e4736", "approval", "invocation-1");
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args([name, "--exact", "--nocapture", "--test-threads=1"]).env_clear().envs(sandbox.env.iter().cloned()).env(IN_STORY, name);
+    let output = tokio::task::spawn_blocking(move || again.output().unwrap()).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    let state = sandbox.world.lock().clone();
+    Part::After(Box::new(state))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test that starts itself again tells its parts apart by the environment")]
+fn story_is(name: &str) -> bool {
+    static STORY: OnceLock<Option<String>> = OnceLock::new();
+    STORY.get_or_init(|| std::env::var(IN_STORY).ok()).as_deref() == Some(name)
+}
+
+fn fault(face: &str, method: &str, path: &str, times: Option<u32>, effect: Effect) -> Fault {
+    serde_json::from_value(json!({"face": face, "method": method, "path": path, "times": times, "effect": effect})).unwrap()
+}
+
+fn status(status: u16, retry_after: Option<u64>) -> Effect {
+    Effect::Status { status, code: None, retry_after }
+}
+
+async fn first<F>(read: impl FnOnce(Box<dyn FnMut(Vec<Value>) -> ControlFlow<()> + Send>) -> F) -> Vec<Value>
+where
+    F: Future<Output = Result<(), portcullis::azure::CallFailed>>,
+{
+    let all = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let into = all.clone();
+    read(Box::new(move |page| {
+        into.lock().unwrap().extend(page);
+        ControlFlow::Continue(())
+    }))
+    .await
+    .unwrap();
+    let all = all.lock().unwrap();
+    all.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_estate_is_read() {
+    let Part::Inside(azure, _) = part("the_estate_is_read", |_| {}).await else { return };
+    let subscriptions = azure.subscriptions.visible().await.unwrap();
+    let subscription = subscriptions.first().expect("a subscription");
+    let policies = first(|each| azure.jit.list(subscription, each)).await;
+    let vms = first(|each| azure.compute.list(subscription, each)).await;
+    let nics = first(|each| azure.network.nics(subscription, each)).await;
+    let nsgs = first(|each| azure.network.nsgs(subscription, each)).await;
+    for (list, what) in [(&policies, "policies"), (&vms, "VMs"), (&nics, "NICs"), (&nsgs, "NSGs")] {
+        assert!(!list.is_empty(), "no {what}");
+    }
+    let id = |list: &[Value]| list[0]["id"].as_str().unwrap().to_owned();
+    let policy = PolicyId::parse(&id(&policies)).unwrap();
+    assert_eq!(azure.jit.get(&policy).await.unwrap()["id"], policies[0]["id"]);
+    assert_eq!(azure.jit.list_in_group(policy.subscription(), policy.resource_group()).await.unwrap(), policies);
+    assert_eq!(azure.compute.get(&VmId::parse(&id(&vms)).unwrap()).await.unwrap()["name"], vms[0]["name"]);
+    assert_eq!(azure.network.nic(&NicId::parse(&id(&nics)).unwrap()).await.unwrap()["name"], nics[0]["name"]);
+    assert_eq!(azure.network.nsg(&NsgId::parse(&id(&nsgs)).unwrap()).await.unwrap()["name"], nsgs[0]["name"]);
+    let gone = VmId::parse(&format!("{}-gone", id(&vms))).unwrap();
+    assert_eq!(azure.compute.get(&gone).await.unwrap_err().kind, FailureKind::NotFound);
+    let now = azure.service_time().await.unwrap();
+    let entries =
+        first(|each| azure.activity_log.query(subscription, now - chrono::TimeDelta::days(1), now, Some(policy.arm_id()), each)).await;
+    assert!(entries.is_empty());
+    let nowhere = ArmId::parse("/subscriptions/00000000-0000-0000-0000-00000000dead").unwrap();
+    assert!(azure.arm.get("reading", &nowhere, portcullis::azure::arm::ApiVersion::SUBSCRIPTIONS).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_keeps_its_conditions_and_tells_its_clock() {
+    let name = "the_store_keeps_its_conditions_and_tells_its_clock";
+    let (azure, settings) = match part(name, |state| state.now = "2030-06-01T12:00:00Z".parse().unwrap()).await {
+        Part::Inside(azure, settings) => (azure, settings),
+        Part::After(state) => {
+            let blobs = &state.containers["state"].blobs;
+            assert_eq!(blobs.get("vm/a b.json").map(|blob| blob.content.as_str()), Some("{\"n\":2}"));
+            let puts: Vec<_> =
+                state.log.iter().filter(|entry| entry.face == "blob" && entry.function.as_deref() == Some("approval")).collect();
+            assert!(!puts.is_empty(), "writes inside a trace are the invocation's");
+            return;
+        }
+    };
+    let container = settings.state_container.as_str();
+    let now = "2030-06-01T12:00:00Z".parse().unwrap();
+    let blobs = &azure.blobs;
+    let body = |n: u32| Bytes::from(format!("{{\"n\":{n}}}"));
+    assert_eq!(blobs.get(container, "vm/a b.json").await.unwrap(), Read::Missing { date: now });
+    let created = trace::within(trace::parse(TRACE), blobs.create(container, "vm/a b.json", body(1))).await.unwrap();
+    let Create::Created { etag: first, date } = created else { panic!("{created:?}") };
+    assert_eq!(date, now);
+    assert_eq!(blobs.create(container, "vm/a b.json", body(9)).await.unwrap(), Create::Exists { date: now });
+    let Replace::Replaced { etag: second, .. } = blobs.replace(container, "vm/a b.json", body(2), &first).await.unwrap() else {
+        panic!("replaced")
+    };
+    assert_ne!(first, second);
+    assert_eq!(blobs.replace(container, "vm/a b.json", body(3), &first).await.unwrap(), Replace::Changed { date: now });
+    assert_eq!(blobs.replace(container, "vm/none.json", body(3), &first).await.unwrap(), Replace::Changed { date: now });
+    assert_eq!(blobs.get(container, "vm/a b.json").await.unwrap(), Read::Found { body: body(2), etag: second.clone(), date: now });
+    for n in 0..7 {
+        blobs.create(container, &format!("due/{n}"), body(n)).await.unwrap();
+    }
+    let mut listed = Vec::new();
+    let date = blobs.list(container, "due/", 3, |page| {
+        assert!(page.len() <= 3);
+        listed.extend(page);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(date.await.unwrap(), now);
+    assert_eq!(
+        listed.iter().map(|blob| blob.name.as_str()).collect::<Vec<_>>(),
+        ["due/0", "due/1", "due/2", "due/3", "due/4", "due/5", "due/6"]
+    );
+    let etag = listed[0].etag.clone().expect("a version in the list");
+    assert_eq!(blobs.delete(container, "due/1", Some(&etag)).await.unwrap(), Remove::Changed { date: now });
+    assert_eq!(blobs.delete(container, "due/0", Some(&etag)).await.unwrap(), Remove::Deleted { date: now });
+    assert_eq!(blobs.delete(container, "due/0", None).await.unwrap(), Remove::Missing { date: now });
+    let missing = blobs.get("nowhere", "x").await.unwrap_err();
+    assert!(missing.is_missing_container(), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_rows_go_out() {
+    let azure = match part("messages_and_rows_go_out", |_| {}).await {
+        Part::Inside(azure, _) => azure,
+        Part::After(state) => {
+            let messages = &state.queues["approval"].messages;
+            assert_eq!(messages.len(), 2);
+            assert_eq!(messages[0].body, r#"{"portcullis":{"kind":"x"}}"#);
+            let at = state.now + chrono::TimeDelta::minutes(5);
+            assert_eq!(
+                (messages[0].scheduled_for, messages[1].scheduled_for),
+                (None, Some(at)),
+                "the documented form of the time is understood"
+            );
+            assert_eq!(messages[1].properties.get("MessageId"), Some(&json!("m-2")));
+            let rows: Vec<&Value> = state.rows.iter().map(|row| &row.row).collect();
+            assert_eq!(rows, [&json!({"EventUid": "1"}), &json!({"EventUid": "2", "EventMessage": "x".repeat(2000)})]);
+            return;
+        }
+    };
+    let body = r#"{"portcullis":{"kind":"x"}}"#;
+    azure.bus.send("approval", body, Options::default()).await.unwrap();
+    let at = azure.service_time().await.unwrap() + chrono::TimeDelta::minutes(5);
+    let options =
+        Options { message_id: Some("m-2".to_owned()), at: Some(at), time_to_live: Some(Duration::from_secs(600)), ..Options::default() };
+    azure.bus.send("approval", body, options).await.unwrap();
+    assert_eq!(azure.bus.send("nowhere", body, Options::default()).await.unwrap_err().kind, FailureKind::NotFound);
+    azure.logs.ingest(&[json!({"EventUid": "1"}), json!({"EventUid": "2", "EventMessage": "x".repeat(2000)})]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_told_apart_on_the_wire() {
+    let prepare = |state: &mut State| {
+        state.faults = vec![
+            fault("arm", "GET", "/virtualMachines", None, status(429, Some(1200))),
+            fault("arm", "GET", "/networkInterfaces", Some(1), status(503, Some(1))),
+            fault("arm", "GET", "/jitNetworkAccessPolicies", None, status(403, None)),
+            fault("arm", "POST", "/initiate", None, Effect::CutAfter),
+            fault("blob", "PUT", "cut-after", None, Effect::CutAfter),
+            fault("servicebus", "POST", "/sweep/", None, Effect::CutBefore),
+            fault("logs", "POST", "", None, status(403, None)),
+        ];
+    };
+    let azure = match part("failures_are_told_apart_on_the_wire", prepare).await {
+        Part::Inside(azure, _) => azure,
+        Part::After(state) => {
+            assert!(state.containers["state"].blobs.contains_key("cut-after"), "the effect was there though the answer was lost");
+            return;
+        }
+    };
+    let subscription = azure.subscriptions.visible().await.unwrap()[0];
+    let never = |_| ControlFlow::Continue(());
+    let throttled = azure.compute.list(&subscription, never).await.unwrap_err();
+    assert_eq!((throttled.kind, throttled.retry_after), (FailureKind::Throttled, Some(Duration::from_secs(1200))));
+    azure.network.nics(&subscription, never).await.expect("a short wait is waited for");
+    assert_eq!(azure.jit.list(&subscription, never).await.unwrap_err().kind, FailureKind::MissingRight);
+    let policy = format!(
+        "/subscriptions/{subscription}/resourceGroups/rg/providers/Microsoft.Security/locations/westeurope/jitNetworkAccessPolicies/default"
+    );
+    let doubtful = azure.jit.initiate(&PolicyId::parse(&policy).unwrap(), &json!({})).await.unwrap_err();
+    assert_eq!((doubtful.kind, doubtful.may_have_happened()), (FailureKind::Doubtful, true));
+    assert_eq!(azure.blobs.create("state", "cut-after", Bytes::from("{}")).await.unwrap_err().kind, FailureKind::Doubtful);
+    assert_eq!(azure.bus.send("sweep", "{}", Options::default()).await.unwrap_err().kind, FailureKind::Doubtful);
+    assert_eq!(azure.logs.ingest(&[json!({})]).await.unwrap_err().cause.kind, FailureKind::MissingRight);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_sign_in_is_told_as_one() {
+    let prepare = |state: &mut State| state.faults = vec![fault("identity", "*", "", None, status(400, None))];
+    let Part::Inside(azure, _) = part("a_failing_sign_in_is_told_as_one", prepare).await else { return };
+    let failed = azure.subscriptions.visible().await.unwrap_err();
+    assert_eq!((failed.kind, failed.may_have_happened()), (FailureKind::NotSignedIn, false), "{failed}");
+}
