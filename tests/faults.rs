@@ -1,0 +1,433 @@
+//! Azure that does not answer as it should: what stands meanwhile, and that everything ends proved shut.
+
+#[expect(dead_code, reason = "each test binary uses its part of the harness")]
+mod story;
+
+use chrono::TimeDelta;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::state::{Denial, Lock, LockLevel};
+use story::{DELETE, Setting, Story, each_row, vm};
+
+const MINUTE: i64 = 60;
+
+/// Longer than what is tried at once and than any alarm waits.
+const FAULT_SECONDS: i64 = 12 * MINUTE;
+
+fn status(status: u16) -> Effect {
+    Effect::Status { status, code: None, retry_after: None }
+}
+
+fn throttled(seconds: u64) -> Effect {
+    Effect::Status { status: 429, code: None, retry_after: Some(seconds) }
+}
+
+async fn any_source() -> Story {
+    let story = Story::begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(2)).await;
+    story
+}
+
+/// Whether the port is open and which alarms there were, as the rows of the tables tell it.
+fn stands(story: &Story) -> String {
+    let open = if story.allow_rules(3389).is_empty() { "shut" } else { "open" };
+    format!("{open} {}", story.alarms()).trim().to_owned()
+}
+
+/// A row: a fault that lasts for twelve minutes, and what stands after three minutes, after ten, and ten minutes
+/// after it is gone.
+struct Row {
+    effect: Effect,
+    at_3: &'static str,
+    at_10: &'static str,
+    after: &'static str,
+}
+
+fn row(effect: Effect, at_3: &'static str, at_10: &'static str, after: &'static str) -> Row {
+    Row { effect, at_3, at_10, after }
+}
+
+async fn meets(method: &'static str, path: &'static str, row: Row) {
+    let story = any_source().await;
+    story.fault("arm", method, path, row.effect, None);
+    story.pass(3 * MINUTE).await;
+    let at_3 = stands(&story);
+    story.pass(7 * MINUTE).await;
+    let at_10 = stands(&story);
+    story.pass(FAULT_SECONDS - 10 * MINUTE).await;
+    story.heal();
+    story.pass(10 * MINUTE).await;
+    let after = format!("{} by {} deletes", stands(&story), story.ours(DELETE).len());
+    assert_eq!([at_3.as_str(), &at_10, &after], [row.at_3, row.at_10, row.after]);
+    story.is_proved_shut("web-1", 3389);
+}
+
+async fn table(method: &'static str, path: &'static str, rows: Vec<Row>) {
+    each_row(rows.into_iter().map(|row| (format!("{method} {path} {:?}", row.effect), meets(method, path, row)))).await;
+}
+
+/// The faults of a read that cannot be told from each other by what they do to a look.
+fn reads() -> Vec<Row> {
+    let passing = [status(401), status(409), status(412), status(429), status(500), status(503), Effect::CutBefore, Effect::CutAfter];
+    let (open, alarm, shut) = ("open", "open +cannot-look", "shut +cannot-look -cannot-look by 2 deletes");
+    let mut rows: Vec<Row> = passing.into_iter().map(|effect| row(effect, open, alarm, shut)).collect();
+    rows.push(row(status(403), "open +missing-right", "open +missing-right", "shut +missing-right -missing-right by 2 deletes"));
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_jit_list_end_proved_shut() {
+    let mut rows = reads();
+    rows.push(row(status(404), "open", "open +cannot-look", "shut +cannot-look -cannot-look by 2 deletes"));
+    table("GET", "/resourceGroups/rg-workload/providers/Microsoft.Security/jitNetworkAccessPolicies", rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_vm_end_proved_shut() {
+    table("GET", "/virtualMachines/web-1", reads()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_what_stands_in_front_of_the_vm_end_proved_shut() {
+    let paths =
+        ["/networkInterfaces/web-1-nic", "/subnets/servers", "/networkSecurityGroups/nsg-web-1?", "/networkSecurityGroups/nsg-servers?"];
+    let rows = paths.into_iter().flat_map(|path| {
+        let lost = row(status(404), "open", "open +cannot-look", "shut +cannot-look -cannot-look by 2 deletes");
+        let denied = row(status(403), "open +missing-right", "open +missing-right", "shut +missing-right -missing-right by 2 deletes");
+        [lost, denied].map(|row| (format!("{path} {:?}", row.effect), meets("GET", path, row)))
+    });
+    each_row(rows).await;
+}
+
+/// Every fault there is, one after the other, each for three calls.
+fn all_in_turn() -> Vec<Effect> {
+    let mut effects: Vec<Effect> = [401, 403, 404, 409, 412, 429, 500, 503].map(status).into();
+    effects.extend([throttled(2), throttled(3), Effect::CutBefore, Effect::CutAfter]);
+    effects
+}
+
+async fn meets_all(method: &'static str, path: &'static str) {
+    let story = any_source().await;
+    // A VM that is not found is gone, and then only the sweep looks on.
+    let effects = all_in_turn().into_iter().filter(|effect| !path.is_empty() || *effect != status(404));
+    for effect in effects {
+        story.fault("arm", method, path, effect, Some(3));
+    }
+    story.pass(15 * MINUTE).await;
+    assert!(story.world(|state| state.faults.is_empty()), "{:?}", story.world(|state| state.faults.clone()));
+    story.pass(5 * MINUTE).await;
+    assert!(story.ours(DELETE).len() >= 2, "{}", story.told());
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_after_every_other_ends_proved_shut() {
+    let calls = [
+        ("GET", "/jitNetworkAccessPolicies"),
+        ("GET", "/virtualMachines/web-1"),
+        ("GET", "/networkInterfaces/web-1-nic"),
+        ("GET", "/subnets/servers"),
+        ("GET", "/networkSecurityGroups/nsg-web-1?"),
+        ("GET", "/networkSecurityGroups/nsg-servers?"),
+        ("GET", "/securityRules/"),
+        ("DELETE", "/securityRules/"),
+        ("*", ""),
+    ];
+    each_row(calls.map(|(method, path)| (format!("{method} {path}"), meets_all(method, path)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_rule_end_proved_shut() {
+    let passing = [status(401), status(409), status(412), status(429), status(500), status(503), Effect::CutBefore, Effect::CutAfter];
+    let mut rows: Vec<Row> = passing.into_iter().map(|effect| row(effect, "open", "open +slow", "shut +slow -slow by 2 deletes")).collect();
+    rows.push(row(status(403), "open +missing-right", "open +missing-right", "shut +missing-right -missing-right by 2 deletes"));
+    // What Azure calls gone and is there has come back, as far as anybody can tell.
+    rows.push(row(status(404), "open", "open +slow", "shut +slow +rule-returns -rule-returns by 2 deletes"));
+    table("GET", "/securityRules/", rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_delete_end_proved_shut() {
+    let passing = [status(401), status(409), status(412), status(429), status(500), status(503), Effect::CutBefore];
+    let mut rows: Vec<Row> = passing.into_iter().map(|effect| row(effect, "open", "open +slow", "shut +slow -slow by 2 deletes")).collect();
+    rows.push(row(status(403), "open +missing-right", "open +missing-right", "shut +missing-right -missing-right by 2 deletes"));
+    rows.push(row(status(404), "open", "open +slow", "shut +slow +rule-returns -rule-returns by 2 deletes"));
+    // Its effect is had, and seen by reading.
+    rows.push(row(Effect::CutAfter, "shut", "shut", "shut by 2 deletes"));
+    table("DELETE", "/securityRules/", rows).await;
+}
+
+/// The fault of one call, that says: not before twenty minutes.
+async fn wants_quiet(method: &'static str, path: &'static str) {
+    let story = any_source().await;
+    story.fault("arm", method, path, throttled(1200), Some(1));
+    story.count("arm", "GET", "/virtualMachines/web-1");
+    story.pass(30).await;
+    assert!(!story.world(|state| state.faults.iter().any(|fault| fault.effect == throttled(1200))), "nothing met the fault");
+    let calls = story.counted();
+    // Whatever else asks for a look: another event, our own messages, the schedule's and the sweep's.
+    let event = story::initiate_event("again", &story::policy(), story.now());
+    assert_eq!(story.post_events(format!("[{event}]")).await, 202);
+    for vm in [vm("web-1"), vm("web-1").to_ascii_uppercase()] {
+        story.send("approval", &serde_json::json!({"portcullis": {"kind": "look", "vm": vm}}).to_string());
+        story.pass(150).await;
+    }
+    assert_ne!(story.alarms(), "", "{:#}", story.record("web-1").unwrap());
+    story.pass(14 * MINUTE).await;
+    assert_eq!(story.counted(), calls, "a look called before Azure wanted it:\n{}", story.told());
+    assert!(!story.allow_rules(3389).is_empty());
+    story.pass(6 * MINUTE).await;
+    assert!(story.alarms().contains('-'), "{}", story.alarms());
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_minutes_of_quiet_are_kept_by_every_cause_of_a_look_while_the_alarm_comes_in_time() {
+    let calls = [
+        ("GET", "/resourceGroups/rg-workload/providers/Microsoft.Security/jitNetworkAccessPolicies"),
+        ("GET", "/virtualMachines/web-1"),
+        ("GET", "/networkInterfaces/web-1-nic"),
+        ("GET", "/subnets/servers"),
+        ("GET", "/networkSecurityGroups/nsg-servers?"),
+        ("GET", "/securityRules/"),
+        ("DELETE", "/securityRules/"),
+    ];
+    each_row(calls.map(|(method, path)| (format!("{method} {path}"), wants_quiet(method, path)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_seconds_of_quiet_are_waited_out_at_once() {
+    for (method, path) in [("GET", "/virtualMachines/web-1"), ("DELETE", "/securityRules/")] {
+        let story = any_source().await;
+        story.fault("arm", method, path, throttled(2), Some(1));
+        story.pass(3 * MINUTE).await;
+        assert_eq!(story.alarms(), "");
+        story.is_proved_shut("web-1", 3389);
+    }
+}
+
+/// What forbids the delete, how it is said to a person, and how it goes away.
+async fn forbidden(cause: &str, said: [&str; 2], forbid: impl FnOnce(&Story), allow: impl FnOnce(&Story)) {
+    let story = any_source().await;
+    forbid(&story);
+    story.pass(MINUTE).await;
+    assert_eq!(story.alarms(), format!("+{cause}"), "at once");
+    let [alarm] = &story.audits_of("alarm-raised")[..] else { panic!("{:#?}", story.audits()) };
+    for said in said {
+        assert!(alarm["why"].as_str().unwrap().contains(said), "{alarm:#}");
+    }
+    story.pass(19 * MINUTE).await;
+    assert_eq!((story.ours(DELETE).len(), story.alarms()), (0, format!("+{cause}")));
+    assert_eq!(story.allow_rules(3389).len(), 2);
+    allow(&story);
+    story.pass(5 * MINUTE).await;
+    assert_eq!((story.ours(DELETE).len(), story.alarms()), (2, format!("+{cause} -{cause}")));
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test]
+async fn a_delete_lock_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
+    let scope = format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP);
+    let lock = |story: &Story| story.change(|state| state.locks.push(Lock { scope, level: LockLevel::CanNotDelete }));
+    forbidden("lock", ["What to do: remove the delete lock", "ScopeLocked"], lock, |story| story.change(|state| state.locks.clear())).await;
+}
+
+#[tokio::test]
+async fn a_denial_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
+    let scope = format!("/subscriptions/{}", estate::SUBSCRIPTION);
+    let deny = |story: &Story| story.change(|state| state.denials.push(Denial { scope, action: DELETE.to_owned() }));
+    let allow = |story: &Story| story.change(|state| state.denials.clear());
+    forbidden("denial", ["What to do: exempt the security group", "RequestDisallowedByPolicy"], deny, allow).await;
+}
+
+#[tokio::test]
+async fn a_missing_right_is_an_alarm_at_once_with_its_cure_until_it_is_given() {
+    let actions = |story: &Story, give: bool| {
+        story.change(|state| {
+            let product = state.principals.iter_mut().find(|principal| principal.managed_identity).unwrap();
+            let actions = &mut product.assignments[0].actions;
+            actions.retain(|action| action != DELETE);
+            actions.extend(give.then(|| DELETE.to_owned()));
+        });
+    };
+    let said = ["What to do: give Portcullis' identity the role", "securityRules/delete"];
+    forbidden("missing-right", said, |story| actions(story, false), |story| actions(story, true)).await;
+}
+
+#[tokio::test]
+async fn a_store_conflict_ends_the_run_and_the_next_one_shuts() {
+    for skip in 0..6 {
+        let story = any_source().await;
+        let conflict = Effect::Status { status: 412, code: Some("ConditionNotMet".to_owned()), retry_after: None };
+        story.change(|state| {
+            let fault = portcullis_sandbox::faults::Fault::new("blob", "PUT", "/state/vm/", conflict).skip(skip).times(2);
+            state.faults.push(fault);
+        });
+        story.pass(5 * MINUTE).await;
+        assert!(story.world(|state| state.faults.is_empty()), "no write met the conflict");
+        assert_eq!(story.ours(DELETE).len(), 2);
+        story.is_proved_shut("web-1", 3389);
+    }
+}
+
+/// The store cannot be used for five minutes: nothing is read or done in Azure, the messages wait, and a row says so.
+async fn without_the_store(fault: impl FnOnce(&Story), mend: impl FnOnce(&Story)) {
+    let story = any_source().await;
+    fault(&story);
+    story.count("arm", "GET", "/virtualMachines/");
+    story.pass(5 * MINUTE - 1).await;
+    assert_eq!(story.counted(), 0, "nothing is judged:\n{}", story.told());
+    assert_eq!((story.audits().len(), story.allow_rules(3389).len()), (0, 2));
+    assert!(story.queued("approval") > 0, "the event waits in the queue");
+    let rows: Vec<(String, String)> = story.world(|state| {
+        let text = |row: &serde_json::Value, column: &str| row[column].as_str().unwrap_or_default().to_owned();
+        state.rows.iter().map(|taken| (text(&taken.row, "EventSubType"), text(&taken.row, "Operation"))).collect()
+    });
+    assert_eq!(rows, [("service-failing".to_owned(), "Service store".to_owned())], "one row a period");
+    mend(&story);
+    story.pass(10 * MINUTE).await;
+    assert_eq!(story.ours(DELETE).len(), 2);
+    story.is_proved_shut("web-1", 3389);
+    assert_eq!(story.queued("approval"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_does_not_answer_nothing_is_judged_and_afterwards_all_is_shut() {
+    let effects = [status(503), status(500), status(403), status(429), throttled(30), Effect::CutBefore, Effect::CutAfter];
+    let rows = effects.map(|effect| {
+        let name = format!("{effect:?}");
+        (name, without_the_store(move |story| story.fault("blob", "*", "", effect, None), Story::heal))
+    });
+    each_row(rows).await;
+}
+
+#[tokio::test]
+async fn an_emptied_store_is_no_new_estate() {
+    let empty = |story: &Story| story.change(|state| state.containers.get_mut("state").unwrap().blobs.clear());
+    let restore = |story: &Story| {
+        story.heal();
+        story.change(|state| portcullis_sandbox::blob::put(state, "state", "portcullis-store.json", b"{}", "application/json"));
+    };
+    without_the_store(empty, restore).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_policy_cannot_be_read_is_made_good_by_the_sweep() {
+    let rows = [status(403), status(404), status(500), throttled(1200), Effect::CutAfter].map(|effect| {
+        let name = format!("{effect:?}");
+        let story = async move {
+            let story = any_source().await;
+            story.fault("arm", "GET", "/locations/westeurope/jitNetworkAccessPolicies/default", effect, None);
+            story.pass(4 * MINUTE).await;
+            assert_eq!(story.ours(DELETE).len(), 0, "no event told of a VM");
+            story.pass(4 * MINUTE).await;
+            story.is_proved_shut("web-1", 3389);
+            story.heal();
+            story.pass(20 * MINUTE).await;
+            assert_eq!((story.ours(DELETE).len(), story.queued("approval")), (2, 0));
+            story.holds();
+        };
+        (name, story)
+    });
+    each_row(rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_fail_are_told_once_an_hour_and_swept_when_they_answer() {
+    let lists =
+        ["/providers/Microsoft.Security/jitNetworkAccessPolicies", "/providers/Microsoft.Network/networkSecurityGroups", "/subscriptions"];
+    let rows = lists.into_iter().flat_map(|path| {
+        [status(403), throttled(1200), status(500)].map(|effect| {
+            let name = format!("{path} {effect:?}");
+            let story = async move {
+                let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+                story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+                story.fault("arm", "GET", &format!("{path}?"), effect, None);
+                story.pass(24 * MINUTE).await;
+                assert_eq!(story.ours(DELETE).len(), 0);
+                assert!(story.queued("sweep") <= 1, "a shard lives one period: {}", story.queued("sweep"));
+                let told = story.audits_of("service-failing");
+                assert_eq!(told.len(), 1, "{told:#?}");
+                story.heal();
+                story.pass(9 * MINUTE).await;
+                story.is_proved_shut("web-1", 3389);
+            };
+            (name, story)
+        })
+    });
+    each_row(rows).await;
+}
+
+async fn without_sends(effect: Effect, from: i64, times: Option<u32>) {
+    let story = any_source().await;
+    story.pass(from).await;
+    story.fault("servicebus", "POST", "/messages", effect, times);
+    story.pass(7 * MINUTE).await;
+    let dead: usize = story.world(|state| state.queues.values().map(|queue| queue.dead_letters.len()).sum());
+    assert_eq!(dead, 0, "the store held what the queue did not take:\n{}", story.told());
+    story.heal();
+    story.pass(10 * MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_queue_takes_nothing_the_store_holds_it() {
+    let times = [0, 13, 30];
+    // A message whose answer is lost each time would come more and more often.
+    let effects = || [(status(503), None), (status(403), None), (Effect::CutBefore, None), (Effect::CutAfter, Some(9))];
+    let rows = times
+        .into_iter()
+        .flat_map(|from| effects().map(|(effect, times)| (format!("{effect:?} from second {from}"), without_sends(effect, from, times))));
+    each_row(rows).await;
+}
+
+#[tokio::test]
+async fn what_finds_neither_store_nor_queue_ten_times_is_a_dead_letter_and_the_sweep_makes_it_good() {
+    let story = any_source().await;
+    story.pass(1).await;
+    story.fault("blob", "*", "", status(503), None);
+    story.fault("servicebus", "POST", "", status(503), None);
+    story.pass(3 * MINUTE).await;
+    let dead: Vec<u32> = story.world(|state| state.queues["approval"].dead_letters.iter().map(|message| message.delivery_count).collect());
+    assert!(!dead.is_empty() && dead.iter().all(|count| *count == 10), "{dead:?}");
+    assert_eq!(story.ours(DELETE).len(), 0);
+    story.heal();
+    story.pass(10 * MINUTE).await;
+    story.change(|state| state.queues.values_mut().for_each(|queue| queue.dead_letters.clear()));
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_not_taken_are_sent_again_with_the_same_id_until_they_are() {
+    let effects = [status(403), status(429), throttled(1200), status(500), status(413), Effect::CutBefore];
+    let rows = effects.map(|effect| {
+        let name = format!("{effect:?}");
+        let story = async move {
+            let story = any_source().await;
+            story.fault("logs", "POST", "", effect, None);
+            story.pass(10 * MINUTE).await;
+            assert_eq!(story.allow_rules(3389).len(), 0, "shut all the same");
+            let waiting = story.audits().len();
+            assert!(waiting > 0 && story.row_kinds().is_empty());
+            story.heal();
+            story.pass(2 * MINUTE).await;
+            story.is_proved_shut("web-1", 3389);
+            assert_eq!(story.row_kinds().len(), waiting, "each once");
+        };
+        (name, story)
+    });
+    each_row(rows).await;
+}
+
+#[tokio::test]
+async fn a_row_whose_answer_was_lost_comes_twice_with_one_id() {
+    let story = any_source().await;
+    story.fault("logs", "POST", "", Effect::CutAfter, Some(1));
+    story.pass(5 * MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+    let mut ids: Vec<String> = story.world(|state| state.rows.iter().map(|row| row.row["AuditId"].to_string()).collect());
+    let rows = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), rows), (story.audits().len(), story.audits().len() + 1));
+}

@@ -1,0 +1,59 @@
+//! The handler is killed with SIGKILL before and after each of its outgoing calls, and the story goes on: every one of
+//! them ends proved shut, with one audit record for each effect.
+
+#[expect(dead_code, reason = "each test binary uses its part of the harness")]
+mod story;
+
+use chrono::TimeDelta;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::{Effect, Fault};
+use story::{DELETE, Story, vm};
+
+/// Long enough for a lease to end, a wake-up to come late and two reads to prove.
+const TEN_MINUTES: i64 = 600;
+
+async fn any_source(fault: Option<Fault>) -> Story {
+    let story = Story::begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(1)).await;
+    story.change(|state| state.faults.extend(fault));
+    story
+}
+
+/// Kills at every `of`-th call with this method, beginning with the `part`-th, until a story makes no such call any more.
+/// Calls with these methods are those that change something.
+async fn killed(effect: Effect, method: &str, part: u32, of: u32) {
+    let mut kills = 0;
+    for call in (part..).step_by(of as usize) {
+        let story = any_source(Some(Fault::new("*", method, "", effect.clone()).skip(call).times(1))).await;
+        story.pass(TEN_MINUTES).await;
+        let starts = story.sandbox.host.as_ref().unwrap().process().unwrap().starts();
+        let deletes = story.ours(DELETE).len();
+        assert!(deletes >= 2, "{effect:?} at {method} {call}: {deletes} deletes\n{}", story.told());
+        story.is_proved_shut("web-1", 3389);
+        if starts == 1 {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills >= 5, "only {kills} kills: is it still the story?");
+}
+
+macro_rules! killed {
+    ($($name:ident: $effect:ident $method:literal $part:literal of $of:literal),+ $(,)?) => {$(
+        #[tokio::test]
+        async fn $name() {
+            killed(Effect::$effect, $method, $part, $of).await;
+        }
+    )+};
+}
+
+killed! {
+    a_kill_before_any_put_loses_nothing: KillBefore "PUT" 0 of 2,
+    a_kill_before_any_other_put_loses_nothing: KillBefore "PUT" 1 of 2,
+    a_kill_before_any_post_loses_nothing: KillBefore "POST" 0 of 1,
+    a_kill_before_any_delete_loses_nothing: KillBefore "DELETE" 0 of 1,
+    a_kill_after_any_put_loses_nothing: KillAfter "PUT" 0 of 2,
+    a_kill_after_any_other_put_loses_nothing: KillAfter "PUT" 1 of 2,
+    a_kill_after_any_post_loses_nothing: KillAfter "POST" 0 of 1,
+    a_kill_after_any_delete_loses_nothing: KillAfter "DELETE" 0 of 1,
+}

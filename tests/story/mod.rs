@@ -1,0 +1,392 @@
+//! A story: the real handler program under the host stand-in, in a world whose time stands still until told.
+//!
+//! The world is judged by its own state and log, never by what the handler says of it.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_sandbox::engine::Clock;
+use portcullis_sandbox::host::HostFiles;
+use portcullis_sandbox::sandbox::{HostOptions, Mode, Sandbox, SandboxOptions};
+use portcullis_sandbox::state::{LogEntry, Message, State};
+use portcullis_sandbox::{blob, entra, estate, faults::Effect, faults::Fault, servicebus};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+/// The action by which a rule goes.
+pub const DELETE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/delete";
+
+/// A fault that changes nothing and goes down with each call that it meets.
+const COUNTS: Effect = Effect::Delay { milliseconds: 0 };
+const COUNTER: u32 = 1_000_000;
+
+/// A running story.
+pub struct Story {
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    http: reqwest::Client,
+    _dir: tempfile::TempDir,
+}
+
+/// What a story begins with.
+pub struct Setting {
+    /// The world.
+    pub state: State,
+    /// What the handler is told to do.
+    pub mode: Mode,
+    /// Settings of the handler besides the sandbox's own.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        let mut state = State::default();
+        estate::small(&mut state);
+        Setting { state, mode: Mode::Enforce, settings: Vec::new() }
+    }
+}
+
+impl Setting {
+    /// The small estate with something changed.
+    pub fn with(change: impl FnOnce(&mut State)) -> Self {
+        let mut setting = Setting::default();
+        change(&mut setting.state);
+        setting
+    }
+
+    /// The same in observe mode.
+    pub fn observing(mut self) -> Self {
+        self.mode = Mode::Observe;
+        self
+    }
+
+    /// The same with another setting of the handler.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the story.
+    pub async fn begin(self) -> Story {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let files = HostFiles::read(root).unwrap();
+        self.begin_with(HostOptions::new(PathBuf::from(env!("CARGO_BIN_EXE_portcullis-handler")), files), dir).await
+    }
+
+    /// Starts the story with the app as it is staged or unpacked.
+    pub async fn begin_app(self, files: HostFiles) -> Story {
+        self.begin_with(HostOptions::of_app(files), tempfile::tempdir().unwrap()).await
+    }
+
+    async fn begin_with(self, mut host: HostOptions, dir: tempfile::TempDir) -> Story {
+        host.settings = self.settings;
+        let mut options = SandboxOptions::new(dir.path().join("sandbox"));
+        options.world = Some(self.state);
+        options.host = Some(host);
+        options.clock = Clock::Standing;
+        options.mode = self.mode;
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let http = sandbox.client().unwrap();
+        Story { sandbox, http, _dir: dir }
+    }
+}
+
+/// Stories that run at once, each with a handler of its own: most of their time they wait between two tries of a call.
+const AT_ONCE: usize = 16;
+
+/// Runs each row of a table as a story of its own and names every row that does not hold.
+pub async fn each_row<F>(rows: impl IntoIterator<Item = (String, F)>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let begin = |(name, row): (String, F)| {
+        let places = Arc::clone(&places);
+        let running = tokio::spawn(async move {
+            let _place = places.acquire().await.unwrap();
+            row.await;
+        });
+        (name, running)
+    };
+    let running: Vec<_> = rows.into_iter().map(begin).collect();
+    let mut failed = Vec::new();
+    for (name, row) in running {
+        if let Err(why) = row.await {
+            let panic = why.into_panic();
+            let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+            failed.push(format!("== {name}: {}", said.unwrap_or_default()));
+        }
+    }
+    assert!(failed.is_empty(), "{} rows do not hold:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// An event of an initiate in the Event Grid schema, as the world would publish it.
+pub fn initiate_event(id: &str, resource: &str, at: DateTime<Utc>) -> Value {
+    json!({
+        "id": id,
+        "topic": format!("/subscriptions/{}", estate::SUBSCRIPTION),
+        "subject": resource,
+        "eventType": "Microsoft.Resources.ResourceActionSuccess",
+        "eventTime": at.to_rfc3339(),
+        "dataVersion": "2",
+        "metadataVersion": "1",
+        "data": {
+            "operationName": "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action",
+            "resourceUri": resource,
+            "correlationId": format!("correlation-{id}"),
+            "claims": {"http://schemas.microsoft.com/identity/claims/objectidentifier": estate::ADMIN_OBJECT_ID, "name": "Ada Admin"},
+        },
+    })
+}
+
+/// The id of a VM of the small estate.
+pub fn vm(name: &str) -> String {
+    estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", name)
+}
+
+/// The id of its JIT policy.
+pub fn policy() -> String {
+    let (subscription, group, location) = (estate::SUBSCRIPTION, estate::GROUP, estate::LOCATION);
+    format!(
+        "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Security/locations/{location}/jitNetworkAccessPolicies/default"
+    )
+}
+
+impl Story {
+    /// The small estate in enforce mode.
+    pub async fn begin() -> Story {
+        Setting::default().begin().await
+    }
+
+    /// The world's time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.sandbox.now()
+    }
+
+    /// Lets time pass, instant by instant, until the world is at rest.
+    pub async fn pass(&self, seconds: i64) {
+        self.sandbox.engine.advance_by(TimeDelta::seconds(seconds)).await.unwrap();
+    }
+
+    /// One look at the world.
+    pub fn world<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.sandbox.world.lock())
+    }
+
+    /// One change of the world behind everybody's back.
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.sandbox.world.lock())
+    }
+
+    /// The world as it stands, to begin another story in: what a new deployment of the app finds.
+    pub fn left(&self) -> Setting {
+        Setting { state: self.world(State::clone), ..Setting::default() }
+    }
+
+    /// POSTs to the webhook what Event Grid would, and gives the status.
+    pub async fn post_events(&self, body: impl Into<reqwest::Body>) -> u16 {
+        let request = self.http.post(self.sandbox.env("SANDBOX_EVENTGRID_URL")).header("aeg-event-type", "Notification").body(body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// Puts a message into a queue as it is.
+    pub fn send(&self, queue: &str, body: &str) {
+        let message = Message { body: body.to_owned(), ..Message::default() };
+        assert!(self.change(|state| servicebus::enqueue(state, queue, message)), "there is no queue {queue}");
+    }
+
+    /// How many messages a queue holds, scheduled ones included.
+    pub fn queued(&self, queue: &str) -> usize {
+        self.world(|state| state.queues[queue].messages.len())
+    }
+
+    /// What is kept under `rejected/`.
+    pub fn rejected(&self) -> Vec<Value> {
+        self.world(|state| {
+            let blobs = state.containers["state"].blobs.iter().filter(|(name, _)| name.starts_with("rejected/"));
+            blobs.map(|(_, blob)| serde_json::from_slice(&blob::content_bytes(&blob.content)).unwrap()).collect()
+        })
+    }
+
+    /// From now on counts the calls that no other fault meets; [`Story::counted`] gives their number.
+    pub fn count(&self, face: &str, method: &str, path: &str) {
+        self.fault(face, method, path, COUNTS, Some(COUNTER));
+    }
+
+    /// The calls that were counted.
+    pub fn counted(&self) -> u32 {
+        let left = self.world(|state| state.faults.iter().filter(|fault| fault.effect == COUNTS).find_map(|fault| fault.times));
+        COUNTER - left.unwrap()
+    }
+
+    /// Takes every fault away.
+    pub fn heal(&self) {
+        self.change(|state| state.faults.clear());
+    }
+
+    /// Adds a fault.
+    pub fn fault(&self, face: &str, method: &str, path: &str, effect: Effect, times: Option<u32>) {
+        let fault = Fault::new(face, method, path, effect);
+        let fault = times.into_iter().fold(fault, Fault::times);
+        self.change(|state| state.faults.push(fault));
+    }
+
+    /// A request to ARM as this person or application.
+    pub async fn arm(&self, who: &str, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let token = self.world(|state| entra::mint(state, who, "https://management.azure.com").unwrap());
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let mut request =
+            self.http.request(method, format!("{}{path}{mark}api-version=2020-01-01", self.sandbox.url("arm"))).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
+    }
+
+    /// Somebody with the right opens a port through JIT, around Portcullis.
+    pub async fn opens(&self, who: &str, vm: &str, port: u16, sources: &[&str], time: TimeDelta) {
+        let end = (self.now() + time).to_rfc3339();
+        let port = match sources {
+            [one] => json!({"number": port, "allowedSourceAddressPrefix": one, "endTimeUtc": end}),
+            many => json!({"number": port, "allowedSourceAddressPrefixes": many, "endTimeUtc": end}),
+        };
+        let body = json!({"virtualMachines": [{"id": vm, "ports": [port]}]});
+        let (status, answer) = self.arm(who, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(body)).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+
+    /// The names of JIT's allow rules that are in some group now for this port.
+    pub fn allow_rules(&self, port: u16) -> Vec<String> {
+        self.world(|state| {
+            let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
+            let rules = groups.flat_map(|group| group.pointer("/properties/securityRules").and_then(Value::as_array).into_iter().flatten());
+            let port = port.to_string();
+            let opens = |rule: &&Value| {
+                let name = rule["name"].as_str().unwrap_or_default();
+                name.contains("-JITRule-")
+                    && rule["properties"]["access"] == "Allow"
+                    && rule["properties"]["destinationPortRange"] == port.as_str()
+            };
+            rules.filter(opens).map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
+        })
+    }
+
+    /// What the handler did of this kind and Azure accepted, by the world's log.
+    pub fn ours(&self, what: &str) -> Vec<LogEntry> {
+        self.tried(what).into_iter().filter(|entry| entry.status < 300).collect()
+    }
+
+    /// The same with what Azure refused.
+    pub fn tried(&self, what: &str) -> Vec<LogEntry> {
+        self.world(|state| {
+            state.log.iter().filter(|entry| entry.function.is_some() && entry.what.eq_ignore_ascii_case(what)).cloned().collect()
+        })
+    }
+
+    /// The log as a person reads it, for a test that fails.
+    pub fn told(&self) -> String {
+        let line = |e: &LogEntry| {
+            format!(
+                "{} {} {:?} {} {} {} {}",
+                e.at.format("%T"),
+                e.caller,
+                e.function,
+                e.face,
+                e.what,
+                e.status,
+                e.target.rsplit('/').next().unwrap_or_default()
+            )
+        };
+        self.world(|state| state.log.iter().filter(|e| e.face != "blob").map(line).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Every audit record in the store, by id.
+    pub fn audits(&self) -> Vec<Value> {
+        self.world(|state| {
+            let blobs = state.containers.get("audit").map(|container| container.blobs.values());
+            blobs.into_iter().flatten().map(|blob| serde_json::from_slice(&blob::content_bytes(&blob.content)).unwrap()).collect()
+        })
+    }
+
+    /// The audit records of one kind.
+    pub fn audits_of(&self, kind: &str) -> Vec<Value> {
+        self.audits().into_iter().filter(|audit| audit["kind"] == kind).collect()
+    }
+
+    /// The `EventSubType` of every row that was taken, in order.
+    pub fn row_kinds(&self) -> Vec<String> {
+        self.world(|state| state.rows.iter().map(|row| row.row["EventSubType"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// The causes of the alarms that were raised (`+`) and cleared (`-`), in their order.
+    pub fn alarms(&self) -> String {
+        let mut told: Vec<(String, String, String)> = Vec::new();
+        for audit in self.audits() {
+            let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
+            match audit["kind"].as_str() {
+                Some("alarm-raised") => told.push((text("at"), text("id"), format!("+{}", text("code")))),
+                Some("alarm-cleared") => told.push((text("at"), text("id"), format!("-{}", text("code")))),
+                _ => {}
+            }
+        }
+        told.sort();
+        told.into_iter().map(|(_, _, told)| told).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What is remembered of a VM.
+    pub fn record(&self, name: &str) -> Option<Value> {
+        let blob = format!("vm/{}/{}/{name}.json", estate::SUBSCRIPTION, estate::GROUP);
+        self.world(|state| {
+            let blob = state.containers.get("state")?.blobs.get(&blob)?;
+            serde_json::from_slice(&blob::content_bytes(&blob.content)).ok()
+        })
+    }
+
+    /// Holds whatever happened: who may write what, audit records before effects and once each, a row for each, no
+    /// dead letter, nothing left over.
+    pub fn holds(&self) {
+        let (log, dead, grid) = self.world(|state| {
+            let dead: Vec<String> =
+                state.queues.iter().flat_map(|(name, q)| q.dead_letters.iter().map(move |m| format!("{name}: {}", m.body))).collect();
+            (state.log.clone(), dead, state.event_grid.dead_letters.clone())
+        });
+        assert_eq!(dead, Vec::<String>::new(), "dead letters");
+        assert_eq!(grid, Vec::<Value>::new(), "dead events");
+        for entry in &log {
+            let changes_azure = entry.face == "arm";
+            if changes_azure && entry.function.is_some() {
+                assert_eq!(entry.function.as_deref(), Some("approval"), "{entry:?}");
+                assert!(entry.what.eq_ignore_ascii_case(DELETE), "{entry:?}");
+                assert!(entry.target.to_ascii_lowercase().contains("-jitrule-"), "{entry:?}");
+            }
+        }
+        let closes = self.audits_of("close");
+        let deletes = self.tried(DELETE);
+        assert!(closes.len() >= deletes.len(), "a delete without an audit record: {closes:?} {deletes:?}");
+        let rows: Vec<String> =
+            self.world(|state| state.rows.iter().map(|row| row.row["AuditId"].as_str().unwrap_or_default().to_owned()).collect());
+        for audit in self.audits() {
+            assert!(rows.iter().any(|row| audit["id"] == row.as_str()), "no row for {audit}");
+        }
+        let left: Vec<String> = self.world(|state| {
+            let names = state.containers["state"].blobs.keys();
+            names.filter(|name| ["inbox/", "unsent/", "later/"].iter().any(|prefix| name.starts_with(prefix))).cloned().collect()
+        });
+        assert_eq!(left, Vec::<String>::new(), "left over");
+    }
+
+    /// Holds for a port that was proved shut: no rule, no closing, no alarm, nothing due.
+    pub fn is_proved_shut(&self, name: &str, port: u16) {
+        assert_eq!(self.allow_rules(port), Vec::<String>::new());
+        let record = self.record(name).unwrap();
+        assert_eq!(record["closings"], json!({}), "{record:#}");
+        assert_eq!(record["alarms"], json!({}), "{record:#}");
+        assert!(self.audits_of("proved-shut").iter().any(|audit| audit["port"] == port), "{:#?}", self.audits());
+        self.holds();
+    }
+}
