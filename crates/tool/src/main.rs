@@ -1,2 +1,47 @@
-//! Tool.
-fn main() {}
+//! `portcullis`: the program for people.
+
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+mod app_files;
+mod demo;
+mod sandbox;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Governs just-in-time VM access of Microsoft Defender for Cloud.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a simulated Azure with the Functions app in it, on this machine alone.
+    Sandbox(sandbox::Arguments),
+    /// Plays an hour of a simulated Azure under Portcullis, and judges by what the world shows.
+    Demo(demo::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .without_time()
+        .init();
+    let ended = match Cli::parse().command {
+        Command::Sandbox(arguments) => sandbox::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Demo(arguments) => demo::run(arguments).await,
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

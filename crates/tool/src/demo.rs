@@ -1,0 +1,148 @@
+//! `portcullis demo`: an hour of a simulated Azure under Portcullis, told from what the world wrote down, and judged
+//! by what the world shows.
+
+mod ending;
+mod story;
+mod timeline;
+mod verdict;
+mod watch;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use portcullis_sandbox::engine::Clock;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::host::process::{Console, Process};
+use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
+use portcullis_sandbox::state::{Lock, LockLevel, State};
+use portcullis_sandbox::switches::{Events, Returns};
+
+use self::timeline::{Palette, Timeline};
+use self::watch::Watch;
+use crate::sandbox::{Signals, host};
+
+/// What `portcullis demo` is given.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Break one thing in the simulated Azure: the demo must then fail and say what went wrong
+    #[arg(long = "break", value_name = "THING", value_enum)]
+    broken: Option<Broken>,
+    /// Stay up after the end, until Ctrl-C, and say where to look
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What is broken in the world from its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Broken {
+    /// A delete lock on every network security group
+    Close,
+    /// No event is delivered
+    Event,
+    /// A deleted rule always comes back
+    Rule,
+    /// The Logs Ingestion endpoint answers 403
+    Alert,
+}
+
+/// Plays the hour, and answers with success only if the world shows that all went as it should.
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Caught from here on, so that an interrupt leaves no handler behind.
+    let mut signals = Signals::caught()?;
+    let dir = tempfile::Builder::new().prefix("portcullis-demo-").tempdir().context("no temporary folder can be made")?;
+    let shown = tokio::select! {
+        shown = show(arguments.broken, dir.path()) => shown?,
+        () = signals.any() => return Ok(ExitCode::FAILURE),
+    };
+    if arguments.keep {
+        let running = shown.sandbox.engine.run();
+        say(&format!("\n{}\n", ending::where_to_look(&shown.sandbox, dir.path())))?;
+        signals.any().await;
+        running.abort();
+    }
+    Ok(shown.code)
+}
+
+/// A demo that has been played.
+struct Shown {
+    sandbox: Sandbox,
+    code: ExitCode,
+}
+
+async fn show(broken: Option<Broken>, dir: &Path) -> anyhow::Result<Shown> {
+    let mut options = SandboxOptions::new(dir);
+    options.world = Some(world(broken));
+    options.clock = Clock::Standing;
+    let mut app = host()?;
+    app.console = Console::Kept;
+    app.settings.push(("PORTCULLIS_LONGEST_OPENING".to_owned(), verdict::LONGEST.to_owned()));
+    options.host = Some(app);
+    let sandbox = Sandbox::start(options).await.context("the sandbox cannot start")?;
+
+    say(&format!("{}\n\n", story::introduction(sandbox.now())))?;
+    let mut watch = Watch::default();
+    let mut timeline = Timeline::new(palette());
+    story::play(&sandbox, |state| say(&timeline.told(&watch.look(state)))).await?;
+    say(&timeline.rest())?;
+
+    let failed = sandbox.host.as_ref().map(|host| host.record().failures()).unwrap_or_default();
+    let (ending, wrong) = {
+        let state = sandbox.world.lock();
+        (ending::table_and_sums(&state, &watch), verdict::wrong(&state, &watch, &failed))
+    };
+    say(&format!("\n{ending}\n\n{}\n", ending::verdict(&wrong, palette())))?;
+    if let Some(said) = unasked(&sandbox) {
+        say(&format!("\n{said}\n"))?;
+    }
+    let code = if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok(Shown { sandbox, code })
+}
+
+/// The right without which the Logs Ingestion endpoint answers 403.
+const INGEST: &str = "Microsoft.Insights/Telemetry/Write";
+
+/// Whoever reads may have gone away: that is an end, not a panic.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output cannot be written")
+}
+
+/// A small estate in which one thing may be broken.
+fn world(broken: Option<Broken>) -> State {
+    let mut state = State::default();
+    estate::small(&mut state);
+    match broken {
+        None => {}
+        Some(Broken::Close) => {
+            let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
+            let ids = groups.filter_map(|group| group["id"].as_str());
+            state.locks = ids.map(|id| Lock { scope: id.to_owned(), level: LockLevel::CanNotDelete }).collect();
+        }
+        Some(Broken::Event) => state.switches.events = Events::Never,
+        Some(Broken::Rule) => state.switches.deleted_rule_returns = Returns::Always,
+        Some(Broken::Alert) => {
+            let app = state.principals.iter_mut().filter(|principal| principal.managed_identity);
+            for assignment in app.flat_map(|principal| &mut principal.assignments) {
+                assignment.actions.retain(|action| action != INGEST);
+            }
+        }
+    }
+    state
+}
+
+/// What the handler said last, if it ended without being asked to: nothing else tells why.
+fn unasked(sandbox: &Sandbox) -> Option<String> {
+    let process = sandbox.host.as_ref()?.process().filter(|process| process.starts() > 1)?;
+    let lines = Process::lines(process);
+    let last = lines.iter().rev().take(10).rev().cloned().collect::<Vec<_>>().join("\n");
+    Some(format!("portcullis-handler was started {} times; it said last:\n{last}", process.starts()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place of this command that reads the environment, at its start")]
+fn palette() -> Palette {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !refused { Palette::Colour } else { Palette::Plain }
+}
