@@ -1,0 +1,69 @@
+# The two commands of the README are `make demo` and `make test`. Whatever they need besides Rust, Node, Python and make
+# they install themselves, below target/ and tests/clients/node_modules.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TOOLS := target/tools
+BIN := $(TOOLS)/bin
+CARGO := PATH="$(CURDIR)/$(BIN):$$PATH" cargo
+TARGET := x86_64-unknown-linux-gnu
+STATIC := target/$(TARGET)/release/portcullis-handler
+PACKAGE := target/package/portcullis.zip
+
+help:
+	@echo "make demo      an hour of a simulated Azure under Portcullis (BREAK=close|event|rule|alert breaks one thing)"
+	@echo "make test      format, lints, docs, licences, unused dependencies, all tests: what CI runs"
+	@echo "make package   the zip that is deployed: $(PACKAGE)"
+	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
+
+# The versions are pinned in the file; the stamp makes a second run free.
+$(TOOLS)/.stamp: infra/tools.txt
+	@echo "== installing tools into $(TOOLS)"
+	python3 -m venv $(TOOLS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement infra/tools.txt
+	touch $@
+
+tests/clients/node_modules/.stamp: tests/clients/package-lock.json
+	@echo "== installing the official clients of tests/clients"
+	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+demo:
+	@cargo build --quiet --workspace --bins
+	@target/debug/portcullis demo $(if $(BREAK),--break $(BREAK)) $(ARGS)
+
+test: $(TOOLS)/.stamp tests/clients/node_modules/.stamp
+	@echo "== format"
+	cargo fmt --all --check
+	@echo "== lints"
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@echo "== documentation"
+	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+	@echo "== licences, sources, doubled crates"
+	$(CARGO) deny --log-level error check licenses sources bans
+	@echo "== unused dependencies"
+	$(CARGO) shear
+	@echo "== tests"
+	cargo build --quiet --workspace --bins
+	cargo test --quiet --workspace --doc
+	$(CARGO) nextest run --workspace --no-fail-fast 2>&1 | tee target/nextest.log
+	@$(BIN)/python infra/summary.py target/nextest.log
+
+# Static, so that the host image's C library does not matter.
+$(STATIC): FORCE
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) --package portcullis --bin portcullis-handler
+
+package: $(STATIC)
+	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
+
+bench:
+	cargo bench --workspace
+
+clean:
+	cargo clean
+	rm -rf tests/clients/node_modules
+
+FORCE:
+.PHONY: help demo test package bench clean FORCE
