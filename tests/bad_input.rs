@@ -5,8 +5,8 @@
 mod story;
 
 use chrono::TimeDelta;
-use portcullis_sandbox::estate;
 use portcullis_sandbox::switches::{EventSchema, Events};
+use portcullis_sandbox::{blob, estate};
 use serde_json::{Value, json};
 use story::{DELETE, Setting, Story, each_row, initiate_event, policy, vm};
 
@@ -87,6 +87,18 @@ async fn one_poison_twice_is_kept_once() {
         story.pass(1).await;
     }
     assert_eq!(rejected(&story).len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_the_store_kept_and_nobody_can_read_is_rejected_and_not_lost() {
+    let story = quiet().await;
+    let name = "later/20260115T090000Z/0";
+    let kept = json!({"name": name, "body": "{"}).to_string();
+    story.change(|state| blob::put(state, "state", name, kept.as_bytes(), "application/json"));
+    story.pass(2 * MINUTE).await;
+    let kept = rejected(&story);
+    assert_eq!(kept.iter().map(|(from, _)| from.as_str()).collect::<Vec<_>>(), ["schedule"]);
+    assert!(kept[0].1.contains("not JSON"), "{kept:?}");
 }
 
 #[tokio::test]

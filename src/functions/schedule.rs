@@ -33,7 +33,10 @@ async fn tick(app: &App) -> Result<String, Stopped> {
     for message in &kept {
         match Message::read(&message.body) {
             Ok(known) => app.send(&known).await?,
-            Err(why) => error!(blob = message.name, error = %why, "a kept message cannot be read: another version wrote it"),
+            // Another version wrote it. It is kept with the reason before it goes from here.
+            Err(why) => {
+                app.reject("schedule", &message.body, &why.to_string()).await?;
+            }
         }
         app.store.remove(&message.name).await?;
     }

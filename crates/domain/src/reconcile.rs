@@ -280,18 +280,7 @@ fn plan_closes(record: &mut VmRecord, judged: &[(&Opening, &Judgement)], look: &
         let port = opening.port().unwrap_or_default();
         let Judgement::Shut(why) = judgement else { continue };
         let since = must_be_shut_since(record, opening, why, look);
-        let closing = record.closings.entry(port).or_insert_with(|| Closing {
-            why: why.clone(),
-            since,
-            intent: None,
-            last_delete: None,
-            first_shut_read: None,
-            no_proof_before: None,
-            trouble: None,
-            deleted: BTreeMap::new(),
-            targets: Vec::new(),
-            flush_connection: opening.flush_connection,
-        });
+        let closing = record.closings.entry(port).or_insert_with(|| Closing::new(why.clone(), since, opening.flush_connection));
         closing.first_shut_read = None;
         match closing.targets.iter_mut().find(|target| target.is_same(opening)) {
             Some(target) => target.clone_from(opening),

@@ -150,6 +150,24 @@ pub struct Intent {
     pub outcome: Option<Outcome>,
 }
 
+impl Closing {
+    /// A closing of which nothing was tried yet.
+    pub fn new(why: Violation, since: DateTime<Utc>, flush_connection: bool) -> Self {
+        Closing {
+            why,
+            since,
+            intent: None,
+            last_delete: None,
+            first_shut_read: None,
+            no_proof_before: None,
+            trouble: None,
+            deleted: BTreeMap::new(),
+            targets: Vec::new(),
+            flush_connection,
+        }
+    }
+}
+
 impl Intent {
     /// Whether Azure has said that the rule is deleted.
     pub fn was_deleted(&self) -> bool {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::{App, Ended, Message, Stopped};
 use super::see::{NotSeen, Sight, see};
-use super::shut::{GoOn, cause, shut};
+use super::shut::{GoOn, shut};
 use crate::azure::{CallFailed, FailureKind};
 use crate::store::{Due, Written};
 
@@ -162,16 +162,7 @@ fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
             if let Some(wait) = hold(failed) {
                 record.hold_until(now + wait);
             }
-            match cause(failed) {
-                TroubleCause::MissingRight => TroubleCause::MissingRight,
-                TroubleCause::Slow
-                | TroubleCause::Lock
-                | TroubleCause::Denial
-                | TroubleCause::RuleReturns
-                | TroubleCause::Firewall
-                | TroubleCause::Unreadable
-                | TroubleCause::CannotLook => TroubleCause::CannotLook,
-            }
+            if failed.kind == FailureKind::MissingRight { TroubleCause::MissingRight } else { TroubleCause::CannotLook }
         }
         NotSeen::Body { .. } => TroubleCause::CannotLook,
     };

@@ -1,6 +1,6 @@
 //! One delete: intent, audit record, effect, outcome.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use portcullis_domain::reconcile::{Close, audit_of_close};
 use portcullis_domain::record::{Cause, Outcome, Trouble};
 use tracing::{info, warn};
@@ -40,15 +40,11 @@ pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn
     run.record.delete_came_to(close.port, outcome, trouble);
     match hold {
         Some(wait) => {
-            run.record.hold_until(until(now, wait));
+            run.record.hold_until(now + wait);
             Ok(GoOn::No)
         }
         None => Ok(GoOn::Yes),
     }
-}
-
-fn until(now: DateTime<Utc>, wait: TimeDelta) -> DateTime<Utc> {
-    now + wait
 }
 
 /// What came of a delete, what it says about the cause, and how long Azure wants no call.
@@ -66,7 +62,7 @@ fn told(answer: &Result<Shut, CallFailed>) -> (Outcome, Option<Trouble>, Option<
 }
 
 /// Why a call failed, in the words of alarms.
-pub(super) fn cause(failed: &CallFailed) -> Cause {
+fn cause(failed: &CallFailed) -> Cause {
     match failed.kind {
         FailureKind::Locked => Cause::Lock,
         FailureKind::DeniedByPolicy => Cause::Denial,
