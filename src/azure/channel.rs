@@ -17,6 +17,7 @@ use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{ClientOptions, Context, Method, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::error::{CallFailed, FailureKind, Service, retry_after};
@@ -33,6 +34,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A third failure in a row is no accident of the network.
 const MOST_TRIES: u32 = 3;
+
+/// How many calls of one channel are under way at once: each has a connection with its buffers, and a burst of events
+/// would open a hundred of them.
+pub(super) const MOST_AT_ONCE: usize = 24;
+
+/// How long a call waits for its turn. Then it goes out of turn: the calls of a service that hangs must not hold up
+/// those behind them until their own invocations are over their deadline.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a call may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +109,7 @@ impl Answer {
 pub(super) struct Channel {
     service: Service,
     pipeline: Pipeline,
+    turns: Arc<Semaphore>,
 }
 
 impl Channel {
@@ -120,7 +130,7 @@ impl Channel {
         let name = Some(env!("CARGO_PKG_NAME"));
         let version = Some(env!("CARGO_PKG_VERSION"));
         let pipeline = Pipeline::new(name, version, options, vec![Arc::new(Patience)], per_try, None);
-        Channel { service, pipeline }
+        Channel { service, pipeline, turns: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
     }
 
     /// Sends a request and gives an answer of 2xx; anything else is a failure.
@@ -140,6 +150,7 @@ impl Channel {
         request.set_body(outgoing.body);
         let sent = Sent::default();
         let ctx = Context::new().with_value(outgoing.attempts).with_value(sent.clone());
+        let _turn = tokio::time::timeout(TURN_PATIENCE, self.turns.acquire()).await;
         let skip_checks = PipelineSendOptions { skip_checks: true, ..PipelineSendOptions::default() };
         let failed = |kind, message: &str| CallFailed::without_answer(self.service, method, &what, kind, message);
         match tokio::time::timeout(CALL_TIMEOUT, self.pipeline.send(&ctx, &mut request, Some(skip_checks))).await {
@@ -381,6 +392,21 @@ pub(super) mod tests {
     async fn a_try_that_may_have_arrived_is_not_forgotten() {
         let replies = vec![Reply::CutAfterSending, Reply::NeverConnects, Reply::NeverConnects];
         assert_eq!(send(Attempts::Safe, replies).await, (Err(FailureKind::Doubtful), 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_takes_turns_and_a_service_that_hangs_holds_nobody_up() {
+        let (channel, far_end) = channel(Service::Arm, (0..MOST_AT_ONCE + 5).map(|_| Reply::Hangs).collect());
+        let url = Url::parse("https://127.0.0.1/x").unwrap();
+        for _ in 0..MOST_AT_ONCE + 5 {
+            let (channel, url) = (channel.clone(), url.clone());
+            tokio::spawn(async move { channel.send(Outgoing::get("reading x".to_owned(), url)).await });
+        }
+        let asked = || far_end.asked.lock().unwrap().len();
+        tokio::time::sleep(TURN_PATIENCE / 2).await;
+        assert_eq!(asked(), MOST_AT_ONCE);
+        tokio::time::sleep(TURN_PATIENCE).await;
+        assert_eq!(asked(), MOST_AT_ONCE + 5);
     }
 
     #[tokio::test]

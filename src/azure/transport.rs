@@ -9,6 +9,8 @@ use azure_core::error::ErrorKind;
 use azure_core::http::{AsyncRawResponse, HttpClient, Request};
 use azure_core::{Error, Result};
 
+use super::channel::MOST_AT_ONCE;
+
 /// Azure's front ends accept in milliseconds; a host that takes longer is down or behind a broken route.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -35,7 +37,7 @@ impl SharedClient {
                 .https_only(false)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(16)
+                .pool_max_idle_per_host(MOST_AT_ONCE)
                 .tcp_nodelay(true)
                 .build()
                 .map_err(|error| {
