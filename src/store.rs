@@ -83,6 +83,8 @@ pub struct Due {
     pub at: DateTime<Utc>,
     /// The VM.
     pub vm: VmId,
+    /// The run that made it: two runs of the same second have an entry each, and neither takes the other's away.
+    pub run: String,
 }
 
 /// The two containers of Portcullis.
@@ -100,6 +102,17 @@ pub struct KeptMessage {
     pub name: String,
     /// Its body.
     pub body: String,
+}
+
+/// What was left for a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inbox {
+    /// The claims, with the names to remove them by.
+    pub claims: Vec<(String, Claim)>,
+    /// What is no claim, by name, and why.
+    pub unreadable: Vec<(String, String)>,
+    /// Whether there is more than was asked for.
+    pub more: bool,
 }
 
 /// Where messages are kept that their queue does not take.
@@ -204,15 +217,27 @@ impl Store {
         self.put_once(&format!("inbox/{}/{}", vm.key(), claim.event), claim).await.map(|_| ())
     }
 
-    /// What was left for a VM, with the names to remove it by.
-    pub async fn inbox(&self, vm: &VmId) -> Result<Vec<(String, Claim)>, StoreError> {
-        let mut claims = Vec::new();
-        for name in self.names(&format!("inbox/{}/", vm.key()), usize::MAX).await? {
-            if let Found::Document(held) = self.read::<Claim>(&name).await? {
-                claims.push((name, held.document));
+    /// What was left for a VM, with the names to remove it by: at most `most`, in no order.
+    pub async fn inbox(&self, vm: &VmId, most: usize) -> Result<Inbox, StoreError> {
+        let names = self.names(&format!("inbox/{}/", vm.key()), most.saturating_add(1)).await?;
+        let mut inbox = Inbox { more: names.len() > most, ..Inbox::default() };
+        for name in names.into_iter().take(most) {
+            match self.read::<Claim>(&name).await {
+                Ok(Found::Document(held)) => inbox.claims.push((name, held.document)),
+                Ok(Found::Nothing(_)) => {}
+                Err(StoreError::Unreadable { why, .. }) => inbox.unreadable.push((name, why)),
+                Err(failed) => return Err(failed),
             }
         }
-        Ok(claims)
+        Ok(inbox)
+    }
+
+    /// The text of a blob that cannot be read as what it should be, to be kept elsewhere.
+    pub async fn text(&self, name: &str) -> Result<String, StoreError> {
+        match self.blobs.get(&self.state, name).await? {
+            Read::Found { body, .. } => Ok(String::from_utf8_lossy(&body).into_owned()),
+            Read::Missing { .. } => Ok(String::new()),
+        }
     }
 
     /// Stores an event under its own id, once. An emptied store takes none: it must not fill up as if it were the store.
@@ -235,29 +260,43 @@ impl Store {
         self.put_once(&name, &KeptMessage { name: name.clone(), body: body.to_owned() }).await.map(|_| ())
     }
 
-    /// The kept messages whose time has come, the earliest first, at most `most`.
+    /// The kept messages whose time has come, the earliest first, at most `most`. What was not written by
+    /// [`Store::keep_message`] comes as its own text, for whoever finds out that it is no message.
     pub async fn list_kept_messages(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<KeptMessage>, StoreError> {
         let until = format!("{KEPT}{}/~", now.format(DUE_TIME));
         let mut kept = Vec::new();
         for name in self.names(KEPT, most).await?.iter().take_while(|name| **name <= until) {
-            if let Found::Document(held) = self.read::<KeptMessage>(name).await? {
-                kept.push(held.document);
+            match self.read::<KeptMessage>(name).await {
+                Ok(Found::Document(held)) => kept.push(KeptMessage { name: name.clone(), body: held.document.body }),
+                Ok(Found::Nothing(_)) => {}
+                Err(StoreError::Unreadable { .. }) => kept.push(KeptMessage { name: name.clone(), body: self.text(name).await? }),
+                Err(failed) => return Err(failed),
             }
         }
         Ok(kept)
     }
 
-    /// Stores what came in and cannot be used, with the reason.
+    /// Stores what came in and cannot be used, with the reason. An emptied store takes nothing.
     pub async fn reject<T: Serialize>(&self, id: &str, what: &T) -> Result<DateTime<Utc>, StoreError> {
+        self.check().await?;
         self.put_once(&format!("rejected/{id}.json"), what).await
     }
 
-    /// Writes an audit record for good, once, after the entry that says that its row has no receipt yet.
+    /// Writes an audit record for good, once, after the entry that says that its row has no receipt yet. Writing it again
+    /// owes the row again: it may come twice, never not at all.
     pub async fn write_audit(&self, audit: &AuditRecord) -> Result<(), StoreError> {
         self.put_once(&unsent_name(&audit.id), &Unsent { at: audit.at }).await?;
         let body = to_bytes(&audit.id, audit)?;
         self.blobs.create(&self.audit, &audit_name(&audit.id), body).await?;
         Ok(())
+    }
+
+    /// Whether the row of an audit record still has no receipt.
+    pub async fn is_unsent(&self, audit: &str) -> Result<bool, StoreError> {
+        match self.blobs.get(&self.state, &unsent_name(audit)).await? {
+            Read::Found { .. } => Ok(true),
+            Read::Missing { .. } => Ok(false),
+        }
     }
 
     /// An audit record.
@@ -288,7 +327,10 @@ impl Store {
     /// Takes the entry of an audit record away that is not there, once it is certain that it never will be: the run
     /// that made the entry was killed before it wrote the record. Gives whether it did.
     pub async fn forget_unwritten(&self, audit: &str) -> Result<bool, StoreError> {
-        let Found::Document(held) = self.read::<Unsent>(&unsent_name(audit)).await? else { return Ok(true) };
+        let Found::Document(held) = self.read::<Unsent>(&unsent_name(audit)).await? else {
+            self.check().await?;
+            return Ok(true);
+        };
         if held.now < held.document.at + NEVER_WRITTEN_AFTER {
             return Ok(false);
         }
@@ -296,11 +338,17 @@ impl Store {
         Ok(true)
     }
 
-    /// A document about the service itself, such as what keeps rows from going out.
+    /// A document about the service itself, such as what keeps rows from going out. One that cannot be read is as good
+    /// as none: it is written anew.
     pub async fn service<T: DeserializeOwned>(&self, name: &str) -> Result<Option<Held<T>>, StoreError> {
-        match self.read(&service_name(name)).await? {
-            Found::Document(held) => Ok(Some(held)),
-            Found::Nothing(_) => Ok(None),
+        match self.read(&service_name(name)).await {
+            Ok(Found::Document(held)) => Ok(Some(held)),
+            Ok(Found::Nothing(_)) => Ok(None),
+            Err(StoreError::Unreadable { name, .. }) => {
+                self.remove(&name).await?;
+                Ok(None)
+            }
+            Err(failed) => Err(failed),
         }
     }
 
@@ -410,13 +458,14 @@ const DUE_TIME: &str = "%Y%m%dT%H%M%SZ";
 
 impl Due {
     fn name(&self) -> String {
-        format!("due/{}/{}", self.at.format(DUE_TIME), self.vm.key())
+        format!("due/{}/{}/{}", self.at.format(DUE_TIME), self.vm.key(), self.run)
     }
 
     fn of_name(name: &str) -> Option<Due> {
-        let (at, key) = name.strip_prefix("due/")?.split_once('/')?;
+        let (at, rest) = name.strip_prefix("due/")?.split_once('/')?;
+        let (key, run) = rest.rsplit_once('/')?;
         let at = NaiveDateTime::parse_from_str(at, DUE_TIME).ok()?.and_utc();
-        Some(Due { at, vm: VmId::from_key(key).ok()? })
+        Some(Due { at, vm: VmId::from_key(key).ok()?, run: run.to_owned() })
     }
 }
 
@@ -428,10 +477,10 @@ mod tests {
     fn a_due_entry_is_read_from_its_name_and_sorts_by_time() {
         let vm: VmId = "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1".parse().unwrap();
         let at = portcullis_domain::time::parse("2026-01-15T09:00:00Z").unwrap();
-        let due = Due { at, vm };
-        assert_eq!(due.name(), "due/20260115T090000Z/s/rg/vm1");
+        let due = Due { at, vm, run: "0a1b".to_owned() };
+        assert_eq!(due.name(), "due/20260115T090000Z/s/rg/vm1/0a1b");
         assert_eq!(Due::of_name(&due.name()), Some(due));
-        for name in ["due/x/s/rg/vm1", "due/20260115T090000Z/vm1", "vm/s/rg/vm1"] {
+        for name in ["due/x/s/rg/vm1/0a1b", "due/20260115T090000Z/rg/vm1/0a1b", "vm/s/rg/vm1/0a1b"] {
             assert_eq!(Due::of_name(name), None, "{name}");
         }
     }

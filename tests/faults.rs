@@ -114,7 +114,9 @@ async fn meets_all(method: &'static str, path: &'static str) {
         story.fault("arm", method, path, effect, Some(3));
     }
     story.pass(15 * MINUTE).await;
-    assert!(story.world(|state| state.faults.is_empty()), "{:?}", story.world(|state| state.faults.clone()));
+    // The last fault has its effect, after which there may be nothing left to call for.
+    let left = story.world(|state| state.faults.iter().filter(|fault| fault.effect != Effect::CutAfter).cloned().collect::<Vec<_>>());
+    assert!(left.is_empty(), "{left:?}");
     story.pass(5 * MINUTE).await;
     assert!(story.ours(DELETE).len() >= 2, "{}", story.told());
     story.is_proved_shut("web-1", 3389);
@@ -229,7 +231,7 @@ async fn forbidden(cause: &str, said: [&str; 2], forbid: impl FnOnce(&Story), al
 async fn a_delete_lock_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
     let scope = format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP);
     let lock = |story: &Story| story.change(|state| state.locks.push(Lock { scope, level: LockLevel::CanNotDelete }));
-    forbidden("lock", ["What to do: remove the delete lock", "ScopeLocked"], lock, |story| story.change(|state| state.locks.clear())).await;
+    forbidden("lock", ["What to do: remove the lock that Azure names", "ScopeLocked"], lock, |story| story.change(|state| state.locks.clear())).await;
 }
 
 #[tokio::test]
@@ -250,7 +252,7 @@ async fn a_missing_right_is_an_alarm_at_once_with_its_cure_until_it_is_given() {
             actions.extend(give.then(|| DELETE.to_owned()));
         });
     };
-    let said = ["What to do: give Portcullis' identity the role", "securityRules/delete"];
+    let said = ["What to do: give Portcullis' identity a role", "securityRules/delete"];
     forbidden("missing-right", said, |story| actions(story, false), |story| actions(story, true)).await;
 }
 

@@ -15,9 +15,10 @@ use judge::{Judge, node};
 use portcullis::azure::blob::{Blobs, Create, Listed, Read, Remove, Replace};
 use portcullis::azure::{Azure, FailureKind};
 use portcullis::settings::Settings;
-use portcullis::store::{AuditPlace, AuditsFound, Due, Held, MARKER, Store, StoreError, VmIndex, Written};
+use portcullis::store::{AuditPlace, AuditsFound, Due, Held, Inbox, MARKER, Store, StoreError, VmIndex, Written};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::{AuditKind, AuditRecord};
+use portcullis_domain::behind::Behind;
 use portcullis_domain::finding::Severity;
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_sandbox::sandbox::{STORE_MARKER_BODY, Sandbox, SandboxOptions};
@@ -450,7 +451,7 @@ impl Trial {
 
     async fn due_entries_come_in_the_order_of_time(&self) {
         let now: DateTime<Utc> = "2026-01-15T09:59:59Z".parse().unwrap();
-        let due = |minutes: i64, name: &str| Due { at: now + TimeDelta::minutes(minutes), vm: vm(name) };
+        let due = |minutes: i64, name: &str| Due { at: now + TimeDelta::minutes(minutes), vm: vm(name), run: "0a1b".to_owned() };
         let all = [due(5, "late"), due(-600, "b"), due(0, "now"), due(-600, "a"), due(-1, "a")];
         for due in all.iter().chain(&all) {
             self.store.put_due(due).await.unwrap();
@@ -494,16 +495,24 @@ impl Trial {
         for (event, name) in [("e2", "Rosa"), ("e1", "Ädä 🚪"), ("e3", "x"), ("e2", "somebody else")] {
             self.store.leave_claim(&vm, &claim(event, name)).await.unwrap();
         }
-        let inbox = self.store.inbox(&vm).await.unwrap();
-        assert_eq!(
-            inbox.iter().map(|(_, claim)| claim.clone()).collect::<Vec<_>>(),
-            [claim("e1", "Ädä 🚪"), claim("e2", "Rosa"), claim("e3", "x")]
-        );
-        assert_eq!(self.store.inbox(&self::vm("db-10")).await.unwrap(), [], "another VM's inbox");
-        for (name, _) in inbox.iter().chain(&inbox) {
+        let inbox = self.store.inbox(&vm, 3).await.unwrap();
+        let claims = |inbox: &Inbox| inbox.claims.iter().map(|(_, claim)| claim.clone()).collect::<Vec<_>>();
+        assert_eq!(claims(&inbox), [claim("e1", "Ädä 🚪"), claim("e2", "Rosa"), claim("e3", "x")]);
+        assert!(!inbox.more);
+        let two = self.store.inbox(&vm, 2).await.unwrap();
+        assert_eq!((two.claims.len(), two.more), (2, true));
+        assert_eq!(self.store.inbox(&self::vm("db-10"), 3).await.unwrap(), Inbox::default(), "another VM's inbox");
+        for (name, _) in inbox.claims.iter().chain(&inbox.claims) {
             self.store.remove(name).await.unwrap();
         }
-        assert_eq!(self.store.inbox(&vm).await.unwrap(), []);
+        assert_eq!(self.store.inbox(&vm, 3).await.unwrap(), Inbox::default());
+        let name = format!("inbox/{}/odd", vm.key());
+        self.created(&name, "not a claim").await;
+        let odd = self.store.inbox(&vm, 3).await.unwrap();
+        assert_eq!((odd.claims.len(), odd.unreadable.len(), odd.unreadable[0].0.as_str()), (0, 1, name.as_str()));
+        assert_eq!(self.store.text(&name).await.unwrap(), "not a claim");
+        self.store.remove(&name).await.unwrap();
+        assert_eq!(self.store.text(&name).await.unwrap(), "");
     }
 
     async fn events_and_rejects_are_kept_as_they_first_came(&self) {
@@ -532,9 +541,10 @@ impl Trial {
             about: None,
             code: "any-source".to_owned(),
             severity: Severity::High,
+            what: "deletes".to_owned(),
             why: why.to_owned(),
             attempt: Some(attempt),
-            claims: Vec::new(),
+            behind: Behind::default(),
         };
         let all = [audit(&one, 2, "second"), audit(&one, 1, "first"), audit(&other, 1, "other")];
         for audit in &all {
@@ -553,9 +563,11 @@ impl Trial {
         unsent.sort();
         assert_eq!(self.store.list_unsent(10).await.unwrap(), unsent);
         assert_eq!(self.store.list_unsent(1).await.unwrap(), unsent[..1]);
+        assert!(self.store.is_unsent(&unsent[0]).await.unwrap());
         for _ in 0..2 {
             self.store.mark_sent(&unsent[0]).await.unwrap();
         }
+        assert!(!self.store.is_unsent(&unsent[0]).await.unwrap());
         assert_eq!(self.store.list_unsent(10).await.unwrap(), unsent[1..]);
         self.store.write_audit(all.iter().find(|audit| audit.id == unsent[0]).unwrap()).await.unwrap();
         assert_eq!(

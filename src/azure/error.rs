@@ -198,21 +198,39 @@ impl CallFailed {
     }
 }
 
-impl fmt::Display for CallFailed {
+impl CallFailed {
+    /// What was being done and what was answered, without what to do about it.
+    pub fn told(&self) -> String {
+        Answered(self).to_string()
+    }
+}
+
+/// A failed call without its cure.
+struct Answered<'a>(&'a CallFailed);
+
+impl fmt::Display for Answered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.service)?;
-        match (self.status, self.code.is_empty()) {
-            (Some(status), false) => write!(f, " answered {status} {}", self.code)?,
+        let failed = self.0;
+        write!(f, "{}: {}", failed.what, failed.service)?;
+        match (failed.status, failed.code.is_empty()) {
+            (Some(status), false) => write!(f, " answered {status} {}", failed.code)?,
             (Some(status), true) => write!(f, " answered {status}")?,
-            (None, _) if matches!(self.kind, FailureKind::NotSignedIn | FailureKind::Unreachable) => f.write_str(" was not asked")?,
+            (None, _) if matches!(failed.kind, FailureKind::NotSignedIn | FailureKind::Unreachable) => f.write_str(" was not asked")?,
             (None, _) => f.write_str(" gave no answer")?,
         }
-        if !self.detail_codes.is_empty() {
-            write!(f, " ({})", self.detail_codes.join(", "))?;
+        if !failed.detail_codes.is_empty() {
+            write!(f, " ({})", failed.detail_codes.join(", "))?;
         }
-        if !self.message.is_empty() {
-            write!(f, ": {}", self.message.trim_end_matches('.'))?;
+        if !failed.message.is_empty() {
+            write!(f, ": {}", failed.message.trim_end_matches('.'))?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CallFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Answered(self).fmt(f)?;
         write!(f, "; {}", self.cure())?;
         if let Some(wait) = self.retry_after {
             write!(f, ", not before {} s", wait.as_secs())?;

@@ -234,6 +234,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         openings: _,
         closings,
         shut: _,
+        gone: _,
         attempts: _,
         findings: _,
         alarms: _,
@@ -267,7 +268,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         not_before: *not_before,
         next_look: *next_look,
         wake_up: wake_up.as_ref().map(|wake_up| wake_up.at),
-        due: due.iter().copied().collect(),
+        due: due.keys().copied().collect(),
         pause_seconds: *pause_seconds,
         audits_without_effect: *serial,
         fingerprint: fingerprint.clone(),
@@ -501,7 +502,7 @@ mod tests {
         record.lease = Some(Lease { run: "secret-run".to_owned(), until: at("09:00:30") });
         record.next_look = Some(at("09:01:00"));
         record.wake_up = Some(WakeUp { at: at("09:01:00") });
-        record.due.insert(at("09:01:00"));
+        record.due.insert(at("09:01:00"), "0a1b2c3d".to_owned());
         record
     }
 
@@ -523,6 +524,8 @@ mod tests {
             deleted: [(rule("shut"), at("09:00:02"))].into(),
             targets: vec![seen("SHUT", 3389, "*").opening],
             flush_connection: false,
+            behind: Default::default(),
+            told: Default::default(),
         }
     }
 

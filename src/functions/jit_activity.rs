@@ -7,6 +7,7 @@ use portcullis_domain::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::{App, Ended, Message, Round, Stopped};
 
@@ -75,15 +76,23 @@ pub async fn run(app: &App, events: Vec<Value>, raw: &str) -> Ended {
 pub(super) async fn one(app: &App, event: &Value) -> Result<Ended, Stopped> {
     let activity = match Activity::read(event) {
         Ok(activity) => activity,
-        Err(NotUsed::Foreign(what)) => {
-            info!(operation = what, "an event that is not about JIT was left alone");
-            return Ok(Ended::done(format!("left alone: {what}")));
+        Err(NotUsed::Foreign(_)) => {
+            info!("an event that is not about JIT was left alone");
+            return Ok(Ended::done("left alone: the event is not about JIT"));
         }
         Err(NotUsed::Malformed(why)) => return app.reject("jit_activity", &event.to_string(), &why).await,
     };
+    let subscription = activity.resource.subscription();
+    if Uuid::parse_str(subscription).is_err() {
+        return app.reject("jit_activity", &event.to_string(), "the event's resource: its subscription is not a GUID").await;
+    }
+    if !app.governs(subscription) {
+        info!(subscription.id = subscription, "an event of a subscription that the settings do not name was left alone");
+        return Ok(Ended::done("left alone: the settings do not name the event's subscription"));
+    }
     let id = activity.id(event);
     let now = app.store.keep_event(&id, &activity).await?;
-    app.send_or_keep(&Message::Event { id: id.clone(), round: Round::First, tries: 0 }, now).await?;
+    app.send_or_keep(&Message::Event { id: id.clone(), round: Round::First, rounds_sent: false, tries: 0 }, now).await?;
     info!(event.id = id, operation = ?activity.operation, resource = %activity.resource, "event passed on");
     Ok(Ended::done(format!("event {id} passed on")))
 }

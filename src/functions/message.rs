@@ -9,6 +9,9 @@ use portcullis_domain::opening::short_hash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Longer than anything that our own messages could be told wrong by.
+const MOST_TOLD: usize = 300;
+
 /// The one top-level key.
 const KEY: &str = "portcullis";
 
@@ -44,6 +47,9 @@ pub enum Message {
         id: String,
         /// Which of its rounds.
         round: Round,
+        /// Whether the later rounds are sent, so that a first one that has to wait sends them once.
+        #[serde(default)]
+        rounds_sent: bool,
         /// How often it was sent again because something did not answer.
         #[serde(default)]
         tries: u32,
@@ -63,9 +69,9 @@ pub enum Message {
         /// The time of the wake-up that this is; absent for every other cause.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         wake: Option<DateTime<Utc>>,
-        /// The time of the due entry that this is for.
+        /// The due entry that this is for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        due: Option<DateTime<Utc>>,
+        due: Option<DueEntry>,
         /// How often it was sent again because something did not answer or another run worked on the VM.
         #[serde(default)]
         tries: u32,
@@ -86,6 +92,16 @@ pub enum Message {
         #[serde(default)]
         tries: u32,
     },
+}
+
+/// An entry of the index of what is due, of the VM that the message is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DueEntry {
+    /// When it was due.
+    pub at: DateTime<Utc>,
+    /// The run that made it.
+    pub run: String,
 }
 
 /// An event is worked on three times: its record may not show yet.
@@ -125,7 +141,8 @@ impl Message {
         let mut value: Value = serde_json::from_str(body).map_err(|why| NotOurs::NotJson(why.to_string()))?;
         let object = value.as_object_mut().filter(|object| object.len() == 1).ok_or(NotOurs::NotWrapped)?;
         let inside = object.remove(KEY).ok_or(NotOurs::NotWrapped)?;
-        serde_json::from_value(inside).map_err(|why| NotOurs::Unknown(why.to_string()))
+        // What a foreign message holds is told in part: it is kept whole elsewhere.
+        serde_json::from_value(inside).map_err(|why| NotOurs::Unknown(why.to_string().chars().take(MOST_TOLD).collect()))
     }
 
     /// The body.
@@ -185,9 +202,9 @@ mod tests {
     fn a_message_has_one_top_level_key_and_survives_the_wire() {
         let at = portcullis_domain::time::parse("2026-01-15T09:00:00Z").unwrap();
         for message in [
-            Message::Event { id: "e".to_owned(), round: Round::Second, tries: 1 },
+            Message::Event { id: "e".to_owned(), round: Round::Second, rounds_sent: true, tries: 1 },
             Message::Unstored { event: json!({"id": 1}), tries: 0 },
-            Message::Look { vm: vm(), wake: Some(at), due: Some(at), tries: 2 },
+            Message::Look { vm: vm(), wake: Some(at), due: Some(DueEntry { at, run: "0a1b".to_owned() }), tries: 2 },
             Message::Shard { subscription: "s".to_owned(), tries: 0 },
             Message::Row { audit: "a".to_owned(), tries: 0 },
         ] {

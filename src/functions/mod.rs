@@ -11,8 +11,10 @@ pub mod schedule;
 pub mod sweep;
 pub mod sweep_shard;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord, Installation};
@@ -24,7 +26,7 @@ use serde_json::json;
 use tracing::{error, warn};
 
 pub use self::ended::{Ended, Stopped};
-pub use self::message::{Message, NotOurs, Queue, Round};
+pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
 use crate::azure::servicebus::Options;
 use crate::azure::{Azure, CallFailed};
 use crate::settings::Settings;
@@ -48,7 +50,9 @@ pub struct App {
     /// What rows say about this installation.
     pub installation: Installation,
     /// The period for which it was last told that the store does not answer.
-    told_period: Arc<AtomicI64>,
+    told_store: Arc<AtomicI64>,
+    /// The period for which it was last told that an invocation took too long.
+    told_slow: Arc<AtomicI64>,
 }
 
 impl App {
@@ -68,7 +72,8 @@ impl App {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             },
             azure,
-            told_period: Arc::new(AtomicI64::new(-1)),
+            told_store: Arc::new(AtomicI64::new(-1)),
+            told_slow: Arc::new(AtomicI64::new(-1)),
         }
     }
 
@@ -87,30 +92,70 @@ impl App {
         self.azure.bus.send(message.queue().name(), &message.body(), options).await.map_err(Stopped::Queue)
     }
 
+    /// Whether this subscription, as a GUID in lower case, is one of those that the settings name.
+    fn governs(&self, subscription: &str) -> bool {
+        self.subscriptions.is_empty() || self.subscriptions.iter().any(|known| known.to_string() == subscription)
+    }
+
     /// Writes an audit record and sends its row on its way. A row that cannot be sent now is sent by `schedule`, which
     /// finds it without a receipt.
     async fn write_audit(&self, audit: &AuditRecord) -> Result<(), Stopped> {
         self.store.write_audit(audit).await?;
-        if let Err(why) = self.send(&Message::Row { audit: audit.id.clone(), tries: 0 }).await {
-            warn!(audit.id, error = %why, "the row of an audit record waits for the schedule");
+        let Err(why) = self.send(&Message::Row { audit: audit.id.clone(), tries: 0 }).await else { return Ok(()) };
+        warn!(audit.id, error = %why, "the queue does not take the row of an audit record: it is sent from here");
+        match self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
+            Ok(()) => self.store.mark_sent(&audit.id).await.map_err(Stopped::from),
+            Err(why) => {
+                warn!(audit.id, error = %why, "the row of an audit record waits for the schedule");
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// Writes an audit record that may have been written before by another invocation: then its row was sent, too, or is.
+    async fn write_audit_once(&self, audit: &AuditRecord) -> Result<(), Stopped> {
+        match self.store.audit(&audit.id).await {
+            Ok(Some(_)) | Err(StoreError::Unreadable { .. }) => Ok(()),
+            Ok(None) => self.write_audit(audit).await,
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    /// Writes several audit records, side by side: none of them needs another.
+    async fn write_audits(&self, audits: &[AuditRecord]) -> Result<(), Stopped> {
+        in_lanes(audits, |audit| self.write_audit(audit)).await
     }
 
     /// Stores what came in and cannot be used, and raises an alert.
     async fn reject(&self, from: &str, body: &str, reason: &str) -> Result<Ended, Stopped> {
         let id = short_hash(&format!("{from}|{body}"));
         let now = self.store.reject(&id, &json!({"from": from, "reason": reason, "body": body})).await?;
-        let why = format!("{from} got something that it cannot use: {reason}. It is kept as rejected/{id}.json");
-        self.write_audit(&self.service_audit(&format!("rejected-{id}"), now, AuditKind::Rejected, "rejected", why)).await?;
-        error!(function = from, rejected.id = id, reason, "rejected");
+        let what = format!("{from} got something that it cannot use");
+        let why = format!(
+            "{reason}. It is kept whole as rejected/{id}.json in the store's container and is not tried again: find out who sent it"
+        );
+        self.write_audit_once(&of_service(&format!("rejected-{id}"), now, AuditKind::Rejected, "rejected", (what, why))).await?;
+        // The reason may hold a part of what came in, and no log does.
+        error!(function = from, rejected.id = id, "rejected");
         Ok(Ended::Rejected { reason: reason.to_owned() })
     }
 
-    /// The end of an invocation whose body is none. Without the store the host has to deliver it again: what it was
-    /// about is not known, so no message can stand for it.
-    pub async fn reject_invocation(&self, function: &str, raw: &str, reason: &str) -> Ended {
-        self.reject(function, raw, reason).await.unwrap_or_else(|stopped| Ended::Failed { why: format!("{reason}; and {stopped}") })
+    /// Keeps an entry of the store that cannot be read where nothing trips over it, and raises an alert.
+    async fn set_aside(&self, from: &str, name: &str, why: &str) -> Result<(), Stopped> {
+        let text = self.store.text(name).await?;
+        self.reject(from, &text, &format!("{name} in the store cannot be read: {why}")).await?;
+        self.store.remove(name).await?;
+        Ok(())
+    }
+
+    /// The end of an invocation whose body is none. The store keeps it, or its own queue holds it until the store
+    /// answers; what no queue brings is delivered again by the host.
+    pub async fn reject_invocation(&self, function: &str, queue: Option<Queue>, raw: &str, reason: &str) -> Ended {
+        match (self.reject(function, raw, reason).await, queue) {
+            (Ok(ended), _) => ended,
+            (Err(stopped), Some(queue)) => self.hold_unread(queue, raw, stopped).await,
+            (Err(stopped), None) => Ended::Failed { why: format!("{reason}; and {stopped}") },
+        }
     }
 
     /// A message that cannot be used and cannot be stored either: the queue holds it until the store answers.
@@ -133,33 +178,29 @@ impl App {
     }
 
     /// Tells, at most once an hour and subject, that a part of the service does not work.
-    async fn tell_failing(&self, code: &str, subject: &str, failed: &CallFailed) {
+    async fn tell_failing(&self, code: &str, subject: &str, why: &str, meanwhile: &str) {
         let told = async {
             let now = self.store.check().await?;
             let id = format!("{code}-{}-{}", short_hash(subject), now.format("%Y%m%dT%H"));
-            let why = format!("{failed}. Until it works, openings around Portcullis are found by their events alone");
-            self.write_audit(&self.service_audit(&id, now, AuditKind::ServiceFailing, code, why)).await
+            let words = (meanwhile.to_owned(), why.to_owned());
+            self.write_audit_once(&of_service(&id, now, AuditKind::ServiceFailing, code, words)).await
         };
         if let Err(stopped) = told.await {
             error!(error = %stopped, "a failure could not be written down");
         }
     }
 
-    /// An audit record about the service itself.
-    fn service_audit(&self, id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, why: String) -> AuditRecord {
-        AuditRecord {
-            id: format!("service-{id}"),
-            at,
-            kind,
-            vm: None,
-            port: None,
-            sources: None,
-            about: None,
-            code: code.to_owned(),
-            severity: Severity::High,
-            why,
-            attempt: None,
-            claims: Vec::new(),
+    /// Handles a message within the time that an invocation has. What is not done by then is sent again, and told:
+    /// whatever was begun is durable, and a message that the host delivers ten times for its slowness would be dead.
+    async fn within(&self, message: &Message, work: impl Future<Output = Result<Ended, Stopped>>) -> Ended {
+        match tokio::time::timeout(PATIENCE, work).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(stopped)) => self.put_off(message, stopped).await,
+            Err(_) => {
+                let note = format!("it was not done within {} s: something that it calls is slow", PATIENCE.as_secs());
+                self.tell_directly(&self.told_slow, "slow", &note).await;
+                self.put_off_for(message, store_pause(message.tries()), note).await
+            }
         }
     }
 
@@ -197,24 +238,72 @@ impl App {
     async fn send_or_keep(&self, message: &Message, at: DateTime<Utc>) -> Result<(), Stopped> {
         let Err(why) = self.send_at(message, at).await else { return Ok(()) };
         warn!(error = %why, "the store keeps a message that its queue does not take");
-        self.store.keep_message(at, &message.body()).await.map_err(|_| why)
+        self.store.keep_message(at, &message.body()).await.map_err(|_| why.clone())?;
+        self.tell_queue(&why).await;
+        Ok(())
+    }
+
+    /// Tells that a queue takes no messages.
+    async fn tell_queue(&self, why: &Stopped) {
+        self.tell_failing("queue", "queue", &why.to_string(), "a queue takes no messages, so that everything waits for the schedule").await;
     }
 
     /// While the store does not answer, a row a period goes out that no receipt is kept of.
     async fn tell_without_receipt(&self, why: &StoreError) {
+        match why {
+            StoreError::Unreachable(_) | StoreError::Unmarked(_) => {}
+            // One document of it; the store itself works.
+            StoreError::Unreadable { .. } => return,
+        }
         error!(error = %why, "the store cannot be used: nothing is judged, opened or closed");
+        let why = format!("the store cannot be used, so nothing is judged, opened or closed: {why}");
+        self.tell_directly(&self.told_store, "store", &why).await;
+    }
+
+    /// Tells at most once a period, by a row that no receipt is kept of.
+    async fn tell_directly(&self, told: &AtomicI64, code: &str, why: &str) {
         let Ok(now) = self.azure.service_time().await else { return };
         let period = now.timestamp() / TELL_EVERY_SECONDS;
-        if self.told_period.swap(period, Ordering::Relaxed) == period {
+        if told.swap(period, Ordering::Relaxed) == period {
             return;
         }
-        let why = format!("the store cannot be used, so nothing is judged, opened or closed: {why}");
-        let audit = self.service_audit(&format!("store-{period}"), now, AuditKind::ServiceFailing, "store", why);
+        let words = (String::new(), why.to_owned());
+        let audit = of_service(&format!("{code}-{period}"), now, AuditKind::ServiceFailing, code, words);
         if let Err(why) = self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
-            error!(error = %why, "that the store cannot be used could not be told either");
+            error!(error = %why, code, "a failure of the service could not be told either");
         }
     }
 }
+
+/// An audit record about the service itself: what is so, and why.
+fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, (what, why): (String, String)) -> AuditRecord {
+    let severity = if kind == AuditKind::Rejected { Severity::Medium } else { Severity::High };
+    AuditRecord { what, why, ..AuditRecord::of_service(id, at, kind, code, severity) }
+}
+
+/// Does something with each of many, a few at a time, and stops at the first that fails.
+async fn in_lanes<'a, T, F>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), Stopped>
+where
+    F: Future<Output = Result<(), Stopped>>,
+{
+    let lane = |number: usize| {
+        let each = &each;
+        async move {
+            for one in all.iter().skip(number).step_by(LANES) {
+                each(one).await?;
+            }
+            Ok(())
+        }
+    };
+    tokio::try_join!(lane(0), lane(1), lane(2), lane(3), lane(4), lane(5), lane(6), lane(7)).map(|_| ())
+}
+
+/// How many calls of one invocation are under way at once: a thousand sends of 20 ms then take three seconds.
+const LANES: usize = 8;
+
+/// How long the work on a message may take. A little less than the deadline of an invocation, so that there is time to
+/// send it again.
+const PATIENCE: Duration = Duration::from_secs(16);
 
 /// A period of the sweep: how often a store that does not answer is told of.
 const TELL_EVERY_SECONDS: i64 = 300;
@@ -230,8 +319,11 @@ fn store_pause(tries: u32) -> TimeDelta {
 /// How long a message waits that Azure would not serve: what Azure says, else growing to a minute.
 fn call_pause(failed: &CallFailed, tries: u32) -> TimeDelta {
     let asked = failed.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
-    asked.unwrap_or_else(|| TimeDelta::seconds((4i64 << tries.min(4)).min(60)))
+    asked.map_or_else(|| TimeDelta::seconds((4i64 << tries.min(4)).min(60)), |asked| asked.min(LONGEST_HOLD))
 }
+
+/// No service asks for more in earnest, and no sum with it leaves the calendar.
+const LONGEST_HOLD: TimeDelta = TimeDelta::hours(24);
 
 #[cfg(test)]
 mod tests {

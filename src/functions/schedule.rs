@@ -1,49 +1,65 @@
 //! Every minute: a look for whatever is due by the store, and the rows that have no receipt once more.
 
+use std::time::Duration;
+
 use tracing::{error, info};
 
-use super::{App, Ended, Message, Stopped};
+use super::{App, DueEntry, Ended, Message, PATIENCE, Stopped, in_lanes};
+use crate::azure::servicebus::Options;
 
 /// The most that one tick sends; the rest is as due a minute later.
 const MOST: usize = 1000;
 
-/// Handles one tick.
+/// Handles one tick. What is not done by its end is as due at the next one.
 pub async fn run(app: &App) -> Ended {
-    match tick(app).await {
-        Ok(note) => Ended::done(note),
-        Err(Stopped::Store(why)) => {
+    let told = tokio::time::timeout(PATIENCE, tick(app)).await;
+    match told {
+        Ok(Ok(note)) => Ended::done(note),
+        Ok(Err(Stopped::Store(why))) => {
             app.tell_without_receipt(&why).await;
             Ended::done(format!("nothing sent until the next tick: {why}"))
         }
-        // What is due is still due then.
-        Err(stopped @ (Stopped::Queue(_) | Stopped::Lost(_))) => {
+        Ok(Err(stopped @ (Stopped::Queue(_) | Stopped::Lost(_)))) => {
             error!(error = %stopped, "not all that is due could be sent");
+            app.tell_queue(&stopped).await;
             Ended::done(format!("the rest is sent at the next tick: {stopped}"))
         }
+        Err(_) => Ended::done(format!("the rest is sent at the next tick: this one was not done within {} s", PATIENCE.as_secs())),
     }
 }
 
 async fn tick(app: &App) -> Result<String, Stopped> {
     let now = app.store.check().await?;
+    // Rows first: they have a queue of their own, and what else is due must not keep people from being told.
+    let unsent = app.store.list_unsent(MOST).await?;
+    let rows = in_lanes(&unsent, |audit| send_row(app, audit)).await;
     let due = app.store.list_due(now, MOST).await?;
-    for entry in &due {
-        app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(entry.at), tries: 0 }).await?;
-    }
+    in_lanes(&due, |entry| async {
+        let due = DueEntry { at: entry.at, run: entry.run.clone() };
+        app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(due), tries: 0 }).await
+    })
+    .await?;
     let kept = app.store.list_kept_messages(now, MOST).await?;
     for message in &kept {
         match Message::read(&message.body) {
             Ok(known) => app.send(&known).await?,
-            // Another version wrote it. It is kept with the reason before it goes from here.
+            // Another version wrote it, or another hand. It is kept with the reason before it goes from here.
             Err(why) => {
                 app.reject("schedule", &message.body, &why.to_string()).await?;
             }
         }
         app.store.remove(&message.name).await?;
     }
-    let unsent = app.store.list_unsent(MOST).await?;
-    for audit in &unsent {
-        app.send(&Message::Row { audit: audit.clone(), tries: 0 }).await?;
-    }
+    rows?;
     info!(due = due.len(), kept = kept.len(), rows = unsent.len(), "scheduled");
     Ok(format!("{} looks, {} kept messages and {} rows sent", due.len(), kept.len(), unsent.len()))
 }
+
+/// A message that lives as long as it takes until the next tick sends the next one.
+async fn send_row(app: &App, audit: &str) -> Result<(), Stopped> {
+    let options = Options { time_to_live: Some(PERIOD), ..Options::default() };
+    app.send_with(&Message::Row { audit: audit.to_owned(), tries: 0 }, options).await
+}
+
+/// The time between two ticks.
+const PERIOD: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
+use portcullis_domain::audit::AuditKind;
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::judge::{Facts, Judgement, Seen, Violation, judge};
 use portcullis_domain::network::Nic;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{App, Ended, Message, Queue, Stopped, call_pause};
+use super::{App, Ended, Message, PATIENCE, Queue, Stopped, call_pause, in_lanes, of_service};
 use crate::azure::CallFailed;
 
 /// Handles one message of the queue `sweep`.
@@ -34,13 +35,19 @@ pub async fn run(app: &App, body: &str) -> Ended {
         },
         Err(why) => return reject(app, body, &why.to_string()).await,
     };
-    match shard(app, &subscription).await {
-        Ok(note) => Ended::done(note),
-        Err(NotSwept::Stopped(stopped)) if message.tries() >= MOST_TRIES => left(&stopped),
-        Err(NotSwept::Stopped(stopped)) => app.put_off(&message, stopped).await,
-        Err(NotSwept::Azure(failed)) => {
+    let swept = tokio::time::timeout(PATIENCE, shard(app, &subscription)).await;
+    match swept {
+        Ok(Ok(note)) => Ended::done(note),
+        Err(_) => {
+            let why = format!("subscription {subscription} was not looked through within {} s", PATIENCE.as_secs());
+            app.tell_failing("shard", &subscription.to_string(), &why, MEANWHILE).await;
+            left(&why)
+        }
+        Ok(Err(NotSwept::Stopped(stopped))) if message.tries() >= MOST_TRIES => left(&stopped),
+        Ok(Err(NotSwept::Stopped(stopped))) => app.put_off(&message, stopped).await,
+        Ok(Err(NotSwept::Azure(failed))) => {
             warn!(subscription.id = %subscription, error = %failed, "a shard could not be listed");
-            app.tell_failing("shard", &subscription.to_string(), &failed).await;
+            app.tell_failing("shard", &subscription.to_string(), &failed.to_string(), MEANWHILE).await;
             let pause = call_pause(&failed, message.tries());
             if message.tries() >= MOST_TRIES || pause >= PERIOD {
                 return left(&failed);
@@ -49,6 +56,8 @@ pub async fn run(app: &App, body: &str) -> Ended {
         }
     }
 }
+
+const MEANWHILE: &str = "a subscription is not swept, so that openings in it are found by their events alone";
 
 /// So many pauses fill a period, and with it the next sweep's message is there.
 const MOST_TRIES: u32 = 6;
@@ -80,14 +89,19 @@ impl<T: Into<Stopped>> From<T> for NotSwept {
 
 async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let now = app.store.check().await?;
-    let seen = read(app, subscription).await.map_err(NotSwept::Azure)?;
+    let Listed { seen, unreadable } = read(app, subscription).await.map_err(NotSwept::Azure)?;
+    if let Some((first, count)) = unreadable {
+        let why = format!("{count} listed resources of subscription {subscription} cannot be read, among them: {first}");
+        app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
+    }
     let known = known(app, subscription).await?;
-    let changed: Vec<(&VmId, &VmSeen)> = seen.iter().filter(|(vm, one)| differs(app.mode, one, known.get(*vm))).collect();
+    let changed: Vec<(&VmId, &VmSeen)> = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm))).collect();
 
     let (mut worst, mut others) = (Vec::new(), Vec::new());
     for (vm, one) in changed {
         match violation(app, one, now) {
-            Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), vm)),
+            // Those that no look has seen yet go first: others may never come to their end, and must not use up the cap.
+            Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
             Some(_) | None => others.push(vm),
         }
     }
@@ -95,10 +109,8 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let kept = worst.len().saturating_sub(app.close_cap);
     worst.truncate(app.close_cap);
     let gone = known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look()));
-    let looks: Vec<&VmId> = worst.iter().map(|(_, vm)| *vm).chain(others).chain(gone).collect();
-    for vm in &looks {
-        app.send(&Message::look(vm)).await?;
-    }
+    let looks: Vec<&VmId> = worst.iter().map(|(_, _, vm)| *vm).chain(others).chain(gone).collect();
+    in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
     if kept > 0 {
         tell_cap(app, subscription, kept, now).await?;
     }
@@ -114,8 +126,8 @@ fn urgency(violation: &Violation) -> u8 {
     }
 }
 
-fn differs(mode: Mode, one: &VmSeen, known: Option<&BTreeSet<String>>) -> bool {
-    one.is_worth_a_look() && known.is_none_or(|known| !known.contains(&one.fingerprint(mode)))
+fn differs(app: &App, one: &VmSeen, known: Option<&BTreeSet<String>>) -> bool {
+    one.is_worth_a_look() && known.is_none_or(|known| !known.contains(&one.fingerprint(app.mode, app.limits)))
 }
 
 /// The worst that a limit forbids about a VM, as far as the lists show it.
@@ -130,13 +142,13 @@ fn violation(app: &App, one: &VmSeen, now: chrono::DateTime<chrono::Utc>) -> Opt
 }
 
 async fn tell_cap(app: &App, subscription: &Uuid, kept: usize, now: chrono::DateTime<chrono::Utc>) -> Result<(), Stopped> {
-    let why = format!(
-        "subscription {subscription} has {kept} more VMs with openings that must be shut than one sweep may shut ({}): look at what opened them; the next sweep shuts the next {}",
-        app.close_cap, app.close_cap
+    let what = format!(
+        "{kept} more VMs of subscription {subscription} have openings that must be shut than one sweep may shut ({})",
+        app.close_cap
     );
+    let why = "look at what opened them; the next sweeps shut them".to_owned();
     let id = format!("close-cap-{subscription}-{}", now.format("%Y%m%dT%H%M"));
-    let audit = app.service_audit(&id, now, portcullis_domain::audit::AuditKind::ServiceFailing, "close-cap", why);
-    app.write_audit(&audit).await
+    app.write_audit(&of_service(&id, now, AuditKind::ServiceFailing, "close-cap", (what, why))).await
 }
 
 /// VMs that looks have left in the index of what is open, with the fingerprints of what they saw.
@@ -148,23 +160,45 @@ async fn known(app: &App, subscription: &Uuid) -> Result<BTreeMap<VmId, BTreeSet
     Ok(known)
 }
 
-async fn read(app: &App, subscription: &Uuid) -> Result<BTreeMap<VmId, VmSeen>, CallFailed> {
-    let (mut policies, mut groups, mut nics) = (Vec::new(), Vec::new(), Vec::new());
-    let jit = app.azure.jit.list(subscription, |page| take(page, &mut policies, |body| JitPolicy::read(body).map_err(|p| p.why)));
-    let nsgs = app.azure.network.nsgs(subscription, |page| take(page, &mut groups, |body| Nsg::read(body).map_err(|e| e.to_string())));
-    let interfaces = app.azure.network.nics(subscription, |page| take(page, &mut nics, |body| Nic::read(body).map_err(|e| e.to_string())));
-    tokio::try_join!(jit, nsgs, interfaces)?;
-    Ok(survey(&policies, &groups, &nics))
+/// What the lists of a subscription show, and what of them cannot be read: the first, and how many.
+struct Listed {
+    seen: BTreeMap<VmId, VmSeen>,
+    unreadable: Option<(String, usize)>,
 }
 
-/// Reads a page, so that no more than one is held as JSON. A resource that cannot be read is told and left out: the
-/// others must not go unseen for it.
-fn take<T>(page: Vec<Value>, into: &mut Vec<T>, read: impl Fn(&Value) -> Result<T, String>) -> ControlFlow<()> {
-    for body in &page {
-        match read(body) {
-            Ok(one) => into.push(one),
-            Err(why) => warn!(error = why, "a listed resource cannot be read"),
-        }
+async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
+    let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
+    let jit = app.azure.jit.list(subscription, |page| policies.take(page, |body| JitPolicy::read(body).map_err(|p| p.why)));
+    let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page, |body| Nsg::read(body).map_err(|e| e.to_string())));
+    let interfaces = app.azure.network.nics(subscription, |page| nics.take(page, |body| Nic::read(body).map_err(|e| e.to_string())));
+    tokio::try_join!(jit, nsgs, interfaces)?;
+    let unreadable: Vec<String> = [policies.unreadable, groups.unreadable, nics.unreadable].concat();
+    let unreadable = unreadable.first().map(|first| (first.clone(), unreadable.len()));
+    Ok(Listed { seen: survey(&policies.read, &groups.read, &nics.read), unreadable })
+}
+
+/// What was read of the pages of a list so far.
+struct Pages<T> {
+    read: Vec<T>,
+    unreadable: Vec<String>,
+}
+
+impl<T> Default for Pages<T> {
+    fn default() -> Self {
+        Pages { read: Vec::new(), unreadable: Vec::new() }
     }
-    ControlFlow::Continue(())
+}
+
+impl<T> Pages<T> {
+    /// Reads a page, so that no more than one is held as JSON. A resource that cannot be read is told and left out: the
+    /// others must not go unseen for it.
+    fn take(&mut self, page: Vec<Value>, read: impl Fn(&Value) -> Result<T, String>) -> ControlFlow<()> {
+        for body in &page {
+            match read(body) {
+                Ok(one) => self.read.push(one),
+                Err(why) => self.unreadable.push(why),
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }

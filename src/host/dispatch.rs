@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::invocation::{TimerInfo, Unreadable};
 use super::router::{Function, Functions};
-use crate::functions::{self, App, Ended};
+use crate::functions::{self, App, Ended, Queue};
 
 impl Functions for App {
     async fn jit_activity(&self, events: Vec<Value>, raw: &str) -> Ended {
@@ -32,6 +32,12 @@ impl Functions for App {
     }
 
     async fn unreadable(&self, function: Function, raw: &str, why: &Unreadable) -> Ended {
-        self.reject_invocation(function.name(), raw, &why.to_string()).await
+        let queue = match function {
+            Function::Approval => Some(Queue::Approval),
+            Function::SweepShard => Some(Queue::Sweep),
+            Function::Alert => Some(Queue::Alerts),
+            Function::JitActivity | Function::Sweep | Function::Schedule => None,
+        };
+        self.reject_invocation(function.name(), queue, raw, &why.to_string()).await
     }
 }

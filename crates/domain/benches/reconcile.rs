@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
+use portcullis_domain::conclude::conclude;
 use portcullis_domain::judge::Limits;
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
-use portcullis_domain::reconcile::{Look, Mode, conclude, reconcile};
+use portcullis_domain::reconcile::{Look, Mode, reconcile};
 use portcullis_domain::record::VmRecord;
 use portcullis_domain::time;
 use serde_json::{Value, json};

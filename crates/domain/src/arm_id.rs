@@ -38,6 +38,9 @@ impl ArmId {
     /// No id of Azure is longer; a longer text is refused before anything else looks at it.
     pub const LONGEST: usize = 2048;
 
+    /// No name in an id of Azure is longer (documentation of naming rules); the store's names are made of such names.
+    pub const LONGEST_NAME: usize = 260;
+
     /// Reads an id. A trailing slash is dropped.
     pub fn parse(text: &str) -> Result<Self, ArmIdError> {
         if text.len() > Self::LONGEST {
@@ -47,7 +50,8 @@ impl ArmId {
         let not_an_id = || ArmIdError::NotAnId(text.to_owned());
         let rest = trimmed.strip_prefix('/').ok_or_else(not_an_id)?;
         let segments: Vec<&str> = rest.split('/').collect();
-        let plain = |s: &str| !s.is_empty() && s != "." && s != ".." && !s.chars().any(|c| c.is_control() || "?#\\%".contains(c));
+        let sized = |s: &str| (1..=Self::LONGEST_NAME).contains(&s.len());
+        let plain = |s: &str| sized(s) && s != "." && s != ".." && !s.chars().any(|c| c.is_control() || "?#\\%".contains(c));
         let begins = segments.first().is_some_and(|s| s.eq_ignore_ascii_case("subscriptions"));
         if !begins || segments.len() < 2 || !segments.len().is_multiple_of(2) || !segments.iter().all(|s| plain(s)) {
             return Err(not_an_id());
@@ -331,8 +335,12 @@ mod tests {
         }
         let long = format!("{VM}{}", "x".repeat(2048));
         assert!(matches!(ArmId::parse(&long), Err(ArmIdError::TooLong(_))));
-        let exact = format!("{VM}{}", "x".repeat(ArmId::LONGEST - VM.len()));
-        assert!(ArmId::parse(&exact).is_ok());
+        let named = |length: usize| VM.replace("vm1", &"x".repeat(length));
+        assert!(ArmId::parse(&named(ArmId::LONGEST_NAME)).is_ok());
+        assert!(matches!(ArmId::parse(&named(ArmId::LONGEST_NAME + 1)), Err(ArmIdError::NotAnId(_))));
+        let nested = |length: usize| format!("{}{}", VM.replace("vm1", ""), "a/".repeat(length / 2));
+        let most = (ArmId::LONGEST - nested(0).len()) / 2 * 2 - 4;
+        assert!(!matches!(ArmId::parse(&nested(most)), Err(ArmIdError::TooLong(_))));
     }
 
     #[test]

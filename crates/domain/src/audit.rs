@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::arm_id::VmId;
+use crate::behind::Behind;
 use crate::finding::Severity;
 use crate::opening::short_hash;
-use crate::record::Claim;
 use crate::source::Sources;
 
 /// What an audit record tells.
@@ -16,10 +16,14 @@ use crate::source::Sources;
 pub enum AuditKind {
     /// A rule is about to be deleted; written before the call.
     Close,
+    /// What Azure answered to a delete, where it is not what it answered the last time.
+    CloseAnswered,
     /// A rule would have been deleted in enforce mode.
     WouldClose,
     /// A port was proved shut.
     ProvedShut,
+    /// What had to go from a port was proved gone, and something else that opens it stays.
+    ProvedGone,
     /// A finding appeared.
     FindingAppeared,
     /// What is found or done about it changed.
@@ -41,8 +45,10 @@ impl AuditKind {
     pub fn text(self) -> &'static str {
         match self {
             AuditKind::Close => "close",
+            AuditKind::CloseAnswered => "close-answered",
             AuditKind::WouldClose => "would-close",
             AuditKind::ProvedShut => "proved-shut",
+            AuditKind::ProvedGone => "proved-gone",
             AuditKind::FindingAppeared => "finding-appeared",
             AuditKind::FindingChanged => "finding-changed",
             AuditKind::FindingGone => "finding-gone",
@@ -56,7 +62,7 @@ impl AuditKind {
     /// ASIM's `EventType` for it.
     fn event_type(self) -> &'static str {
         match self {
-            AuditKind::Close | AuditKind::ProvedShut => "Disable",
+            AuditKind::Close | AuditKind::CloseAnswered | AuditKind::ProvedShut | AuditKind::ProvedGone => "Disable",
             AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged | AuditKind::FindingGone => "Read",
             AuditKind::AlarmRaised | AuditKind::AlarmCleared | AuditKind::Rejected | AuditKind::ServiceFailing => "Other",
         }
@@ -85,12 +91,15 @@ pub struct AuditRecord {
     pub code: String,
     /// How bad it is.
     pub severity: Severity,
-    /// Why, in one sentence for people.
+    /// What happened, in one sentence for people that names the place.
+    pub what: String,
+    /// Why, and what is done or to be done about it; empty where `what` says all.
     pub why: String,
     /// The attempt, where it is about an effect.
     pub attempt: Option<u32>,
-    /// What events claim about who made the opening. Hints, never proofs.
-    pub claims: Vec<Claim>,
+    /// Who may be behind the opening that it is about. Hints, never proofs.
+    #[serde(flatten)]
+    pub behind: Behind,
 }
 
 /// What rows say about the installation that writes them.
@@ -103,6 +112,15 @@ pub struct Installation {
     /// The version of Portcullis.
     pub version: String,
 }
+
+/// The code of a delete that Azure accepted, or that found nothing to delete.
+pub const ACCEPTED: &str = "accepted";
+
+/// The code of a delete that may have been done: no answer came, or none that says.
+pub const UNKNOWN: &str = "unknown";
+
+/// The code of a delete that Azure refused, and of one that was not sent because the rule is another one now.
+pub const REFUSED: &str = "refused";
 
 /// The version of ASIM's AuditEvent schema that rows are written after (documentation of 2022-12 says 0.1).
 pub const SCHEMA_VERSION: &str = "0.1.0";
@@ -118,6 +136,11 @@ impl AuditRecord {
         format!("{}-close-{port:05}-{attempt:06}", Self::prefix(vm))
     }
 
+    /// The id of the record of what Azure answered to that attempt.
+    pub fn answer_id(vm: &VmId, port: u16, attempt: u32) -> String {
+        format!("{}-close-answered-{port:05}-{attempt:06}", Self::prefix(vm))
+    }
+
     /// The id of the record with this number among a VM's records without an effect, about this thing: a run that is
     /// repeated after a kill may number the same things in another order, and none of them must hide another.
     pub fn numbered_id(vm: &VmId, serial: u64, kind: AuditKind, about: &str) -> String {
@@ -125,11 +148,43 @@ impl AuditRecord {
         format!("{}-{serial:08}-{}-{about}", Self::prefix(vm), kind.text())
     }
 
+    /// A record about the service itself.
+    pub fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, severity: Severity) -> Self {
+        AuditRecord {
+            id: format!("service-{id}"),
+            at,
+            kind,
+            vm: None,
+            port: None,
+            sources: None,
+            about: None,
+            code: code.to_owned(),
+            severity,
+            what: String::new(),
+            why: String::new(),
+            attempt: None,
+            behind: Behind::default(),
+        }
+    }
+
+    /// All that it says, as one text for people.
+    pub fn message(&self) -> String {
+        let mut text = self.what.clone();
+        if !self.why.is_empty() {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&self.why);
+        }
+        let mut letters = text.chars();
+        letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
+    }
+
     /// The row for Microsoft Sentinel: ASIM's AuditEvent columns where they fit, ours beside them.
+    ///
+    /// The actor of a row is who did what the row tells, and that is Portcullis. Who opened a port is in `OpenedBy` where
+    /// all hints agree, and with every hint in `Asked` (JIT's own records) and `Claims` (events).
     pub fn row(&self, installation: &Installation) -> Value {
         let at = self.at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let vm = self.vm.as_ref();
-        let claim = self.claims.last();
         json!({
             "TimeGenerated": at,
             "EventStartTime": at,
@@ -141,7 +196,7 @@ impl AuditRecord {
             "EventResultDetails": self.code,
             "EventSeverity": self.severity,
             "EventUid": self.id,
-            "EventMessage": self.why,
+            "EventMessage": self.message(),
             "EventProduct": "Portcullis",
             "EventVendor": "Portcullis",
             "EventProductVersion": installation.version,
@@ -151,9 +206,9 @@ impl AuditRecord {
             "Operation": self.operation(),
             "Object": self.about.clone().or_else(|| vm.map(ToString::to_string)).unwrap_or_default(),
             "ObjectType": "Cloud Resource",
-            "ActorUserId": claim.map(|c| c.object_id.clone()).unwrap_or_default(),
-            "ActorUserIdType": if claim.is_some() { "EntraID" } else { "" },
-            "ActorUsername": claim.map(|c| c.name.clone()).unwrap_or_default(),
+            "ActorUsername": installation.name,
+            "ActorUsernameType": "Simple",
+            "ActorUserType": "Application",
             "ActorScopeId": installation.tenant,
             "ActingAppName": "Portcullis",
             "TargetHostname": vm.map(|v| v.name().to_owned()).unwrap_or_default(),
@@ -165,15 +220,21 @@ impl AuditRecord {
             "Code": self.code,
             "Sources": self.sources.as_ref().map(ToString::to_string).unwrap_or_default(),
             "Attempt": self.attempt,
-            "Claims": self.claims,
+            "OpenedBy": self.behind.one().unwrap_or_default(),
+            "Asked": self.behind.asked,
+            "Claims": self.behind.claims,
         })
     }
 
     fn result(&self) -> &'static str {
         match self.kind {
-            AuditKind::ProvedShut | AuditKind::FindingGone | AuditKind::AlarmCleared => "Success",
+            AuditKind::ProvedShut | AuditKind::ProvedGone | AuditKind::FindingGone | AuditKind::AlarmCleared => "Success",
             AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => "Failure",
+            // "NA" is ASIM's word for what has no result yet.
             AuditKind::Close | AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged => "NA",
+            AuditKind::CloseAnswered if self.code == ACCEPTED => "Success",
+            AuditKind::CloseAnswered if self.code == UNKNOWN => "NA",
+            AuditKind::CloseAnswered => "Failure",
         }
     }
 
@@ -181,8 +242,10 @@ impl AuditRecord {
         let port = self.port.map(|port| format!(" {port}")).unwrap_or_default();
         match self.kind {
             AuditKind::Close => format!("JIT close{port}"),
+            AuditKind::CloseAnswered => format!("JIT close{port} {}", self.code),
             AuditKind::WouldClose => format!("JIT would close{port}"),
             AuditKind::ProvedShut => format!("JIT proved shut{port}"),
+            AuditKind::ProvedGone => format!("JIT proved gone{port}"),
             AuditKind::FindingAppeared | AuditKind::FindingChanged | AuditKind::FindingGone => format!("Finding {}{port}", self.code),
             AuditKind::AlarmRaised | AuditKind::AlarmCleared => format!("Alarm {}{port}", self.code),
             AuditKind::Rejected => "Reject".to_owned(),
@@ -194,12 +257,15 @@ impl AuditRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Claim;
     use crate::time;
 
-    const KINDS: [AuditKind; 10] = [
+    const KINDS: [AuditKind; 12] = [
         AuditKind::Close,
+        AuditKind::CloseAnswered,
         AuditKind::WouldClose,
         AuditKind::ProvedShut,
+        AuditKind::ProvedGone,
         AuditKind::FindingAppeared,
         AuditKind::FindingChanged,
         AuditKind::FindingGone,
@@ -220,15 +286,19 @@ mod tests {
             about: None,
             code: "any-source".to_owned(),
             severity: Severity::High,
+            what: "ports are shut".to_owned(),
             why: "because".to_owned(),
             attempt: Some(1),
-            claims: vec![Claim {
-                event: "e".to_owned(),
-                at: time::parse("2026-01-15T09:00:00Z").unwrap(),
-                object_id: "oid".to_owned(),
-                name: "a@contoso.com".to_owned(),
-                operation: "initiate".to_owned(),
-            }],
+            behind: Behind {
+                asked: Vec::new(),
+                claims: vec![Claim {
+                    event: "e".to_owned(),
+                    at: time::parse("2026-01-15T09:00:00Z").unwrap(),
+                    object_id: "oid".to_owned(),
+                    name: "a@contoso.com".to_owned(),
+                    operation: "initiate".to_owned(),
+                }],
+            },
         }
     }
 
@@ -249,8 +319,15 @@ mod tests {
             ("EventSchema", json!("AuditEvent")),
             ("Operation", json!("JIT close 3389")),
             ("Object", json!("/subscriptions/S/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/Vm1")),
-            ("ActorUsername", json!("a@contoso.com")),
-            ("ActorUserIdType", json!("EntraID")),
+            ("EventMessage", json!("Ports are shut: because")),
+            ("ActorUsername", json!("portcullis")),
+            ("ActorUserType", json!("Application")),
+            ("OpenedBy", json!("a@contoso.com")),
+            ("Asked", json!([])),
+            (
+                "Claims",
+                json!([{"event": "e", "at": "2026-01-15T09:00:00Z", "objectId": "oid", "name": "a@contoso.com", "operation": "initiate"}]),
+            ),
             ("TargetHostname", json!("Vm1")),
             ("TargetDvcScopeId", json!("s")),
             ("TargetPortNumber", json!(3389)),
@@ -263,11 +340,18 @@ mod tests {
 
     #[test]
     fn a_row_about_the_service_itself_has_no_target() {
-        let mut service = record(AuditKind::ServiceFailing);
-        (service.vm, service.port, service.claims, service.about) = (None, None, Vec::new(), Some("queue".to_owned()));
+        let at = time::parse("2026-01-15T09:00:00Z").unwrap();
+        let mut service = AuditRecord::of_service("x", at, AuditKind::ServiceFailing, "queue", Severity::High);
+        service.about = Some("queue".to_owned());
         let row = service.row(&installation());
-        assert_eq!((&row["TargetDvcIdType"], &row["ActorUserIdType"], &row["Object"]), (&json!(""), &json!(""), &json!("queue")));
-        assert_eq!((&row["TargetPortNumber"], &row["Operation"]), (&Value::Null, &json!("Service any-source")));
+        assert_eq!((&row["TargetDvcIdType"], &row["OpenedBy"], &row["Object"]), (&json!(""), &json!(""), &json!("queue")));
+        assert_eq!(
+            (&row["TargetPortNumber"], &row["Operation"], &row["EventMessage"]),
+            (&Value::Null, &json!("Service queue"), &json!(""))
+        );
+        assert_eq!((&row["AuditId"], &row["EventSeverity"]), (&json!("service-x"), &json!("High")));
+        service.why = "it does not answer".to_owned();
+        assert_eq!(service.message(), "It does not answer");
     }
 
     #[test]
@@ -285,8 +369,10 @@ mod tests {
             words,
             [
                 "close: Disable NA JIT close 3389",
+                "close-answered: Disable Failure JIT close 3389 any-source",
                 "would-close: Read NA JIT would close 3389",
                 "proved-shut: Disable Success JIT proved shut 3389",
+                "proved-gone: Disable Success JIT proved gone 3389",
                 "finding-appeared: Read NA Finding any-source 3389",
                 "finding-changed: Read NA Finding any-source 3389",
                 "finding-gone: Read Success Finding any-source 3389",
@@ -299,6 +385,12 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_to_a_delete_is_a_success_only_when_azure_accepted_it() {
+        let result = |code: &str| AuditRecord { code: code.to_owned(), ..record(AuditKind::CloseAnswered) }.result();
+        assert_eq!((result(ACCEPTED), result(REFUSED), result(UNKNOWN)), ("Success", "Failure", "NA"));
+    }
+
+    #[test]
     fn ids_tell_vm_port_and_attempt_apart() {
         let vm = |name: &str| {
             format!("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/{name}").parse::<VmId>().unwrap()
@@ -308,6 +400,7 @@ mod tests {
             AuditRecord::effect_id(&vm("a"), 22, 2),
             AuditRecord::effect_id(&vm("a"), 23, 1),
             AuditRecord::effect_id(&vm("b"), 22, 1),
+            AuditRecord::answer_id(&vm("a"), 22, 1),
             AuditRecord::numbered_id(&vm("a"), 1, AuditKind::ProvedShut, "a"),
             AuditRecord::numbered_id(&vm("a"), 1, AuditKind::AlarmRaised, "a"),
             AuditRecord::numbered_id(&vm("a"), 1, AuditKind::ProvedShut, "b"),

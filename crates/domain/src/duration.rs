@@ -48,6 +48,14 @@ pub fn format(duration: TimeDelta) -> String {
     if text.len() == 2 { "PT0S".to_owned() } else { text }
 }
 
+/// Writes a duration as people say it, such as `8 h`, `1 h 30 min` or `41 s`; a negative one as zero.
+pub fn spoken(duration: TimeDelta) -> String {
+    let seconds = duration.num_seconds().max(0);
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let told: Vec<String> = parts.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number} {unit}")).collect();
+    if told.is_empty() { "0 s".to_owned() } else { told.join(" ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +95,13 @@ mod tests {
     fn durations_are_written_short() {
         for (seconds, text) in [(10_800, "PT3H"), (5_400, "PT1H30M"), (0, "PT0S"), (86_400, "PT24H"), (61, "PT1M1S"), (-5, "PT0S")] {
             assert_eq!(format(TimeDelta::seconds(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn durations_are_told_as_people_say_them() {
+        for (seconds, text) in [(28_800, "8 h"), (5_400, "1 h 30 min"), (0, "0 s"), (86_400, "24 h"), (61, "1 min 1 s"), (-5, "0 s")] {
+            assert_eq!(spoken(TimeDelta::seconds(seconds)), text);
         }
     }
 }

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::behind::Behind;
 use crate::opening::short_hash;
+use crate::source::Sources;
 
 /// What kind of thing was found. The codes are stable: queries and people rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +92,10 @@ pub struct Finding {
     pub done: String,
     /// When it was first seen.
     pub since: DateTime<Utc>,
+    /// What it lets in, where it is about an opening.
+    pub sources: Option<Sources>,
+    /// Who is behind it, where it is about an opening.
+    pub behind: Behind,
 }
 
 impl Finding {
@@ -104,6 +110,8 @@ impl Finding {
             evidence: String::new(),
             done: String::new(),
             since,
+            sources: None,
+            behind: Behind::default(),
         }
     }
 
@@ -111,6 +119,14 @@ impl Finding {
     #[must_use]
     pub fn seen(mut self, evidence: impl Into<String>) -> Self {
         self.evidence = evidence.into();
+        self
+    }
+
+    /// The same about an opening, with who is behind it.
+    #[must_use]
+    pub fn of_opening(mut self, sources: &Sources, behind: &Behind) -> Self {
+        self.sources = Some(sources.clone());
+        self.behind = behind.clone();
         self
     }
 

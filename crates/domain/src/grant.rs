@@ -187,10 +187,10 @@ pub enum LimitBroken {
     #[error("the sources {0} amount to the whole internet: name the addresses that need access")]
     Internet(String),
     /// Shorter than Azure's shortest.
-    #[error("{} is shorter than the {} that Azure opens for at least", crate::duration::format(*.0), crate::duration::format(SHORTEST))]
+    #[error("{} is shorter than the {} that Azure opens for at least", crate::duration::spoken(*.0), crate::duration::spoken(SHORTEST))]
     TooShort(TimeDelta),
     /// Longer than what is allowed at once.
-    #[error("{} is longer than the {} that may be open at once", crate::duration::format(*.asked), crate::duration::format(*.longest))]
+    #[error("{} is longer than the {} that may be open at once", crate::duration::spoken(*.asked), crate::duration::spoken(*.longest))]
     TooLong {
         /// What was asked for.
         asked: TimeDelta,
@@ -352,7 +352,7 @@ mod tests {
             texts,
             [
                 "the sources * amount to the whole internet: name the addresses that need access",
-                "PT4H is longer than the PT3H that may be open at once"
+                "4 h is longer than the 3 h that may be open at once"
             ]
         );
     }

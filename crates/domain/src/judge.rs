@@ -61,7 +61,7 @@ impl Violation {
 
     /// One sentence for people.
     pub fn sentence(&self) -> String {
-        let hours = |seconds: &i64| duration::format(TimeDelta::seconds(*seconds));
+        let hours = |seconds: &i64| duration::spoken(TimeDelta::seconds(*seconds));
         match self {
             Violation::AnySource { sources } => format!("it lets in {sources}, which amounts to the whole internet"),
             Violation::Overlong { asked_seconds, longest_seconds } => {
@@ -403,8 +403,8 @@ mod tests {
             sentences,
             [
                 "it lets in *, which amounts to the whole internet",
-                "it was asked for PT24H, longer than the PT8H that is allowed",
-                "it has stood since 2026-01-15T01:00:00Z, longer than the PT8H that is allowed",
+                "it was asked for 24 h, longer than the 8 h that is allowed",
+                "it has stood since 2026-01-15T01:00:00Z, longer than the 8 h that is allowed",
                 "grant g1, which covered it, has ended",
             ]
         );

@@ -5,13 +5,17 @@
 //!
 //! From the outside in: ARM bodies become [`jit`] policies and records and [`nsg`] rules; with the addresses of a
 //! VM ([`network`]) they become [`opening`]s; [`judge`] says which of them may not be; [`reconcile`] compares them
-//! with live [`grant`]s and plans the difference; what is remembered between two looks is a [`record::VmRecord`];
-//! what is told to people is an [`audit`] record or a [`finding`].
+//! with live [`grant`]s and plans the difference; [`conclude`] says which alarms stand and when to look again. What is
+//! remembered between two looks is a [`record::VmRecord`]; what is told to people is a [`finding`] or an [`audit`] record,
+//! with who may be [`behind`] it.
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod arm_id;
 pub mod audit;
+pub mod audits;
+pub mod behind;
+pub mod conclude;
 pub mod duration;
 pub mod finding;
 pub mod grant;
@@ -31,3 +35,5 @@ pub mod time;
 mod json;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod story;

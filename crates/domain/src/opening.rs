@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::arm_id::{NsgId, RuleId};
+use crate::arm_id::{NsgId, RuleId, VmId};
 use crate::jit::JitRecord;
 use crate::nsg::{Nsg, SecurityRule};
 use crate::port::PortSet;
@@ -47,6 +47,19 @@ impl Opening {
     /// The port by which it is known: its least.
     pub fn port(&self) -> Option<u16> {
         self.ports.least()
+    }
+
+    /// What it does, for people, such as `rule … of nsg-web opens port 22 of web-1 to *`.
+    pub fn sentence(&self, vm: &VmId) -> String {
+        format!("{} opens {} of {} to {}", self.named(), self.ports.words(), vm.name(), self.sources)
+    }
+
+    /// Its rule and the group that the rule is in, for people.
+    pub fn named(&self) -> String {
+        match self.nsg() {
+            Some(nsg) => format!("rule {} of {}", self.rule.name(), nsg.name()),
+            None => format!("rule {}", self.rule.name()),
+        }
     }
 
     /// The group that the rule is in.

@@ -49,6 +49,15 @@ impl PortSet {
         Ok((start, end))
     }
 
+    /// The ports as people say them, such as `port 22` or `ports 22,80`.
+    pub fn words(&self) -> String {
+        match self.len() {
+            1 => format!("port {self}"),
+            _ if *self == Self::all() => "every port".to_owned(),
+            _ => format!("ports {self}"),
+        }
+    }
+
     /// Whether the port is in it.
     pub fn contains(&self, port: u16) -> bool {
         self.0.contains(u128::from(port))

@@ -6,61 +6,89 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::arm_id::{RuleId, VmId};
+use crate::behind::Behind;
 use crate::finding::Finding;
 use crate::grant::Grant;
 use crate::judge::Violation;
 use crate::opening::{Opening, short_hash};
+use crate::source::Sources;
 
-/// Everything that is remembered of a VM.
+/// Everything that is remembered of a VM. What a stored record does not name yet is as in a new one, so that another
+/// version of the app reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VmRecord {
     /// The VM.
     pub vm: VmId,
     /// How many audit records without an effect were written: the next one's number.
+    #[serde(default)]
     pub serial: u64,
     /// Grants that are not yet over and proved shut.
+    #[serde(default)]
     pub grants: Vec<Grant>,
     /// Claims that events made, newest last.
+    #[serde(default)]
     pub claims: Vec<Claim>,
     /// The openings of the last read that saw them, with the time each was first seen.
+    #[serde(default)]
     pub openings: Vec<SeenOpening>,
     /// Ports that are being shut.
+    #[serde(default)]
     pub closings: BTreeMap<u16, Closing>,
     /// When a port was last proved shut.
+    #[serde(default)]
     pub shut: BTreeMap<u16, DateTime<Utc>>,
+    /// Rules that Portcullis deleted in the last day and that were seen gone: one that is there again has come back.
+    #[serde(default)]
+    pub gone: BTreeMap<RuleId, Gone>,
     /// How many effects were intended for a port: the last attempt's number.
+    #[serde(default)]
     pub attempts: BTreeMap<u16, u32>,
     /// What stands as a finding, by its id.
+    #[serde(default)]
     pub findings: BTreeMap<String, Finding>,
     /// What stands as an alarm, by its key.
+    #[serde(default)]
     pub alarms: BTreeMap<String, Alarm>,
     /// Closings that observe mode has written once as `would close`, by rule key.
+    #[serde(default)]
     pub would_close: BTreeSet<String>,
     /// Why the VM could not be read, while it cannot.
+    #[serde(default)]
     pub blind: Option<Blind>,
     /// Live grants whose rule Portcullis took down itself, because it also let in what must not be: theirs is
     /// initiated again.
+    #[serde(default)]
     pub taken_down: BTreeSet<String>,
     /// Whether JIT may still be about to open something: a record that is `Initiating`, or one so new that its rule
     /// may not show yet.
+    #[serde(default)]
     pub awaits_opening: bool,
     /// When an opening that was left has to be judged again.
+    #[serde(default)]
     pub judge_again: Option<DateTime<Utc>>,
     /// The run that works on it.
+    #[serde(default)]
     pub lease: Option<Lease>,
     /// Before this time Azure wants no call.
+    #[serde(default)]
     pub not_before: Option<DateTime<Utc>>,
     /// The last pause in seconds, while things do not go forward.
+    #[serde(default)]
     pub pause_seconds: i64,
     /// When it has to be looked at again; absent means that nothing is left to do.
+    #[serde(default)]
     pub next_look: Option<DateTime<Utc>>,
     /// The one wake-up under way.
+    #[serde(default)]
     pub wake_up: Option<WakeUp>,
     /// What the last look saw, as the index of what is open tells it to the sweep; absent while it is not in it.
+    #[serde(default)]
     pub fingerprint: Option<String>,
-    /// The times for which the index of what is due has an entry of this VM.
-    pub due: BTreeSet<DateTime<Utc>>,
+    /// The entries of this VM in the index of what is due: the time, and the run that made the entry. A run takes away
+    /// none but those that its record names, so that it never takes away another run's.
+    #[serde(default)]
+    pub due: BTreeMap<DateTime<Utc>, String>,
 }
 
 /// The run that works on a record.
@@ -82,7 +110,7 @@ pub struct WakeUp {
 }
 
 /// What an event said about an opening around Portcullis. A hint, never a proof.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The stored event.
@@ -95,6 +123,18 @@ pub struct Claim {
     pub name: String,
     /// The operation.
     pub operation: String,
+}
+
+impl Claim {
+    /// Whether it is about asking for an opening, and not about writing or deleting a policy.
+    pub fn is_initiate(&self) -> bool {
+        self.operation == "initiate"
+    }
+
+    /// Who it names, for people: the name, else the object id.
+    pub fn shown(&self) -> &str {
+        if self.name.is_empty() { &self.object_id } else { &self.name }
+    }
 }
 
 /// An opening and when it was first seen.
@@ -132,6 +172,20 @@ pub struct Closing {
     pub targets: Vec<Opening>,
     /// Whether taking the rule away also cuts connections.
     pub flush_connection: bool,
+    /// Who is behind the openings, as far as any look could tell.
+    pub behind: Behind,
+    /// What was last told of each rule's delete: the same is told once.
+    pub told: BTreeMap<RuleId, String>,
+}
+
+/// A rule that was deleted and seen gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gone {
+    /// When its delete was intended that Azure then accepted.
+    pub deleted: DateTime<Utc>,
+    /// Why it had to go.
+    pub why: Violation,
 }
 
 /// One effect that was intended, and what came of it.
@@ -164,7 +218,20 @@ impl Closing {
             deleted: BTreeMap::new(),
             targets: Vec::new(),
             flush_connection,
+            behind: Behind::default(),
+            told: BTreeMap::new(),
         }
+    }
+
+    /// All that its rules let in.
+    pub fn sources(&self) -> Sources {
+        self.targets.iter().fold(Sources::default(), |all, target| all.union(&target.sources))
+    }
+
+    /// The groups that its rules are in, each once, for people.
+    pub fn groups(&self) -> String {
+        let names: BTreeSet<String> = self.targets.iter().filter_map(|target| Some(target.nsg()?.name().to_owned())).collect();
+        names.into_iter().collect::<Vec<_>>().join(" and ")
     }
 }
 
@@ -239,16 +306,18 @@ impl Cause {
     /// What a person does about it.
     pub fn cure(self) -> &'static str {
         match self {
-            Cause::Slow => "see what Azure says below; delete the rule by hand if the port must be shut now",
-            Cause::Lock => "remove the delete lock, or exempt the security group from it",
-            Cause::Denial => "exempt the security group from the policy assignment that is named below",
-            Cause::MissingRight => "give Portcullis' identity the role for the action that is named below",
-            Cause::RuleReturns => "find out who or what writes the rule again; delete the VM's JIT request in the portal",
+            Cause::Slow => "if it must be shut now, delete the rules by hand; Portcullis goes on trying",
+            Cause::Lock => "remove the lock that Azure names; Portcullis goes on trying and needs nothing else",
+            Cause::Denial => "exempt the security group from the policy assignment that Azure names",
+            Cause::MissingRight => "give Portcullis' identity a role with the action that Azure names, on the scope that it names",
+            Cause::RuleReturns => {
+                "find out who or what writes the rule again, in the activity log of the security group; Portcullis deletes it each time"
+            }
             Cause::Firewall => {
                 "remove the DNAT rule of JIT from the Azure Firewall by hand, and the firewall's address from the JIT policy"
             }
             Cause::Unreadable => "look at the rule in Azure and delete it by hand if it is not meant",
-            Cause::CannotLook => "see what Azure says below; until then nothing is known about this VM",
+            Cause::CannotLook => "mend what Azure's answer names; until then nothing is known about this VM",
         }
     }
 
@@ -302,6 +371,7 @@ impl VmRecord {
             openings: Vec::new(),
             closings: BTreeMap::new(),
             shut: BTreeMap::new(),
+            gone: BTreeMap::new(),
             attempts: BTreeMap::new(),
             findings: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -316,7 +386,7 @@ impl VmRecord {
             next_look: None,
             wake_up: None,
             fingerprint: None,
-            due: BTreeSet::new(),
+            due: BTreeMap::new(),
         }
     }
 
@@ -392,7 +462,6 @@ impl VmRecord {
 mod tests {
     use super::*;
     use crate::samples;
-    use crate::source::Sources;
 
     fn record() -> VmRecord {
         VmRecord::new(samples::vm())
@@ -418,6 +487,8 @@ mod tests {
             deleted: BTreeMap::new(),
             targets: Vec::new(),
             flush_connection: false,
+            behind: Behind::default(),
+            told: BTreeMap::new(),
         }
     }
 

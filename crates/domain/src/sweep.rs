@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::arm_id::{NsgId, VmId};
 use crate::finding::FindingCode;
 use crate::jit::{JitPolicy, JitRecord};
+use crate::judge::Limits;
 use crate::network::Nic;
 use crate::nsg::Nsg;
 use crate::opening::{Opening, fingerprint};
@@ -24,9 +25,9 @@ pub struct VmSeen {
 
 impl VmSeen {
     /// What changes when a look would see something else, or would do something else about it.
-    pub fn fingerprint(&self, mode: Mode) -> String {
+    pub fn fingerprint(&self, mode: Mode, limits: Limits) -> String {
         let mut remarks: Vec<String> = self.remarks.iter().map(|r| format!("{} {}", r.about, r.evidence)).collect();
-        remarks.push(mode.text().to_owned());
+        remarks.push(format!("{} {}", mode.text(), limits.longest_opening.num_seconds()));
         fingerprint(&self.openings, &self.records, &remarks)
     }
 
@@ -114,8 +115,10 @@ pub fn remarks_of(policies: &[JitPolicy], vm: &VmId) -> Vec<Remark> {
             }
         }
         for problem in policy.problems.iter().filter(|_| names_vm) {
-            let evidence = format!("{} of JIT policy {} cannot be read: {}", problem.place, policy.id.name(), problem.why);
-            remarks.push(Remark { code: FindingCode::UnreadableRecord, port: None, about: format!("{about}#{}", problem.place), evidence });
+            // Azure lists in no order: a place by its number would be another one at the next look.
+            let place = without_numbers(&problem.place);
+            let evidence = format!("{place} of JIT policy {} cannot be read: {}", policy.id.name(), problem.why);
+            remarks.push(Remark { code: FindingCode::UnreadableRecord, port: None, about: format!("{about}#{place}"), evidence });
         }
     }
     remarks.sort();
@@ -123,8 +126,18 @@ pub fn remarks_of(policies: &[JitPolicy], vm: &VmId) -> Vec<Remark> {
     remarks
 }
 
+/// `requests[2].ports[0]` as `requests[…].ports[…]`.
+fn without_numbers(place: &str) -> String {
+    let parts = place.split('[').enumerate().map(|(n, part)| match (n, part.split_once(']')) {
+        (1.., Some((_, rest))) => format!("[…]{rest}"),
+        _ => part.to_owned(),
+    });
+    parts.collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use serde_json::{Value, json};
 
     use super::*;
@@ -263,7 +276,7 @@ mod tests {
                 .collect()
         };
         let unreadable =
-            "unreadable-record None p#properties.requests[0]: properties.requests[0] of JIT policy p cannot be read: it is not a time";
+            "unreadable-record None p#properties.requests[…]: properties.requests[…] of JIT policy p cannot be read: it is not a time";
         assert_eq!(
             told(VM),
             [
@@ -290,7 +303,19 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_changes_with_what_is_seen_and_with_the_mode() {
+    fn a_place_is_told_without_its_number_in_a_list_without_order() {
+        for (place, told) in [
+            ("properties.requests[12].virtualMachines[0].id", "properties.requests[…].virtualMachines[…].id"),
+            ("id", "id"),
+            ("a[0]", "a[…]"),
+            ("a[0", "a0"),
+        ] {
+            assert_eq!(without_numbers(place), told);
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_what_is_seen_with_the_mode_and_with_the_limits() {
         let seen = survey(&[], &[group("a", &["10.0.0.4"], &[])], &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
         let one = &seen[&vm()];
         assert!(one.is_worth_a_look());
@@ -299,14 +324,16 @@ mod tests {
             ..one.clone()
         };
         let recorded = VmSeen { records: vec![record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated)], ..one.clone() };
+        let (limits, tighter) = (Limits { longest_opening: TimeDelta::hours(8) }, Limits { longest_opening: TimeDelta::hours(1) });
         let all = [
-            one.fingerprint(Mode::Enforce),
-            one.fingerprint(Mode::Observe),
-            told.fingerprint(Mode::Enforce),
-            recorded.fingerprint(Mode::Enforce),
-            VmSeen::default().fingerprint(Mode::Enforce),
+            one.fingerprint(Mode::Enforce, limits),
+            one.fingerprint(Mode::Enforce, tighter),
+            one.fingerprint(Mode::Observe, limits),
+            told.fingerprint(Mode::Enforce, limits),
+            recorded.fingerprint(Mode::Enforce, limits),
+            VmSeen::default().fingerprint(Mode::Enforce, limits),
         ];
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-        assert_eq!(one.fingerprint(Mode::Enforce), one.clone().fingerprint(Mode::Enforce));
+        assert_eq!(one.fingerprint(Mode::Enforce, limits), one.clone().fingerprint(Mode::Enforce, limits));
     }
 }

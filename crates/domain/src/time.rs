@@ -1,15 +1,16 @@
 //! Times as Azure writes them.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 
 /// Reads a time of Azure: RFC 3339 with any number of fraction digits, or the same without an offset, which the
-/// Functions host writes for UTC.
+/// Functions host writes for UTC. A year that is not of four digits is no time of Azure, and sums with it could overflow.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     let text = text.trim();
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.with_timezone(&Utc));
-    }
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|naive| naive.and_utc())
+    let time = match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.with_timezone(&Utc),
+        Err(_) => NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?.and_utc(),
+    };
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 #[cfg(test)]
@@ -29,7 +30,17 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "now", "2018-07-22", "2018-13-22T15:51:55Z", "22/07/2018 15:51:55"] {
+        for text in [
+            "",
+            "now",
+            "2018-07-22",
+            "2018-13-22T15:51:55Z",
+            "22/07/2018 15:51:55",
+            "-262143-01-01T00:00:30",
+            "+262142-12-31T23:59:59",
+            "0000-12-31T23:59:59",
+            "10000-01-01T00:00:00",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

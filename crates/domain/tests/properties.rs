@@ -4,13 +4,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::AuditKind;
+use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::finding::FindingCode;
 use portcullis_domain::grant::{Declined, Grant, Phase, live_sources};
 use portcullis_domain::jit::{JitRecord, RecordStatus};
 use portcullis_domain::judge::{Facts, Limits, uncovered};
 use portcullis_domain::opening::Opening;
 use portcullis_domain::port::PortSet;
-use portcullis_domain::reconcile::{Close, Look, Mode, Open, Plan, Remark, conclude, could_not_look, reconcile};
+use portcullis_domain::reconcile::{Close, Look, Mode, Open, Plan, Remark, reconcile};
 use portcullis_domain::record::{ALARM_AFTER, Cause, Outcome, Trouble, VmRecord};
 use portcullis_domain::source::Sources;
 use portcullis_domain::time;

@@ -1,41 +1,42 @@
 //! `event(id)`: which VMs an event may be about. It does not say which port it opened, and the record that tells may
 //! not show yet, so it is asked three times.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use portcullis_domain::arm_id::{PolicyId, VmId};
+use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::record::Claim;
 use serde_json::Value;
 use tracing::{info, warn};
 
 use super::super::jit_activity::{Activity, Operation};
-use super::super::{App, Ended, Message, Round, Stopped, call_pause};
+use super::super::{App, Ended, Message, Round, Stopped, call_pause, in_lanes};
+use super::see::read_policies;
 use crate::azure::{CallFailed, FailureKind};
-
-/// A record counts as the event's when it was started since this long before the event, whose clock is another.
-const BEFORE_EVENT: TimeDelta = TimeDelta::minutes(5);
 
 /// After this many tries a policy that cannot be read is left to the sweep, which reads it too.
 const MOST_TRIES: u32 = 12;
 
-pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round) -> Result<Ended, Stopped> {
+pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, rounds_sent: bool) -> Result<Ended, Stopped> {
     let Some(held) = app.store.event::<Activity>(id).await? else {
         app.store.check().await?;
         return app.reject("approval", &message.body(), "its event is not in the store").await;
     };
     let activity = held.document;
-    if round == Round::First && message.tries() == 0 {
+    let mut message = message.clone();
+    if round == Round::First && !rounds_sent {
         for (round, after) in [(Round::Second, 20), (Round::Third, 90)] {
-            let again = Message::Event { id: id.to_owned(), round, tries: 0 };
-            app.send_at(&again, held.now + TimeDelta::seconds(after)).await?;
+            let again = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: 0 };
+            app.send_or_keep(&again, held.now + TimeDelta::seconds(after)).await?;
         }
+        message = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: message.tries() };
     }
     let vms = match affected(app, &activity).await {
         Ok(vms) => vms,
         Err(NotRead::Stopped(stopped)) => return Err(stopped),
-        Err(NotRead::Azure(failed)) => return Ok(not_read(app, message, &activity, failed).await),
+        Err(NotRead::Azure(failed)) => return Ok(not_read(app, &message, &activity, failed).await),
     };
     let claim = Claim {
         event: id.to_owned(),
@@ -44,21 +45,26 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round) ->
         name: activity.name.clone(),
         operation: format!("{:?}", activity.operation).to_ascii_lowercase(),
     };
-    for vm in &vms {
-        app.store.leave_claim(vm, &claim).await?;
-        app.send(&Message::look(vm)).await?;
-    }
+    let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(affected.vm.subscription())).collect();
+    let (claim, affected) = (&claim, &vms);
+    in_lanes(affected, |affected| async {
+        if affected.by_it {
+            app.store.leave_claim(&affected.vm, claim).await?;
+        }
+        app.send(&Message::look(&affected.vm)).await
+    })
+    .await?;
     info!(event.id = id, round = ?round, vms = vms.len(), "event worked on");
     Ok(Ended::done(format!("event {id}: {} VMs are looked at", vms.len())))
 }
 
 async fn not_read(app: &App, message: &Message, activity: &Activity, failed: CallFailed) -> Ended {
     warn!(resource = %activity.resource, error = %failed, "the policy of an event could not be read");
-    if failed.kind == FailureKind::MissingRight {
-        app.tell_failing("event", activity.resource.key(), &failed).await;
+    let is_last = message.tries() >= MOST_TRIES;
+    if failed.kind == FailureKind::MissingRight || is_last {
+        app.tell_failing("event", activity.resource.key(), &failed.to_string(), MEANWHILE).await;
     }
-    if message.tries() >= MOST_TRIES {
-        app.tell_failing("event", activity.resource.key(), &failed).await;
+    if is_last {
         return Ended::done(format!("left to the sweep after {} tries: {failed}", message.tries()));
     }
     app.put_off_for(message, call_pause(&failed, message.tries()), failed.to_string()).await
@@ -69,27 +75,37 @@ enum NotRead {
     Azure(CallFailed),
 }
 
-/// The VMs that have to be looked at for an event.
-async fn affected(app: &App, activity: &Activity) -> Result<BTreeSet<VmId>, NotRead> {
+const MEANWHILE: &str = "the JIT policy of an event cannot be read, so that the sweep alone finds what was opened";
+
+/// A VM that has to be looked at for an event.
+struct Affected {
+    vm: VmId,
+    /// Whether the event may be about it at all: then its claim is left for the look.
+    by_it: bool,
+}
+
+/// The VMs that have to be looked at for an event, each once.
+async fn affected(app: &App, activity: &Activity) -> Result<Vec<Affected>, NotRead> {
     let named = VmId::from_arm_id(activity.resource.clone()).ok();
     let policies = policies(app, activity).await.map_err(NotRead::Azure)?;
-    let mut vms: BTreeSet<VmId> = named.into_iter().collect();
+    let mut vms: BTreeMap<VmId, bool> = named.into_iter().map(|vm| (vm, true)).collect();
     match activity.operation {
         Operation::Initiate => {
-            let since = activity.at - BEFORE_EVENT;
-            let records = policies.iter().flat_map(|p| &p.records).filter(|record| record.start >= since);
-            vms.extend(records.map(|record| record.vm.clone()));
+            let since = activity.at - CLOCKS_DIFFER_BY;
+            for record in policies.iter().flat_map(|p| &p.records).filter(|record| record.start >= since) {
+                *vms.entry(record.vm.clone()).or_default() |= record.start <= activity.at + CLOCKS_DIFFER_BY;
+            }
         }
-        Operation::Write => vms.extend(policies.iter().flat_map(|p| &p.vms).map(|v| v.vm.clone())),
+        Operation::Write => vms.extend(policies.iter().flat_map(|p| &p.vms).map(|v| (v.vm.clone(), true))),
         Operation::Delete => {}
     }
     // A policy that is gone names no VM any more: those of its group that something was open for are known.
     if policies.is_empty() || activity.operation == Operation::Delete {
         let group = format!("{}/{}/", activity.resource.subscription(), activity.resource.resource_group().unwrap_or_default());
         let open = app.store.list_open(&group).await.map_err(|why| NotRead::Stopped(why.into()))?;
-        vms.extend(open.into_iter().map(|(vm, _)| vm));
+        vms.extend(open.into_iter().map(|(vm, _)| (vm, true)));
     }
-    Ok(vms)
+    Ok(vms.into_iter().map(|(vm, by_it)| Affected { vm, by_it }).collect())
 }
 
 async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, CallFailed> {
@@ -104,5 +120,5 @@ async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, Call
             None => Vec::new(),
         },
     };
-    Ok(bodies.iter().filter_map(|body| JitPolicy::read(body).ok()).collect())
+    Ok(read_policies(&bodies))
 }

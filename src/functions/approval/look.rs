@@ -1,14 +1,18 @@
 //! `look(VM)`: one run of the reconcile for one VM.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
-use portcullis_domain::reconcile::{Look, Plan, conclude, could_not_look, reconcile};
+use portcullis_domain::audit::AuditRecord;
+use portcullis_domain::conclude::{conclude, could_not_look};
+use portcullis_domain::reconcile::{Look, Plan, reconcile};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::super::{App, Ended, Message, Stopped};
+use super::super::{App, DueEntry, Ended, LONGEST_HOLD, Message, Stopped, in_lanes};
 use super::see::{NotSeen, Sight, see};
 use super::shut::{GoOn, shut};
 use crate::azure::{CallFailed, FailureKind};
@@ -17,8 +21,22 @@ use crate::store::{Due, Written};
 /// How long a run holds a VM; a run that was killed holds it no longer than this.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
 
+/// What a look takes for reading Azure. A read that is not over by then is one that failed: that the VM cannot be read is
+/// then remembered, and an alarm in its time.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// So long after its beginning a look still begins a delete, which takes a second or two.
+const BEGINS_DELETES_WITHIN: Duration = Duration::from_secs(11);
+
+/// So long after its beginning a look waits for the answer to a delete: what is left of the invocation's time is for
+/// writing down what is known.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(14);
+
 /// Claims that are remembered of a VM.
 const MOST_CLAIMS: usize = 20;
+
+/// Entries of the inbox that one look takes in; it comes back for the others at once.
+const MOST_OF_INBOX: usize = 50;
 
 /// What a look was sent for.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +46,7 @@ pub(super) struct Cause<'a> {
     /// The time of the wake-up that it is.
     pub wake: Option<DateTime<Utc>>,
     /// The due entry that it is for.
-    pub due: Option<DateTime<Utc>>,
+    pub due: Option<&'a DueEntry>,
 }
 
 /// A run that holds the lease of a record.
@@ -37,27 +55,36 @@ pub(super) struct Run {
     pub record: VmRecord,
     /// The run's time: the store's clock when the lease was taken.
     pub now: DateTime<Utc>,
+    /// What is to be written down of the answers to its deletes.
+    pub answers: Vec<AuditRecord>,
+    /// A moment before the store said what time it is.
+    began: Instant,
+    /// Its name in index entries.
+    name: String,
     etag: Option<String>,
     inbox: Vec<String>,
+    inbox_has_more: bool,
 }
 
 /// One look.
 pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Result<Ended, Stopped> {
-    let mut run = match begin(app, message, cause).await {
-        Ok(Begun::Run(run)) => *run,
-        Ok(Begun::Ended(ended)) => return Ok(ended),
-        Err(stopped) => match super::unreadable(&stopped) {
-            Some(why) => return app.reject("approval", &message.body(), &why).await,
-            None => return Err(stopped),
-        },
+    if Uuid::parse_str(cause.vm.subscription()).is_err() {
+        return app.reject("approval", &message.body(), "the VM's subscription is not a GUID").await;
+    }
+    if !app.governs(cause.vm.subscription()) {
+        return Ok(Ended::done("the settings do not name the VM's subscription: it is not governed"));
+    }
+    let mut run = match begin(app, message, cause).await? {
+        Begun::Run(run) => *run,
+        Begun::Ended(ended) => return Ok(ended),
     };
     if run.record.not_before.is_none_or(|hold| hold <= run.now) {
         run.record.not_before = None;
         look(app, &mut run).await?;
     }
-    for audit in conclude(&mut run.record, run.now, app.mode) {
-        app.write_audit(&audit).await?;
-    }
+    let mut audits = std::mem::take(&mut run.answers);
+    audits.extend(conclude(&mut run.record, run.now, app.mode));
+    app.write_audits(&audits).await?;
     finish(app, run, cause).await
 }
 
@@ -87,13 +114,21 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         app.send_at(&message.again(), at).await?;
         return Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }));
     }
+    let name = id.chars().take(8).collect();
     record.lease = Some(Lease { run: id, until: held.now + LEASE });
-    let mut run = Run { record, now: held.now, etag: held.etag, inbox: Vec::new() };
+    let (now, etag, began) = (held.now, held.etag, Instant::now());
+    let mut run = Run { record, now, answers: Vec::new(), began, name, etag, inbox: Vec::new(), inbox_has_more: false };
     run.now = run.save(app).await?;
-    for (name, claim) in app.store.inbox(cause.vm).await? {
+    let inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
+    for (name, claim) in inbox.claims {
         take_claim(&mut run.record, claim);
         run.inbox.push(name);
     }
+    // A claim is a hint: one that nobody can read stops no look.
+    for (name, why) in inbox.unreadable {
+        app.set_aside("approval", &name, &why).await?;
+    }
+    run.inbox_has_more = inbox.more;
     Ok(Begun::Run(Box::new(run)))
 }
 
@@ -117,8 +152,8 @@ fn take_claim(record: &mut VmRecord, claim: Claim) {
 
 /// Reads Azure, plans, and carries the plan out.
 async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
-    let began = Instant::now();
-    let sight = match see(app, &run.record).await {
+    let seen = tokio::time::timeout(READ_WITHIN, see(app, &run.record)).await.unwrap_or(Err(NotSeen::Slow(READ_WITHIN)));
+    let sight = match seen {
         Ok(sight) => sight,
         Err(why) => {
             warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
@@ -126,16 +161,13 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
             return Ok(());
         }
     };
-    let ended = run.now + TimeDelta::from_std(began.elapsed()).unwrap_or(LEASE);
-    let plan = plan(app, &run.record, run.now, ended, &sight);
+    let plan = plan(app, &run.record, run.now, run.surely_by_now(), &sight);
     // The record that says that these were written is itself written with the first intent.
-    for audit in &plan.audits {
-        app.write_audit(audit).await?;
-    }
+    app.write_audits(&plan.audits).await?;
     run.record = plan.record;
     run.fingerprint(app, &sight).await?;
     for close in &plan.closes {
-        if shut(app, run, close).await? == GoOn::No {
+        if run.began.elapsed() > BEGINS_DELETES_WITHIN || shut(app, run, close).await? == GoOn::No {
             break;
         }
     }
@@ -164,30 +196,20 @@ fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
             }
             if failed.kind == FailureKind::MissingRight { TroubleCause::MissingRight } else { TroubleCause::CannotLook }
         }
-        NotSeen::Body { .. } => TroubleCause::CannotLook,
+        NotSeen::Body { .. } | NotSeen::Slow(_) => TroubleCause::CannotLook,
     };
     could_not_look(record, now, Trouble { cause, said: why.to_string() });
 }
 
-/// How long Azure wants no call: only what it said itself, and only when it was about the number of calls.
+/// How long Azure wants no call: what it said itself, whatever it was about. A wait that is not worth a hold is over
+/// before the next look.
 pub(super) fn hold(failed: &CallFailed) -> Option<TimeDelta> {
     let asked = failed.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
-    match failed.kind {
-        FailureKind::Throttled | FailureKind::Server => asked,
-        FailureKind::NotFound
-        | FailureKind::AlreadyExists
-        | FailureKind::PreconditionFailed
-        | FailureKind::Busy
-        | FailureKind::Locked
-        | FailureKind::DeniedByPolicy
-        | FailureKind::MissingRight
-        | FailureKind::NotSignedIn
-        | FailureKind::Unreachable
-        | FailureKind::Doubtful
-        | FailureKind::Refused
-        | FailureKind::Malformed => None,
-    }
+    asked.filter(|asked| *asked > WORTH_A_HOLD).map(|asked| asked.min(LONGEST_HOLD))
 }
+
+/// What the pipeline waits out by itself, and any next look too.
+const WORTH_A_HOLD: TimeDelta = TimeDelta::seconds(2);
 
 impl Run {
     /// Writes the record over the version that this run holds, and gives the store's clock.
@@ -201,18 +223,31 @@ impl Run {
         }
     }
 
+    /// A time that is not before now, by the store's clock. Its `Date` is cut to the second.
+    fn surely_by_now(&self) -> DateTime<Utc> {
+        self.now + TimeDelta::seconds(1) + TimeDelta::from_std(self.began.elapsed()).unwrap_or(LEASE)
+    }
+
+    /// When the answer to a delete is no longer waited for.
+    pub(super) fn answered_by(&self) -> Instant {
+        self.began + ANSWERED_WITHIN
+    }
+
     /// Makes sure that the VM is looked at again at that time, whatever becomes of this run.
     pub(super) async fn promise_look(&mut self, app: &App, at: DateTime<Utc>) -> Result<(), Stopped> {
-        if self.record.due.insert(at) {
-            app.store.put_due(&Due { at, vm: self.record.vm.clone() }).await?;
+        if !self.record.due.contains_key(&at) {
+            app.store.put_due(&Due { at, vm: self.record.vm.clone(), run: self.name.clone() }).await?;
+            self.record.due.insert(at, self.name.clone());
         }
         Ok(())
     }
 
     /// Enters what was seen into the index that the sweep compares with.
     async fn fingerprint(&mut self, app: &App, sight: &Sight) -> Result<(), Stopped> {
-        let fingerprint = sight.seen.fingerprint(app.mode);
+        let fingerprint = sight.seen.fingerprint(app.mode, app.limits);
         if !self.record.is_at_rest() && self.record.fingerprint.as_ref() != Some(&fingerprint) {
+            // The sweep takes the entry for a look that was brought to its end: this one is, or the due entry brings another.
+            self.promise_look(app, self.now + LEASE).await?;
             app.store.put_open(&self.record.vm, &fingerprint).await?;
             self.record.fingerprint = Some(fingerprint);
         }
@@ -230,12 +265,21 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
         app.store.put_open(&vm, UNSEEN).await?;
         run.record.fingerprint = Some(UNSEEN.to_owned());
     }
+    if run.inbox_has_more {
+        let soon = run.now + TimeDelta::seconds(1);
+        run.record.next_look = Some(run.record.next_look.map_or(soon, |next| next.min(soon)));
+    }
     let next = run.record.next_look;
     if let Some(next) = next {
         run.promise_look(app, next).await?;
     }
-    let no_longer_due: Vec<DateTime<Utc>> = run.record.due.iter().copied().chain(cause.due).filter(|at| Some(*at) != next).collect();
-    run.record.due.retain(|at| Some(*at) == next);
+    let mut no_longer_due: Vec<Due> = Vec::new();
+    for (at, run) in run.record.due.iter().filter(|(at, _)| Some(**at) != next) {
+        no_longer_due.push(Due { at: *at, vm: vm.clone(), run: run.clone() });
+    }
+    // It may be that of a run that was killed before its record named it.
+    no_longer_due.extend(cause.due.map(|due| Due { at: due.at, vm: vm.clone(), run: due.run.clone() }));
+    run.record.due.retain(|at, _| Some(*at) == next);
     let wake = wake_up(&mut run.record, run.now, cause.wake);
     run.record.lease = None;
     run.save(app).await?;
@@ -245,12 +289,8 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
             warn!(vm = %vm, error = %why, "a wake-up could not be sent: the schedule looks instead");
         }
     }
-    for name in &run.inbox {
-        app.store.remove(name).await?;
-    }
-    for at in no_longer_due {
-        app.store.remove_due(&Due { at, vm: vm.clone() }).await?;
-    }
+    in_lanes(&run.inbox, |name| async { Ok(app.store.remove(name).await?) }).await?;
+    in_lanes(&no_longer_due, |due| async { Ok(app.store.remove_due(due).await?) }).await?;
     app.store.keep_open(&vm, run.record.fingerprint.as_deref()).await?;
     info!(vm = %vm, openings = run.record.openings.len(), closings = run.record.closings.len(), alarms = run.record.alarms.len(), next = ?next, "looked");
     Ok(match next {

@@ -6,6 +6,7 @@ mod see;
 mod shut;
 
 use super::{App, Ended, Message, Queue, Stopped, jit_activity};
+use crate::store::StoreError;
 
 /// Handles one message of the queue `approval`.
 pub async fn run(app: &App, body: &str) -> Ended {
@@ -13,15 +14,28 @@ pub async fn run(app: &App, body: &str) -> Ended {
         Ok(message) => message,
         Err(why) => return reject(app, body, &why.to_string()).await,
     };
-    let ended = match &message {
-        Message::Event { id, round, .. } => event::run(app, &message, id, *round).await,
+    match &message {
+        Message::Event { .. } | Message::Unstored { .. } | Message::Look { .. } => app.within(&message, handle(app, &message)).await,
+        Message::Shard { .. } | Message::Row { .. } => reject(app, body, "the queue approval takes events and looks only").await,
+    }
+}
+
+async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
+    let ended = match message {
+        Message::Event { id, round, rounds_sent, .. } => event::run(app, message, id, *round, *rounds_sent).await,
         Message::Unstored { event, .. } => jit_activity::one(app, event).await,
-        Message::Look { vm, wake, due, .. } => look::run(app, &message, look::Cause { vm, wake: *wake, due: *due }).await,
-        Message::Shard { .. } | Message::Row { .. } => return reject(app, body, "the queue approval takes events and looks only").await,
+        Message::Look { vm, wake, due, .. } => look::run(app, message, look::Cause { vm, wake: *wake, due: due.as_ref() }).await,
+        Message::Shard { .. } | Message::Row { .. } => return Ok(Ended::done("nothing for this queue")),
     };
     match ended {
-        Ok(ended) => ended,
-        Err(stopped) => app.put_off(&message, stopped).await,
+        // A document of the store that cannot be read will not become readable by waiting: the message is kept with the
+        // reason, and the document stays as it is.
+        Err(Stopped::Store(StoreError::Unreadable { name, why })) => {
+            let why = format!("{name} in the store cannot be read: {why}");
+            app.tell_failing("unreadable", &name, &why, "what it is about is not looked at until it is mended or removed").await;
+            app.reject("approval", &message.body(), &why).await
+        }
+        other => other,
     }
 }
 
@@ -29,14 +43,5 @@ async fn reject(app: &App, body: &str, reason: &str) -> Ended {
     match app.reject("approval", body, reason).await {
         Ok(ended) => ended,
         Err(stopped) => app.hold_unread(Queue::Approval, body, stopped).await,
-    }
-}
-
-/// A document of the store that cannot be read will not become readable by waiting: the message is kept with the
-/// reason, and the document stays as it is.
-fn unreadable(stopped: &Stopped) -> Option<String> {
-    match stopped {
-        Stopped::Store(crate::store::StoreError::Unreadable { name, why }) => Some(format!("{name} in the store cannot be read: {why}")),
-        Stopped::Store(_) | Stopped::Queue(_) | Stopped::Lost(_) => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use portcullis_domain::arm_id::{ArmIdError, NsgId, VmId};
 use portcullis_domain::jit::JitPolicy;
@@ -11,6 +12,7 @@ use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::record::VmRecord;
 use portcullis_domain::sweep::{VmSeen, records_of, remarks_of};
 use serde_json::Value;
+use tracing::warn;
 
 use super::super::App;
 use crate::azure::{CallFailed, FailureKind};
@@ -27,8 +29,11 @@ pub(super) struct Sight {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotSeen {
     /// A call failed.
-    #[error("{0}")]
+    #[error("{}", .0.told())]
     Call(CallFailed),
+    /// It took longer than a look has.
+    #[error("Azure did not answer all that had to be read within {} s", .0.as_secs())]
+    Slow(Duration),
     /// A body holds an id that is none.
     #[error("{what} cannot be read: {why}")]
     Body {
@@ -56,15 +61,30 @@ pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> 
         async { app.azure.jit.list_in_group(vm.subscription(), vm.resource_group()).await.or_else(none_if_gone).map_err(NotSeen::Call) };
     let (policies, place) = tokio::try_join!(jit, stand(app, vm))?;
     let groups = groups(app, record, &place).await?;
-    let policies: Vec<JitPolicy> = policies.iter().filter_map(|body| JitPolicy::read(body).ok()).collect();
+    let policies = read_policies(&policies);
     let mut found = openings(&groups, &place.addresses);
-    found.extend(remembered(record, &groups));
+    for opening in remembered(record, &groups) {
+        if !found.iter().any(|known| known.rule == opening.rule) {
+            found.push(opening);
+        }
+    }
     found.sort();
-    found.dedup();
     Ok(Sight {
         groups_settled: groups.iter().all(Nsg::is_settled),
         seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm) },
     })
+}
+
+/// The policies of these bodies. One whose own id cannot be read names no VM for certain: the sweep tells of it.
+pub(super) fn read_policies(bodies: &[Value]) -> Vec<JitPolicy> {
+    let read = |body: &Value| match JitPolicy::read(body) {
+        Ok(policy) => Some(policy),
+        Err(problem) => {
+            warn!(place = problem.place, "a JIT policy cannot be read");
+            None
+        }
+    };
+    bodies.iter().filter_map(read).collect()
 }
 
 /// A resource group that is gone holds no policies.

@@ -1,7 +1,8 @@
 //! One delete: intent, audit record, effect, outcome.
 
 use chrono::TimeDelta;
-use portcullis_domain::reconcile::{Close, audit_of_close};
+use portcullis_domain::audits::{audit_of_answer, audit_of_close};
+use portcullis_domain::reconcile::Close;
 use portcullis_domain::record::{Cause, Outcome, Trouble};
 use tracing::{info, warn};
 
@@ -27,8 +28,11 @@ pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn
     let attempt = run.record.intend_delete(close.port, &close.opening.rule, now);
     run.save(app).await?;
     app.write_audit(&audit_of_close(&run.record, close, attempt, now)).await?;
-    let answer = app.azure.network.delete_jit_rule(&close.opening).await;
-    let (outcome, trouble, hold) = told(&answer);
+    let answer = tokio::time::timeout_at(run.answered_by(), app.azure.network.delete_jit_rule(&close.opening)).await;
+    let (outcome, trouble, hold) = match &answer {
+        Ok(answer) => told(answer),
+        Err(_) => (Outcome::Unknown("Azure did not answer in time".to_owned()), None, None),
+    };
     match &outcome {
         Outcome::Accepted | Outcome::NothingToDelete => {
             info!(vm = %run.record.vm, port = close.port, rule = %close.opening.rule, attempt, "rule deleted")
@@ -38,6 +42,7 @@ pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn
         }
     }
     run.record.delete_came_to(close.port, outcome, trouble);
+    run.answers.extend(audit_of_answer(&mut run.record, close, attempt, now));
     match hold {
         Some(wait) => {
             run.record.hold_until(now + wait);
@@ -55,7 +60,7 @@ fn told(answer: &Result<Shut, CallFailed>) -> (Outcome, Option<Trouble>, Option<
         Ok(Shut::NotTheSame(why)) => return (Outcome::Failed(format!("the rule is no longer the one that was judged: {why}")), None, None),
         Err(failed) => failed,
     };
-    let said = failed.to_string();
+    let said = failed.told();
     let trouble = Some(Trouble { cause: cause(failed), said: said.clone() });
     let outcome = if failed.may_have_happened() { Outcome::Unknown(said) } else { Outcome::Failed(said) };
     (outcome, trouble, super::look::hold(failed))

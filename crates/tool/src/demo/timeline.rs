@@ -182,10 +182,13 @@ fn repeated(what: &What) -> Option<String> {
 
 fn tone(kind: AuditKind) -> Tone {
     match kind {
-        AuditKind::Close | AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged | AuditKind::FindingGone => {
-            Tone::Portcullis
-        }
-        AuditKind::ProvedShut | AuditKind::AlarmCleared => Tone::Good,
+        AuditKind::Close
+        | AuditKind::CloseAnswered
+        | AuditKind::WouldClose
+        | AuditKind::FindingAppeared
+        | AuditKind::FindingChanged
+        | AuditKind::FindingGone => Tone::Portcullis,
+        AuditKind::ProvedShut | AuditKind::ProvedGone | AuditKind::AlarmCleared => Tone::Good,
         AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => Tone::Bad,
     }
 }
@@ -213,12 +216,13 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::FindingChanged => format!("finds {place} changed ({code}): {why}"),
         AuditKind::FindingGone => format!("no longer finds {place} open ({code})"),
         AuditKind::Close => format!("deletes {rules} for {place}: {why}"),
+        AuditKind::CloseAnswered => format!("is told that the delete of a rule for {place} was {code}"),
         AuditKind::WouldClose => format!("would delete {rules} for {place}: {why}"),
         AuditKind::ProvedShut => {
             let proof = why.split("; ").next().unwrap_or_default();
-            let port = audit.port.map(|port| format!("port {port} was ")).unwrap_or_default();
-            format!("proves {place} shut: {}", proof.strip_prefix(&port).unwrap_or(proof))
+            format!("proves {place} shut: {}", proof.strip_prefix("it was ").unwrap_or(proof))
         }
+        AuditKind::ProvedGone => format!("proves what had to go from {place} gone: {why}"),
         AuditKind::AlarmRaised => format!("raises the alarm {code}: {why}"),
         AuditKind::AlarmCleared => format!("clears the alarm {code} of {place}"),
         AuditKind::Rejected | AuditKind::ServiceFailing => format!("says of itself ({code}): {why}"),

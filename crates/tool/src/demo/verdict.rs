@@ -350,9 +350,10 @@ mod tests {
             about: None,
             code: "code".to_owned(),
             severity: Severity::High,
+            what: "what".to_owned(),
             why: "why".to_owned(),
             attempt: None,
-            claims: Vec::new(),
+            behind: portcullis_domain::behind::Behind::default(),
         }
     }
 

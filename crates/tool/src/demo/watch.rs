@@ -251,7 +251,7 @@ fn audit(state: &State, name: &str) -> Option<AuditRecord> {
 pub fn through(state: &State, audit: &AuditRecord) -> Through {
     let of_instant = state.log.iter().rev().skip_while(|entry| entry.at > audit.at).take_while(|entry| entry.at == audit.at);
     let mut sends = of_instant.filter(|entry| entry.face == "servicebus" && entry.target == "approval");
-    match audit.claims.is_empty() {
+    match audit.behind.claims.is_empty() {
         false => Through::Event,
         true if sends.any(|entry| entry.function.as_deref() == Some("sweep_shard")) => Through::Sweep,
         true => Through::Look,

@@ -1,0 +1,343 @@
+//! The audit records of one run, in the words that people read.
+
+use chrono::{DateTime, Utc};
+
+use crate::audit::{ACCEPTED, AuditKind, AuditRecord, REFUSED, UNKNOWN};
+use crate::behind::Behind;
+use crate::duration::spoken;
+use crate::finding::{Finding, Severity};
+use crate::judge::Violation;
+use crate::opening::Opening;
+use crate::reconcile::{Close, Mode, code_of};
+use crate::record::{Alarm, Closing, Outcome, VmRecord};
+
+/// Audit records of one run without an effect, numbered from the serial of the VM's record.
+pub(crate) struct Audits {
+    now: DateTime<Utc>,
+    pub(crate) written: Vec<AuditRecord>,
+}
+
+impl Audits {
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
+        Audits { now, written: Vec::new() }
+    }
+
+    fn add(&mut self, record: &mut VmRecord, kind: AuditKind, fill: impl FnOnce(&mut AuditRecord)) {
+        let mut audit = blank(record, kind, self.now);
+        record.serial += 1;
+        fill(&mut audit);
+        let about = format!("{} {:?} {:?}", audit.code, audit.port, audit.about);
+        audit.id = AuditRecord::numbered_id(&record.vm, record.serial, kind, &about);
+        self.written.push(audit);
+    }
+
+    pub(crate) fn finding(&mut self, record: &mut VmRecord, kind: AuditKind, finding: &Finding) {
+        let stood = spoken(self.now - finding.since);
+        self.add(record, kind, |audit| {
+            audit.port = finding.port;
+            audit.about = Some(finding.about.clone());
+            audit.sources.clone_from(&finding.sources);
+            audit.behind = finding.behind.clone();
+            audit.code = finding.code.text().to_owned();
+            if kind == AuditKind::FindingGone {
+                audit.what = format!("no longer so, after {stood}");
+                audit.why.clone_from(&finding.evidence);
+            } else {
+                audit.severity = finding.code.severity();
+                audit.what = format!("{}{}", finding.evidence, finding.behind.phrase());
+                audit.why.clone_from(&finding.done);
+            }
+        });
+    }
+
+    pub(crate) fn would_close(&mut self, record: &mut VmRecord, opening: &Opening, why: &Violation, behind: &Behind) {
+        self.add(record, AuditKind::WouldClose, |audit| {
+            of_opening(audit, opening, why, behind);
+            audit.what = format!("enforce mode would delete {}", lets_in(audit, opening, behind));
+        });
+    }
+
+    /// The end of a closing: the port is proved shut, or what had to go from it is proved gone while `stays` stays.
+    pub(crate) fn proved(&mut self, record: &mut VmRecord, port: u16, closing: &Closing, stays: &[&Opening]) {
+        let attempts = record.attempts.get(&port).copied();
+        let vm = record.vm.name().to_owned();
+        let kind = if stays.is_empty() { AuditKind::ProvedShut } else { AuditKind::ProvedGone };
+        let why = proof(closing, stays, self.now);
+        self.add(record, kind, |audit| {
+            audit.port = Some(port);
+            audit.code = closing.why.code().to_owned();
+            audit.attempt = attempts;
+            audit.sources = Some(closing.sources());
+            audit.behind = closing.behind.clone();
+            audit.what = match stays {
+                [] => format!("port {port} of {vm} is proved shut"),
+                [..] => format!("what had to go from port {port} of {vm} is proved gone"),
+            };
+            audit.why = why;
+        });
+    }
+
+    /// An alarm that is raised, or whose cause is another.
+    pub(crate) fn alarm_raised(&mut self, record: &mut VmRecord, alarm: &Alarm) {
+        self.alarm(record, AuditKind::AlarmRaised, alarm, |audit| {
+            audit.severity = Severity::High;
+            audit.what = "alarm".to_owned();
+            audit.why = format!("{}. What to do: {}", alarm.text, alarm.cause.cure());
+        });
+    }
+
+    /// An alarm that no longer stands: what it was about is over, or observe mode no longer acts on it.
+    pub(crate) fn alarm_cleared(&mut self, record: &mut VmRecord, alarm: &Alarm, withdrawn: Option<Mode>) {
+        let stood = spoken(self.now - alarm.since);
+        self.alarm(record, AuditKind::AlarmCleared, alarm, |audit| {
+            audit.what = match withdrawn {
+                Some(mode) => {
+                    format!("the alarm is withdrawn after {stood}, since {} mode shuts nothing; what it says may still be so", mode.text())
+                }
+                None => format!("the alarm is over, after {stood}"),
+            };
+            audit.why.clone_from(&alarm.text);
+        });
+    }
+
+    fn alarm(&mut self, record: &mut VmRecord, kind: AuditKind, alarm: &Alarm, fill: impl FnOnce(&mut AuditRecord)) {
+        let closing = alarm.port.and_then(|port| record.closings.get(&port)).cloned();
+        self.add(record, kind, |audit| {
+            audit.port = alarm.port;
+            audit.code = alarm.cause.text().to_owned();
+            audit.sources = closing.as_ref().map(Closing::sources);
+            audit.behind = closing.map(|closing| closing.behind).unwrap_or_default();
+            fill(audit);
+        });
+    }
+}
+
+/// The proof in words: how long it took, what was deleted, what stays, and what became of connections.
+fn proof(closing: &Closing, stays: &[&Opening], now: DateTime<Utc>) -> String {
+    let names = |rules: &[&Opening]| rules.iter().map(|opening| opening.named()).collect::<Vec<_>>().join(", ");
+    let (by_us, others): (Vec<&Opening>, Vec<&Opening>) =
+        closing.targets.iter().partition(|target| closing.deleted.contains_key(&target.rule));
+    let took = spoken(now - closing.since);
+    let mut told = vec![format!("it was seen so twice, {took} after it was known that it must be")];
+    if !stays.is_empty() {
+        told.push(format!("{} stays", names(stays)));
+    }
+    if !by_us.is_empty() {
+        told.push(format!("deleted {}", names(&by_us)));
+    }
+    if !others.is_empty() {
+        told.push(format!("{} went without a delete that Azure confirmed to us", names(&others)));
+    }
+    told.push(if closing.flush_connection { "connections were cut" } else { "connections that were open survive" }.to_owned());
+    told.join("; ")
+}
+
+/// The audit record of one delete, written before it is sent.
+pub fn audit_of_close(record: &VmRecord, close: &Close, attempt: u32, now: DateTime<Utc>) -> AuditRecord {
+    let mut audit = blank(record, AuditKind::Close, now);
+    of_opening(&mut audit, &close.opening, &close.why, &close.behind);
+    audit.id = AuditRecord::effect_id(&record.vm, close.port, attempt);
+    audit.port = Some(close.port);
+    audit.attempt = Some(attempt);
+    let again = if attempt > 1 { format!(" (attempt {attempt} at this port)") } else { String::new() };
+    audit.what = format!("deletes {}{again}", lets_in(&audit, &close.opening, &close.behind));
+    let refused_before = record.closings.get(&close.port).and_then(|closing| closing.trouble.as_ref()).is_some();
+    if refused_before {
+        // The first row and the alarm are to be looked at; what is tried again and again is not.
+        audit.severity = Severity::Informational;
+    }
+    audit
+}
+
+/// The audit record of what Azure answered to the delete that was intended last, unless the same was told of this rule
+/// the last time. A delete that Azure accepted has changed something and is told each time.
+pub fn audit_of_answer(record: &mut VmRecord, close: &Close, attempt: u32, now: DateTime<Utc>) -> Option<AuditRecord> {
+    let closing = record.closings.get_mut(&close.port)?;
+    let outcome = closing.intent.as_ref()?.outcome.clone()?;
+    let cause = closing.trouble.as_ref().map(|trouble| trouble.cause.text()).unwrap_or_default();
+    let (code, what, why) = match outcome {
+        Outcome::Accepted => (ACCEPTED, "Azure accepted the delete of", "what came of it is found out by reading".to_owned()),
+        Outcome::NothingToDelete => (ACCEPTED, "Azure has nothing to delete for", "it was gone before".to_owned()),
+        Outcome::Failed(said) => (REFUSED, "not deleted", said),
+        Outcome::Unknown(said) => (UNKNOWN, "perhaps deleted, perhaps not", said),
+    };
+    let told = format!("{code} {cause}");
+    if closing.told.insert(close.opening.rule.clone(), told.clone()) == Some(told) && code != ACCEPTED {
+        return None;
+    }
+    let mut audit = blank(record, AuditKind::CloseAnswered, now);
+    of_opening(&mut audit, &close.opening, &close.why, &close.behind);
+    audit.id = AuditRecord::answer_id(&record.vm, close.port, attempt);
+    audit.port = Some(close.port);
+    audit.attempt = Some(attempt);
+    audit.code = code.to_owned();
+    audit.severity = if code == ACCEPTED { Severity::Informational } else { code_of(&close.why).severity() };
+    audit.what = format!("{what} {}", lets_in(&audit, &close.opening, &Behind::default()));
+    audit.why = why;
+    Some(audit)
+}
+
+fn blank(record: &VmRecord, kind: AuditKind, now: DateTime<Utc>) -> AuditRecord {
+    AuditRecord {
+        id: String::new(),
+        at: now,
+        kind,
+        vm: Some(record.vm.clone()),
+        port: None,
+        sources: None,
+        about: None,
+        code: String::new(),
+        severity: Severity::Informational,
+        what: String::new(),
+        why: String::new(),
+        attempt: None,
+        behind: Behind::default(),
+    }
+}
+
+fn of_opening(audit: &mut AuditRecord, opening: &Opening, why: &Violation, behind: &Behind) {
+    audit.port = opening.port();
+    audit.about = Some(opening.rule.to_string());
+    audit.sources = Some(opening.sources.clone());
+    audit.behind = behind.clone();
+    audit.code = why.code().to_owned();
+    audit.severity = code_of(why).severity();
+    audit.why = why.sentence();
+}
+
+/// `rule … of nsg-web, which opens port 22 of web-1 to *, asked for by …`
+fn lets_in(audit: &AuditRecord, opening: &Opening, behind: &Behind) -> String {
+    let (ports, sources) = (opening.ports.words(), &opening.sources);
+    format!("{}, which opens {ports} of {} to {sources}{}", opening.named(), name(audit), behind.phrase())
+}
+
+fn name(audit: &AuditRecord) -> &str {
+    audit.vm.as_ref().map(|vm| vm.name()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Cause;
+    use crate::samples::{at, vm};
+    use crate::source::Sources;
+    use crate::story::{RULE_1, RULE_2, Story, any, home};
+
+    #[test]
+    fn the_proof_says_what_went_and_how() {
+        let mut two = any(2);
+        two.flush_connection = true;
+        let mut story = Story::of(vec![any(1), two]);
+        story.look("10:00:00");
+        story.delete("10:00:01", &any(1), Outcome::Accepted, None);
+        story.openings.clear();
+        story.look("10:00:05");
+        let plan = story.look("10:01:00");
+        let audit = &plan.audits[0];
+        assert_eq!(
+            (audit.port, audit.code.as_str(), audit.attempt, audit.severity),
+            (Some(22), "any-source", Some(1), Severity::Informational)
+        );
+        assert_eq!(
+            audit.why,
+            format!(
+                "it was seen so twice, 1 min after it was known that it must be; deleted rule {RULE_1} of g; \
+                 rule {RULE_2} of g went without a delete that Azure confirmed to us; connections that were open survive"
+            )
+        );
+        assert_eq!((audit.what.as_str(), &audit.sources), ("port 22 of vm1 is proved shut", &Some(Sources::internet())));
+        assert_eq!(plan.audits[1].severity, Severity::Informational);
+
+        let mut flushing = any(1);
+        flushing.flush_connection = true;
+        let mut story = Story::of(vec![flushing, home(2)]);
+        story.look_and_shut("10:00:00");
+        story.look("10:00:05");
+        let plan = story.look("10:01:00");
+        assert_eq!(
+            plan.audits[0].why,
+            format!(
+                "it was seen so twice, 1 min after it was known that it must be; rule {RULE_2} of g stays; \
+                 deleted rule {RULE_1} of g; connections were cut"
+            )
+        );
+        assert_eq!(plan.audits[0].what, "what had to go from port 22 of vm1 is proved gone");
+        let mut gone = Story::of(vec![any(1)]);
+        gone.look("10:00:00");
+        gone.openings.clear();
+        gone.look("10:00:05");
+        let why = format!("rule {RULE_1} of g went without a delete");
+        assert!(gone.look("10:01:00").audits[0].why.contains(&why));
+    }
+
+    #[test]
+    fn the_audit_record_of_a_delete_says_which_why_and_for_whom() {
+        let mut story = Story::of(vec![any(1)]);
+        let close = story.look("10:00:00").closes.remove(0);
+        let audit = audit_of_close(&story.memory, &close, 3, at("10:00:01"));
+        assert_eq!(
+            audit,
+            AuditRecord {
+                id: AuditRecord::effect_id(&vm(), 22, 3),
+                at: at("10:00:01"),
+                kind: AuditKind::Close,
+                vm: Some(vm()),
+                port: Some(22),
+                sources: Some(Sources::internet()),
+                about: Some(any(1).rule.to_string()),
+                code: "any-source".to_owned(),
+                severity: Severity::High,
+                what: format!("deletes rule {RULE_1} of g, which opens port 22 of vm1 to * (attempt 3 at this port)"),
+                why: "it lets in *, which amounts to the whole internet".to_owned(),
+                attempt: Some(3),
+                behind: Behind::default(),
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_tried_again_and_again_is_no_longer_to_be_looked_at() {
+        let mut story = Story::of(vec![any(1)]);
+        let close = story.look("10:00:00").closes.remove(0);
+        assert_eq!(audit_of_close(&story.memory, &close, 1, at("10:00:01")).severity, Severity::High);
+        story.delete("10:00:01", &any(1), Outcome::Failed("locked".to_owned()), Some(Cause::Lock));
+        assert_eq!(audit_of_close(&story.memory, &close, 2, at("10:00:30")).severity, Severity::Informational);
+    }
+
+    #[test]
+    fn an_answer_to_a_delete_is_told_when_it_is_news_or_changed_something() {
+        let mut story = Story::of(vec![any(1)]);
+        let close = story.look("10:00:00").closes.remove(0);
+        let mut told = |attempt: u32, outcome: Outcome, trouble: Option<Cause>| {
+            story.delete("10:00:01", &any(1), outcome, trouble);
+            let audit = audit_of_answer(&mut story.memory, &close, attempt, at("10:00:02"));
+            audit.map(|audit| (audit.code.clone(), audit.severity, audit.message()))
+        };
+        let rule = format!("rule {RULE_1} of g, which opens port 22 of vm1 to *");
+        let news = |code: &str, severity, message: String| Some((code.to_owned(), severity, message));
+        let refused = || Outcome::Failed("409 ScopeLocked".to_owned());
+        assert_eq!(told(1, refused(), Some(Cause::Lock)), news("refused", Severity::High, format!("Not deleted {rule}: 409 ScopeLocked")));
+        assert_eq!(told(2, refused(), Some(Cause::Lock)), None);
+        assert!(told(3, refused(), Some(Cause::Denial)).is_some());
+        let unknown = Outcome::Unknown("no answer".to_owned());
+        assert_eq!(
+            told(4, unknown.clone(), None),
+            news("unknown", Severity::High, format!("Perhaps deleted, perhaps not {rule}: no answer"))
+        );
+        assert_eq!(told(5, unknown, None), None);
+        let accepted = |what: &str, why: &str| news("accepted", Severity::Informational, format!("{what} {rule}: {why}"));
+        let read = "what came of it is found out by reading";
+        assert_eq!(told(6, Outcome::Accepted, None), accepted("Azure accepted the delete of", read));
+        assert_eq!(told(7, Outcome::Accepted, None), accepted("Azure accepted the delete of", read));
+        assert_eq!(told(8, Outcome::NothingToDelete, None), accepted("Azure has nothing to delete for", "it was gone before"));
+    }
+
+    #[test]
+    fn without_an_intent_nothing_is_told_of_an_answer() {
+        let mut story = Story::of(vec![any(1)]);
+        let close = story.look("10:00:00").closes.remove(0);
+        assert_eq!(audit_of_answer(&mut story.memory, &close, 1, at("10:00:02")), None);
+        story.memory.closings.clear();
+        assert_eq!(audit_of_answer(&mut story.memory, &close, 1, at("10:00:02")), None);
+    }
+}

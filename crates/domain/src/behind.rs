@@ -1,0 +1,215 @@
+//! Who is behind an opening: what JIT's own records say, and what events claim.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::jit::JitRecord;
+use crate::judge::records_of;
+use crate::opening::Opening;
+use crate::record::Claim;
+
+/// A record of JIT that may be the reason of an opening, as Azure keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// When it was asked for.
+    pub start: DateTime<Utc>,
+    /// Until when.
+    pub end: DateTime<Utc>,
+    /// By whom, as a UPN; absent where Azure does not say, as for applications.
+    pub by: Option<String>,
+    /// The reason that was given, if any.
+    pub justification: Option<String>,
+}
+
+/// All hints about who made an opening. None of them is proof.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Behind {
+    /// The records of JIT that may be its reason, the oldest first.
+    pub asked: Vec<Asked>,
+    /// The claims of events that fit one of these records; where there is no record, all since the port was shut.
+    pub claims: Vec<Claim>,
+}
+
+/// An event is one clock's word and a record another's: they fit when they lie no further apart than this.
+pub const CLOCKS_DIFFER_BY: TimeDelta = TimeDelta::minutes(5);
+
+/// What is remembered of each kind of hint: somebody who asks every minute must not fill the record.
+const MOST: usize = 20;
+
+impl Behind {
+    /// What records and claims say of an opening. `port_shut` is when its port was last proved shut: older records are
+    /// history.
+    pub fn of(opening: &Opening, records: &[JitRecord], port_shut: Option<DateTime<Utc>>, claims: &[Claim]) -> Self {
+        let mut asked: Vec<Asked> = records_of(opening, records, port_shut).map(Asked::from).collect();
+        asked.sort();
+        asked.dedup();
+        asked.drain(..asked.len().saturating_sub(MOST));
+        let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut);
+        let near = |claim: &Claim| asked.iter().any(|asked| (claim.at - asked.start).abs() <= CLOCKS_DIFFER_BY);
+        let fits = |claim: &&Claim| claim.is_initiate() && if asked.is_empty() { since_shut(claim) } else { near(claim) };
+        let claims = claims.iter().filter(fits).cloned().collect();
+        Behind { asked, claims }
+    }
+
+    /// Adds what another look learnt. One that found no record any more has learnt nothing: Azure drops the record of a
+    /// rule that was deleted.
+    pub fn learn(&mut self, other: &Behind) {
+        if other.asked.is_empty() && !self.asked.is_empty() {
+            return;
+        }
+        self.asked.extend(other.asked.iter().cloned());
+        self.asked.sort();
+        self.asked.dedup();
+        self.asked.drain(..self.asked.len().saturating_sub(MOST));
+        for claim in &other.claims {
+            if !self.claims.iter().any(|known| known.event == claim.event) {
+                self.claims.push(claim.clone());
+            }
+        }
+        self.claims.drain(..self.claims.len().saturating_sub(MOST));
+    }
+
+    /// The one person or application that all hints agree on. JIT's records count before events, which name no port;
+    /// where the hints differ, or one is silent, nobody is named.
+    pub fn one(&self) -> Option<&str> {
+        let by: Option<Vec<&str>> = self.asked.iter().map(|asked| asked.by.as_deref()).collect();
+        if let Some(one) = by.and_then(same) {
+            return Some(one);
+        }
+        if self.asked.iter().any(|asked| asked.by.is_some()) {
+            return None;
+        }
+        let shown = |claim: &'_ Claim| -> Option<String> { (!claim.shown().is_empty()).then(|| claim.shown().to_ascii_lowercase()) };
+        let first = self.claims.first()?;
+        self.claims.iter().all(|claim| shown(claim).is_some() && shown(claim) == shown(first)).then(|| first.shown())
+    }
+
+    /// The same as the end of a sentence about the opening, such as `, asked for by ada@contoso.com until …`.
+    pub fn phrase(&self) -> String {
+        let mut text = String::new();
+        let many = self.asked.len() + self.claims.len() > 0;
+        match (self.one(), self.asked.iter().any(|asked| asked.by.is_some())) {
+            (Some(one), true) => text.push_str(&format!(", asked for by {one}")),
+            (Some(one), false) => text.push_str(&format!(", asked for by {one} as an event says")),
+            (None, _) if many => text.push_str(", asked for by somebody who is not known for certain"),
+            (None, _) => return text,
+        }
+        if let Some(end) = self.asked.iter().map(|asked| asked.end).max() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, " until {}", end.to_rfc3339_opts(SecondsFormat::Secs, true));
+        }
+        text
+    }
+}
+
+fn same(texts: Vec<&str>) -> Option<&str> {
+    let first = *texts.first()?;
+    texts.iter().all(|text| text.eq_ignore_ascii_case(first)).then_some(first)
+}
+
+impl From<&JitRecord> for Asked {
+    fn from(record: &JitRecord) -> Self {
+        Asked { start: record.start, end: record.end, by: record.requestor.clone(), justification: record.justification.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jit::RecordStatus;
+    use crate::samples::{at, opening, record};
+
+    fn claim(time: &str, event: &str, name: &str) -> Claim {
+        Claim { event: event.to_owned(), at: at(time), object_id: String::new(), name: name.to_owned(), operation: "initiate".to_owned() }
+    }
+
+    fn asked(start: &str, by: Option<&str>) -> JitRecord {
+        JitRecord { requestor: by.map(str::to_owned), ..record(22, "*", start, "11:00:00", RecordStatus::Initiated) }
+    }
+
+    fn behind(records: &[JitRecord], claims: &[Claim]) -> Behind {
+        Behind::of(&opening(1, "22", &["*"]), records, None, claims)
+    }
+
+    #[test]
+    fn claims_that_no_record_fits_are_somebody_elses() {
+        let claims = [claim("08:54:59", "a", "a"), claim("08:55:00", "b", "b"), claim("09:05:00", "c", "c"), claim("09:05:01", "d", "d")];
+        let events = |behind: Behind| behind.claims.into_iter().map(|claim| claim.event).collect::<Vec<_>>().join("");
+        assert_eq!(events(behind(&[asked("09:00:00", None)], &claims)), "bc");
+        assert_eq!(events(behind(&[], &claims)), "abcd");
+        assert_eq!(events(Behind::of(&opening(1, "22", &["*"]), &[], Some(at("08:55:00")), &claims)), "cd");
+        let write = Claim { operation: "write".to_owned(), ..claim("09:00:00", "w", "carol") };
+        assert_eq!(behind(&[asked("09:00:00", None)], &[write]).claims, []);
+        assert_eq!(Behind::of(&opening(1, "22", &["*"]), &[asked("09:00:00", None)], Some(at("09:00:00")), &[]), Behind::default());
+    }
+
+    #[test]
+    fn somebody_is_named_only_where_all_hints_agree() {
+        let (ada, bob) = (Some("ada@contoso.com"), Some("bob@contoso.com"));
+        let says = |name: &str| claim("09:00:00", name, name);
+        for (records, claims, one) in [
+            (vec![asked("09:00:00", ada)], vec![says("bob")], ada),
+            (vec![asked("09:00:00", ada), asked("09:01:00", Some("ADA@contoso.com"))], vec![], ada),
+            (vec![asked("09:00:00", ada), asked("09:01:00", bob)], vec![says("ada")], None),
+            (vec![asked("09:00:00", ada), asked("09:01:00", None)], vec![says("ada")], None),
+            (vec![asked("09:00:00", None)], vec![says("ada")], Some("ada")),
+            (vec![asked("09:00:00", None)], vec![says("ada"), says("Ada")], Some("ada")),
+            (vec![asked("09:00:00", None)], vec![says("ada"), says("bob")], None),
+            (vec![asked("09:00:00", None)], vec![says("ada"), says("")], None),
+            (vec![], vec![says("ada")], Some("ada")),
+            (vec![], vec![], None),
+        ] {
+            assert_eq!(behind(&records, &claims).one(), one, "{records:?} {claims:?}");
+        }
+    }
+
+    #[test]
+    fn who_asked_is_said_as_surely_as_it_is_known() {
+        let (ada, bob) = (Some("ada@contoso.com"), Some("bob@contoso.com"));
+        let says = |name: &str| claim("09:00:00", name, name);
+        for (records, claims, phrase) in [
+            (vec![asked("09:00:00", ada)], vec![], ", asked for by ada@contoso.com until 2026-01-15T11:00:00Z"),
+            (vec![asked("09:00:00", None)], vec![says("ada")], ", asked for by ada as an event says until 2026-01-15T11:00:00Z"),
+            (vec![], vec![says("ada")], ", asked for by ada as an event says"),
+            (
+                vec![asked("09:00:00", ada), asked("09:01:00", bob)],
+                vec![],
+                ", asked for by somebody who is not known for certain until 2026-01-15T11:00:00Z",
+            ),
+            (vec![], vec![], ""),
+        ] {
+            assert_eq!(behind(&records, &claims).phrase(), phrase);
+        }
+    }
+
+    #[test]
+    fn what_was_learnt_is_kept_when_azure_drops_the_record() {
+        let mut known = behind(&[asked("09:00:00", Some("ada"))], &[claim("09:00:00", "a", "ada")]);
+        let before = known.clone();
+        known.learn(&behind(&[], &[claim("09:00:00", "b", "bob")]));
+        assert_eq!(known, before);
+        known.learn(&behind(&[asked("09:01:00", Some("bob"))], &[claim("09:00:00", "a", "ada"), claim("09:01:00", "b", "bob")]));
+        assert_eq!((known.asked.len(), known.claims.len()), (2, 2));
+        let mut nothing = Behind::default();
+        nothing.learn(&behind(&[], &[claim("09:00:00", "b", "bob")]));
+        assert_eq!(nothing.claims.len(), 1);
+    }
+
+    #[test]
+    fn somebody_who_asks_without_end_does_not_fill_the_record() {
+        let records: Vec<JitRecord> = (0..50).map(|n| asked(&format!("09:{n:02}:00"), None)).collect();
+        let claims: Vec<Claim> = (0..50).map(|n| claim(&format!("09:{n:02}:00"), &n.to_string(), "ada")).collect();
+        let many = behind(&records, &[]);
+        assert_eq!((many.asked.len(), many.asked.first().unwrap().start), (MOST, at("09:30:00")));
+        let mut known = behind(&records[..10], &claims);
+        known.learn(&many);
+        known.learn(&behind(&[], &[]));
+        assert_eq!((known.asked.len(), known.asked.first().unwrap().start), (MOST, at("09:30:00")));
+        known.learn(&Behind { asked: many.asked.clone(), claims: claims.clone() });
+        assert_eq!((known.claims.len(), known.claims.last().unwrap().event.as_str()), (MOST, "49"));
+    }
+}
