@@ -426,6 +426,12 @@ pub struct Blob {
     /// The content type.
     #[serde(default)]
     pub content_type: String,
+    /// What else is given back with it as a header: `Cache-Control`, `Content-Encoding` and the like, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Metadata by name, which is in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
     /// The ETag with its quotation marks.
     pub etag: String,
     /// When it was last written.
