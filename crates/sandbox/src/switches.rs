@@ -57,6 +57,9 @@ pub struct Switches {
     /// Resources on a page of a list; 0 is all.
     #[serde(deserialize_with = "bounds::page_size")]
     pub page_size: usize,
+    /// Whether the ingestion endpoint holds its limit of 1 MB against what a packed body unpacks to, too: the
+    /// documentation says so, and gateways were reported to look at the packed size alone.
+    pub logs_unpacked_counts: bool,
 }
 
 impl Default for Switches {
@@ -83,6 +86,7 @@ impl Default for Switches {
             events: Events::InOrder,
             event_schema: EventSchema::EventGrid,
             page_size: 0,
+            logs_unpacked_counts: true,
         }
     }
 }
