@@ -37,6 +37,7 @@ fn settings() -> Vec<(String, Switches)> {
         events: _,
         event_schema: _,
         page_size: _,
+        logs_unpacked_counts: _,
     } = Switches::default();
     let mut rows = Vec::new();
     macro_rules! every {
@@ -68,6 +69,7 @@ fn settings() -> Vec<(String, Switches)> {
         events: Events::ALL,
         event_schema: EventSchema::ALL,
         page_size: [0, 1],
+        logs_unpacked_counts: [false, true],
     }
     rows
 }

@@ -5,7 +5,11 @@
 
 mod conditions;
 mod list;
+mod md5;
+mod properties;
 mod request;
+
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +18,7 @@ use http::{Method, StatusCode};
 use crate::face::{Answer, Call, http_date, xml_escaped};
 use crate::state::{Blob, Caller, Container, State};
 use conditions::{Access, Refusal};
+use properties::Said;
 use request::{Target, authorized, may};
 
 /// The storage account's name, the first segment of every path.
@@ -75,7 +80,8 @@ fn answered(state: &mut State, call: &Call) -> Result<Answer, Answer> {
 fn on_container(state: &mut State, call: &Call, caller: &Caller, container: &str) -> Result<Answer, Answer> {
     match (&call.method, call.param("comp")) {
         (&Method::PUT, None) => {
-            let answer = match create_container(state, caller, container) {
+            let create = || properties::refuse_undone(call).and_then(|()| properties::refuse_metadata(call));
+            let answer = match create().and_then(|()| create_container(state, caller, container)) {
                 Ok(answer) | Err(answer) => answer,
             };
             state.record(caller, "blob", "put", container, answer.status.as_u16());
@@ -132,7 +138,7 @@ fn read(state: &State, call: &Call, caller: &Caller, container: &str, name: &str
     let blob = find(state, container)?.blobs.get(name).ok_or_else(blob_not_found)?;
     conditions::check(call, Some(blob), Access::Read).map_err(refused)?;
     let bytes = content_bytes(&blob.content);
-    let mut answer = ranged(call, bytes)?
+    let mut answer = properties::given_back(blob, &bytes, ranged(call, &bytes)?)
         .with("Content-Type", &blob.content_type)
         .with("Accept-Ranges", "bytes")
         .with("ETag", &blob.etag)
@@ -149,8 +155,8 @@ fn read(state: &State, call: &Call, caller: &Caller, container: &str, name: &str
 }
 
 /// The whole body, or the part that `x-ms-range` or `Range` names.
-fn ranged(call: &Call, bytes: Vec<u8>) -> Result<Answer, Answer> {
-    let whole = |bytes: Vec<u8>| Answer { body: bytes.into(), ..Answer::empty(StatusCode::OK) };
+fn ranged(call: &Call, bytes: &[u8]) -> Result<Answer, Answer> {
+    let whole = |bytes: &[u8]| Answer { body: bytes.to_vec().into(), ..Answer::empty(StatusCode::OK) };
     let header = call.header("x-ms-range").or_else(|| call.header("range"));
     // A range that HTTP does not know is ignored, as RFC 9110 has it.
     let Some((first, last)) = header.and_then(parse_range).filter(|_| call.method == Method::GET) else {
@@ -197,9 +203,15 @@ fn write(state: &mut State, call: &Call, caller: &Caller, container: &str, name:
     find(state, container)?;
     conditions::check(call, existing, Access::Write).map_err(refused)?;
     let content_type = call.header("x-ms-blob-content-type").or_else(|| call.header("content-type")).unwrap_or("application/octet-stream");
+    let said = Said::of(call)?;
+    let content_md5 = said.content_md5.clone();
     let etag = put(state, container, name, &call.body, content_type);
+    if let Some(blob) = state.containers.get_mut(container).and_then(|container| container.blobs.get_mut(name)) {
+        said.give_to(blob);
+    }
     Ok(Answer::empty(StatusCode::CREATED)
         .with("ETag", &etag)
+        .with("Content-MD5", &content_md5)
         .with("Last-Modified", &http_date(state.now))
         .with("x-ms-request-server-encrypted", "true"))
 }
@@ -217,7 +229,14 @@ fn remove(state: &mut State, call: &Call, caller: &Caller, container: &str, name
 /// Writes a block blob past every check, into a container that is made if need be. Gives the new ETag.
 pub fn put(state: &mut State, container: &str, name: &str, bytes: &[u8], content_type: &str) -> String {
     let etag = next_etag(state);
-    let blob = Blob { content: content_of(bytes), content_type: content_type.to_owned(), etag: etag.clone(), last_modified: state.now };
+    let blob = Blob {
+        content: content_of(bytes),
+        content_type: content_type.to_owned(),
+        headers: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        etag: etag.clone(),
+        last_modified: state.now,
+    };
     let container = state.containers.entry(container.to_owned()).or_default();
     container.blobs.insert(name.to_owned(), blob);
     etag

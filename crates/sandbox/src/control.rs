@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::bounds;
 use crate::engine::Engine;
 use crate::entra;
 use crate::eventgrid;
@@ -198,12 +199,15 @@ impl Control {
             (Some(_), Some(_)) => return Err(bad("give either advance or to, not both".to_owned())),
             (Some(text), None) => {
                 let span = iso_duration(&text).ok_or_else(|| bad(format!("'{text}' is no ISO 8601 duration such as PT60S or P1DT2H")))?;
+                let target =
+                    self.engine.now().checked_add_signed(span).ok_or_else(|| bad(format!("advance: {text} leads out of the calendar")))?;
+                bounds::world_time("the end of advance", target).map_err(bad)?;
                 self.engine.advance_by(span).await
             }
             (None, Some(to)) if to < self.engine.now() => {
                 return Err(bad(format!("{to} lies in the past of the world, whose time is {}", self.engine.now())));
             }
-            (None, Some(to)) => self.engine.advance_to(to).await,
+            (None, Some(to)) => self.engine.advance_to(bounds::world_time("to", to).map_err(bad)?).await,
             (None, None) => self.engine.settle().await,
         };
         match moved {
@@ -353,6 +357,42 @@ mod tests {
         let (status, _) = answered(&control, "POST", "/switches", r#"{"events":"sometimes"}"#).await;
         assert_eq!(status, 400);
         assert_eq!(control.world.lock().switches.page_size, 2);
+    }
+
+    #[tokio::test]
+    async fn numbers_that_no_world_can_live_with_are_refused_by_name() {
+        let control = a_control();
+        let fault = |rest: &str| format!(r#"{{"effect":{{"kind":"cutBefore"}},{rest}}}"#);
+        let effect = |rest: &str| format!(r#"{{"effect":{{{rest}}}}}"#);
+        let mut rows = vec![
+            ("/clock", r#"{"advance":"P999999999D"}"#.to_owned(), "advance"),
+            ("/clock", r#"{"advance":"P99999999999D"}"#.to_owned(), "advance"),
+            ("/clock", r#"{"to":"+262142-01-01T00:00:00Z"}"#.to_owned(), "to must lie"),
+            ("/switches", r#"{"initiatingSeconds":121}"#.to_owned(), "initiatingSeconds must be a whole number from 0 to 120, not 121"),
+            ("/switches", r#"{"pageSize":-1}"#.to_owned(), "pageSize must be"),
+            ("/faults", fault(r#""face":"armm""#), "face must be one of *, arm,"),
+            ("/faults", fault(r#""method":"GTE""#), "method must be one of *, GET,"),
+            ("/faults", fault(r#""times":0"#), "times must be"),
+            ("/faults", fault(r#""skip":-1"#), "skip must be"),
+            ("/faults", effect(r#""kind":"status","status":99"#), "status must be a whole number from 200 to 599, not 99"),
+            ("/faults", effect(r#""kind":"status","status":600"#), "status must be"),
+            ("/faults", effect(r#""kind":"status","status":503,"retryAfter":-1"#), "retryAfter must be"),
+            ("/faults", effect(r#""kind":"delay","milliseconds":1e30"#), "milliseconds must be"),
+        ];
+        for switch in ["smallestEndSeconds", "initiatingSeconds", "expiryDelaySeconds", "operationSeconds", "activityLogSeconds"] {
+            for wrong in ["-1", "9223372036854775807", "99999999999999999999", "0.5", "\"12\"", "null"] {
+                rows.push(("/switches", format!(r#"{{"{switch}":{wrong}}}"#), switch));
+            }
+        }
+        let before = control.world.lock().switches.clone();
+        for (path, body, said) in rows {
+            let (status, answer) = answered(&control, "POST", path, &body).await;
+            assert_eq!(status, 400, "{path} {body}");
+            let sentence = answer["error"].as_str().unwrap();
+            assert!(sentence.contains(said) && !sentence.contains('\n'), "{body}: {sentence}");
+        }
+        let state = control.world.lock();
+        assert_eq!((&state.switches, state.faults.len(), state.now), (&before, 0, crate::state::beginning()));
     }
 
     #[tokio::test]

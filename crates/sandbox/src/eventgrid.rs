@@ -144,7 +144,7 @@ pub fn next_due(state: &State) -> Option<DateTime<Utc>> {
 
 /// An event was answered with success.
 pub fn delivered(state: &mut State, event: &PendingEvent) {
-    state.event_grid.delivered += 1;
+    state.event_grid.delivered = state.event_grid.delivered.saturating_add(1);
     record(state, &event.body, StatusCode::ACCEPTED);
 }
 
@@ -152,7 +152,7 @@ pub fn delivered(state: &mut State, event: &PendingEvent) {
 pub fn failed(state: &mut State, mut event: PendingEvent, status: StatusCode) {
     record(state, &event.body, status);
     let pause = PAUSES.get(event.attempts as usize).copied().unwrap_or(PAUSES[PAUSES.len() - 1]);
-    event.attempts += 1;
+    event.attempts = event.attempts.saturating_add(1);
     event.last_attempt = Some(state.now);
     event.last_outcome = outcome_word(status).to_owned();
     // Not found is retried after five minutes at the soonest (documentation).

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
+use crate::bounds;
 use crate::face::{Answer, Call, percent_decoded};
 use crate::state::State;
 
@@ -13,20 +16,20 @@ use crate::state::State;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fault {
-    /// The service: `arm`, `blob`, `servicebus`, `logs`, `entra`, `identity`, `graph`; `*` is any.
-    #[serde(default = "any")]
+    /// The service, letter case aside: `arm`, `blob`, `servicebus`, `logs`, `entra`, `identity`, `graph`; `*` is any.
+    #[serde(default = "any", deserialize_with = "face")]
     pub face: String,
     /// The HTTP method; `*` is any.
-    #[serde(default = "any")]
+    #[serde(default = "any", deserialize_with = "method")]
     pub method: String,
     /// A part of path and query, as sent or percent-decoded, letter case aside; empty is any.
     #[serde(default)]
     pub path: String,
     /// How many matching requests pass first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounds::skip")]
     pub skip: u32,
     /// How many it meets then; absent is all. One that has met them all is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::times")]
     pub times: Option<u32>,
     /// What happens.
     pub effect: Effect,
@@ -39,19 +42,40 @@ fn any() -> String {
     "*".to_owned()
 }
 
+/// The faces that meet faults.
+const FACES: [&str; 8] = ["*", "arm", "blob", "servicebus", "logs", "entra", "identity", "graph"];
+/// The methods that any face knows.
+const METHODS: [&str; 8] = ["*", "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"];
+
+fn face<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    one_of(from, "face", &FACES)
+}
+
+fn method<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    one_of(from, "method", &METHODS)
+}
+
+/// A fault that could meet nothing is a slip of whoever asks for it.
+fn one_of<'de, D: Deserializer<'de>>(from: D, member: &str, known: &[&str]) -> Result<String, D::Error> {
+    let given = Value::deserialize(from)?;
+    let text = given.as_str().filter(|text| known.iter().any(|known| known.eq_ignore_ascii_case(text)));
+    text.map(str::to_owned).ok_or_else(|| D::Error::custom(bounds::refusal(member, &format!("one of {}", known.join(", ")), &given)))
+}
+
 /// What a fault does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Effect {
     /// Answers this status instead, with an error envelope of the face; the request has no effect.
     Status {
-        /// The HTTP status.
+        /// The HTTP status, one with which an answer ends.
+        #[serde(deserialize_with = "bounds::status")]
         status: u16,
         /// The error code of the envelope; absent gives one that the face uses for that status.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<String>,
         /// Seconds for `Retry-After`; absent leaves the header out.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::retry_after")]
         retry_after: Option<u64>,
     },
     /// Cuts the connection before the request has any effect.
@@ -60,7 +84,8 @@ pub enum Effect {
     CutAfter,
     /// The request has its effect at once and its answer comes this many real milliseconds later.
     Delay {
-        /// Milliseconds.
+        /// Milliseconds, an hour at most.
+        #[serde(deserialize_with = "bounds::milliseconds")]
         milliseconds: u64,
     },
     /// A GET or HEAD is answered with what the same path and query were answered the first time that it met
@@ -77,6 +102,7 @@ pub enum Effect {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Remembered {
     /// The status.
+    #[serde(deserialize_with = "bounds::status")]
     pub status: u16,
     /// The headers.
     pub headers: Vec<(String, String)>,

@@ -13,6 +13,7 @@
 
 pub mod arm;
 pub mod blob;
+mod bounds;
 pub mod control;
 pub mod engine;
 pub mod entra;

@@ -17,8 +17,11 @@ pub const STREAM: &str = "Custom-Portcullis_CL";
 
 const AUDIENCES: &[&str] = &["https://monitor.azure.com"];
 const INGEST: &str = "Microsoft.Insights/Telemetry/Write";
-/// The limit of one call, which counts for the body as sent and as unpacked (documentation: 1 MB).
+/// The limit of one call (documentation: 1 MB), which the body as sent must keep, and as the world's switch says the
+/// unpacked one.
 const LARGEST_CALL: usize = 1 << 20;
+/// What no body may unpack to: a megabyte can hold a gigabyte.
+const LARGEST_UNPACKED: usize = 64 << 20;
 /// Text beyond it is cut off without a word (documentation: 64 KB a field).
 const LONGEST_FIELD: usize = 64 * 1024;
 
@@ -83,15 +86,17 @@ fn ingest(state: &mut State, call: &Call, caller: &Caller, rule: &str, stream: &
         return Err(Answer::error(StatusCode::NOT_FOUND, "InvalidStream", &message));
     }
     let at = state.now;
-    for row in rows(call)? {
+    let most_unpacked = if state.switches.logs_unpacked_counts { LARGEST_CALL } else { LARGEST_UNPACKED };
+    for row in rows(call, most_unpacked)? {
         state.rows.push(IngestedRow { at, rule: rule.to_owned(), stream: STREAM.to_owned(), row: cut(row) });
     }
     Ok(())
 }
 
-fn rows(call: &Call) -> Result<Vec<Value>, Answer> {
+fn rows(call: &Call, most_unpacked: usize) -> Result<Vec<Value>, Answer> {
     let malformed = |why: String| bad_request("InvalidRequestBody", &why);
-    let body: Value = serde_json::from_slice(&unpacked(call)?).map_err(|error| malformed(format!("The body is no JSON: {error}.")))?;
+    let body: Value =
+        serde_json::from_slice(&unpacked(call, most_unpacked)?).map_err(|error| malformed(format!("The body is no JSON: {error}.")))?;
     let Value::Array(rows) = body else {
         return Err(malformed("The body must be a JSON array of rows.".to_owned()));
     };
@@ -101,19 +106,22 @@ fn rows(call: &Call) -> Result<Vec<Value>, Answer> {
     }
 }
 
-fn unpacked(call: &Call) -> Result<Vec<u8>, Answer> {
-    check_size(call.body.len())?;
+fn unpacked(call: &Call, most_unpacked: usize) -> Result<Vec<u8>, Answer> {
+    check_size(call.body.len(), LARGEST_CALL)?;
     match call.header("content-encoding").map(str::to_ascii_lowercase).as_deref() {
         None | Some("identity") => Ok(call.body.to_vec()),
         Some("gzip") => {
             let mut unpacked = Vec::new();
             // One byte more than is allowed tells too large from just fitting, whatever a bomb unpacks to.
-            let limit = u64::try_from(LARGEST_CALL).unwrap_or(u64::MAX).saturating_add(1);
+            let limit = u64::try_from(LARGEST_UNPACKED).unwrap_or(u64::MAX).saturating_add(1);
             GzDecoder::new(&call.body[..])
                 .take(limit)
                 .read_to_end(&mut unpacked)
                 .map_err(|error| bad_request("InvalidRequestBody", &format!("The body is no gzip: {error}.")))?;
-            check_size(unpacked.len())?;
+            if unpacked.len() > LARGEST_UNPACKED {
+                return Err(too_large(""));
+            }
+            check_size(unpacked.len(), most_unpacked)?;
             Ok(unpacked)
         }
         Some(other) => {
@@ -123,12 +131,17 @@ fn unpacked(call: &Call) -> Result<Vec<u8>, Answer> {
     }
 }
 
-fn check_size(length: usize) -> Result<(), Answer> {
-    if length <= LARGEST_CALL {
+fn check_size(length: usize, most: usize) -> Result<(), Answer> {
+    if length <= most {
         return Ok(());
     }
-    let message = format!("Maximum allowed content length: {LARGEST_CALL} bytes (1 MB). Provided: {length} bytes.");
-    Err(Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "ContentLengthLimitExceeded", &message))
+    Err(too_large(&format!(" Provided content length: {length} bytes.")))
+}
+
+/// The refusal with its sentence as reported; `provided` says how much it was, where that is known.
+fn too_large(provided: &str) -> Answer {
+    let message = format!("Maximum allowed content length: {LARGEST_CALL} bytes (1 MB).{provided}");
+    Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "ContentLengthLimitExceeded", &message)
 }
 
 fn cut(mut row: Value) -> Value {
@@ -229,6 +242,26 @@ mod tests {
         assert!(state.rows.is_empty());
         let refused = answer(&mut workspace(&["Microsoft.Insights/*/read"]), &good().with_body("[]"));
         assert_eq!(refused.status, 403);
+    }
+
+    #[test]
+    fn the_limit_is_said_with_what_was_sent_and_the_unpacked_size_counts_where_the_world_says_so() {
+        let mut state = workspace(&["*"]);
+        let body = |length: usize| format!("[{{\"a\":\"{}\"}}]", "x".repeat(length));
+        let packed = |length: usize| good().with_body(gzip(body(length).as_bytes())).with_header("content-encoding", "gzip");
+        let said = |state: &mut State, call: &Call| {
+            let answer: Value = serde_json::from_slice(&answer(state, call).body).unwrap_or_default();
+            answer["error"]["message"].as_str().unwrap_or_default().to_owned()
+        };
+        let provided = "Maximum allowed content length: 1048576 bytes (1 MB). Provided content length: 1048577 bytes.";
+        let beyond = LARGEST_CALL + 1 - body(0).len();
+        assert_eq!(said(&mut state, &good().with_body(body(beyond))), provided);
+        assert_eq!(said(&mut state, &packed(beyond)), provided);
+        assert_eq!(answer(&mut state, &packed(beyond - 1)).status, 204);
+        state.switches.logs_unpacked_counts = false;
+        assert_eq!(answer(&mut state, &packed(beyond)).status, 204);
+        assert_eq!(said(&mut state, &good().with_body(body(beyond))), provided);
+        assert_eq!(said(&mut state, &packed(LARGEST_UNPACKED)), "Maximum allowed content length: 1048576 bytes (1 MB).");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::control::Control;
 use crate::engine::{Clock, Engine};
 use crate::face::Bases;
-use crate::face::server::{Faces, Over, Served};
+use crate::face::server::{Faces, Over, Patience, Served};
 use crate::host::client;
 use crate::host::deliver::{Host, Worker};
 use crate::host::process::{Console, Process, Program};
@@ -146,7 +146,7 @@ impl Sandbox {
         write(&dir.join("ca.pem"), &ca_pem)?;
 
         let faces = Faces::new(world.clone(), tls.clone());
-        let mut served = services(&faces).await?;
+        let mut served = services(&faces, options.clock).await?;
         let settings = settings(&world, &faces.bases(), &dir, options.mode);
         let host = match options.host {
             Some(wanted) => Some(a_host(&world, wanted, &settings)?),
@@ -274,13 +274,18 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// The simulated services of Azure.
-async fn services(faces: &Faces) -> anyhow::Result<Vec<Served>> {
+async fn services(faces: &Faces, clock: Clock) -> anyhow::Result<Vec<Served>> {
+    let patience: Patience = match clock {
+        // While it stands nothing can become due, so that a wait would only hold up whoever moves it.
+        Clock::Standing => |_| Duration::ZERO,
+        Clock::Running => servicebus::patience,
+    };
     Ok(vec![
         faces.serve("arm", arm::answer, Over::Https, 0).await?,
         faces.serve("entra", entra::answer, Over::Https, 0).await?,
         faces.serve("identity", entra::identity, Over::Http, 0).await?,
         faces.serve("graph", graph::answer, Over::Https, 0).await?,
-        faces.serve("servicebus", servicebus::answer, Over::Https, 0).await?,
+        faces.serve_patiently("servicebus", servicebus::answer, patience, Over::Https, 0).await?,
         faces.serve("blob", blob::answer, Over::Https, 0).await?,
         faces.serve("logs", logs::answer, Over::Https, 0).await?,
     ])

@@ -1,12 +1,14 @@
 //! Service Bus: queues, and their REST face (send, peek-lock, receive-and-delete, renew, unlock, complete).
 //!
-//! A receive that finds nothing is answered with 204 at once, whatever its `timeout`: the world's clock stands
-//! still while a request waits, so that no wait could ever bring a message.
+//! A receive that finds nothing waits for its `timeout` where the world's clock runs. Where it stands still, the
+//! answer is 204 at once: nothing could become due during the wait, and whoever moves the clock would wait for it.
 
 mod properties;
 mod queue;
 mod receive;
 mod send;
+
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 
@@ -41,6 +43,11 @@ enum Target {
     Head,
     /// A locked message: its id or sequence number, and the lock's token.
     Locked(String, String),
+}
+
+/// How long a receive may wait for a message; no other request finds nothing.
+pub fn patience(call: &Call) -> Duration {
+    receive::timeout(call).unwrap_or_default()
 }
 
 /// Answers one request to the namespace.

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bounds;
 use crate::faults::Fault;
 use crate::switches::Switches;
 
@@ -17,6 +18,7 @@ use crate::switches::Switches;
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct State {
     /// The world's time. It moves only through [`crate::engine`].
+    #[serde(deserialize_with = "bounds::now")]
     pub now: DateTime<Utc>,
     /// The one Entra tenant.
     pub tenant_id: String,
@@ -53,6 +55,7 @@ pub struct State {
     /// Ids, in lower case, of JIT allow rules that came back once after somebody deleted them.
     pub returned_rules: std::collections::BTreeSet<String>,
     /// Counts up to give each created thing an id that a second run of the same story repeats.
+    #[serde(deserialize_with = "bounds::next_id")]
     pub next_id: u64,
 }
 
@@ -150,18 +153,22 @@ fn is_zero(count: &u32) -> bool {
 
 /// ARM resources by lower-cased id. In JSON it is the plain list of their bodies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "Vec<Value>", into = "Vec<Value>")]
+#[serde(try_from = "Vec<Value>", into = "Vec<Value>")]
 pub struct Resources {
     by_id: BTreeMap<String, Value>,
 }
 
-impl From<Vec<Value>> for Resources {
-    fn from(bodies: Vec<Value>) -> Self {
+impl TryFrom<Vec<Value>> for Resources {
+    type Error = String;
+
+    /// Refuses a body of a shape that this world could not write into.
+    fn try_from(bodies: Vec<Value>) -> Result<Self, String> {
         let mut resources = Resources::default();
-        for body in bodies {
+        for (place, body) in bodies.into_iter().enumerate() {
+            bounds::check_resource(&body).map_err(|why| format!("resource {} of the list: {why}", place + 1))?;
             resources.put(body);
         }
-        resources
+        Ok(resources)
     }
 }
 
@@ -354,6 +361,7 @@ pub struct Queue {
     /// Deliveries after which a message goes to the dead letters.
     pub max_delivery_count: u32,
     /// Seconds for which a peek-lock holds.
+    #[serde(deserialize_with = "bounds::lock_seconds")]
     pub lock_seconds: i64,
     /// How many of the messages that are sent next come twice: a broker delivers at least once.
     #[serde(skip_serializing_if = "is_zero")]
@@ -363,6 +371,7 @@ pub struct Queue {
     /// The dead-letter queue.
     pub dead_letters: Vec<Message>,
     /// The next sequence number.
+    #[serde(deserialize_with = "bounds::next_sequence")]
     pub next_sequence: u64,
 }
 
@@ -417,6 +426,12 @@ pub struct Blob {
     /// The content type.
     #[serde(default)]
     pub content_type: String,
+    /// What else is given back with it as a header: `Cache-Control`, `Content-Encoding` and the like, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Metadata by name, which is in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
     /// The ETag with its quotation marks.
     pub etag: String,
     /// When it was last written.
@@ -548,6 +563,7 @@ pub enum DueKind {
         /// The NSG's id.
         nsg: String,
         /// The rule's body.
+        #[serde(deserialize_with = "bounds::rule")]
         rule: Value,
     },
 }

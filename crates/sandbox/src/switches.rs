@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
+
 /// How the world behaves where the real Azure's behaviour is unknown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -18,6 +20,7 @@ pub struct Switches {
     /// Whether an initiate with `allowedSourceAddressPrefixes` is accepted.
     pub plural_sources: bool,
     /// The shortest time from now to `endTimeUtc` that is accepted, in seconds.
+    #[serde(deserialize_with = "bounds::smallest_end_seconds")]
     pub smallest_end_seconds: i64,
     /// Where rules land when the VM's NIC and its subnet both have an NSG.
     pub rules_land: RulesLand,
@@ -26,8 +29,10 @@ pub struct Switches {
     /// The resource that the event of an initiate names.
     pub event_resource: EventResource,
     /// Seconds that a record spends in `Initiating` before its rule is there (0 to 120).
+    #[serde(deserialize_with = "bounds::initiating_seconds")]
     pub initiating_seconds: i64,
     /// Seconds after a record's end until its rule goes.
+    #[serde(deserialize_with = "bounds::expiry_delay_seconds")]
     pub expiry_delay_seconds: i64,
     /// What a record becomes when its rule was deleted by hand.
     pub record_of_deleted_rule: RecordOfDeletedRule,
@@ -38,17 +43,23 @@ pub struct Switches {
     /// What a delete of a security rule answers.
     pub delete_answers: DeleteAnswers,
     /// Seconds that a write of the network provider takes.
+    #[serde(deserialize_with = "bounds::operation_seconds")]
     pub operation_seconds: i64,
     /// How a second write to an NSG that is `Updating` is refused.
     pub busy_nsg: BusyNsg,
     /// Seconds from an action to its visibility in the activity log.
+    #[serde(deserialize_with = "bounds::activity_log_seconds")]
     pub activity_log_seconds: i64,
     /// How events arrive.
     pub events: Events,
     /// The schema of events.
     pub event_schema: EventSchema,
     /// Resources on a page of a list; 0 is all.
+    #[serde(deserialize_with = "bounds::page_size")]
     pub page_size: usize,
+    /// Whether the ingestion endpoint holds its limit of 1 MB against what a packed body unpacks to, too: the
+    /// documentation says so, and gateways were reported to look at the packed size alone.
+    pub logs_unpacked_counts: bool,
 }
 
 impl Default for Switches {
@@ -75,6 +86,7 @@ impl Default for Switches {
             events: Events::InOrder,
             event_schema: EventSchema::EventGrid,
             page_size: 0,
+            logs_unpacked_counts: true,
         }
     }
 }

@@ -105,6 +105,39 @@ async fn a_running_clock_moves_by_itself_and_delivers_at_once() {
     assert_eq!(host.record().counts().1, 0);
 }
 
+/// The status of one call to the queue `approval`.
+async fn bus(sandbox: &Sandbox, method: &str, path: &str, properties: &str) -> u16 {
+    let token = entra::mint(&sandbox.world.lock(), estate::ADMIN_OBJECT_ID, "https://servicebus.azure.net").unwrap();
+    let url = format!("{}/approval/messages{path}", sandbox.url("servicebus"));
+    let call = sandbox.client().unwrap().request(method.parse().unwrap(), url).bearer_auth(token).header("BrokerProperties", properties);
+    call.body("x").send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_waits_for_a_message_while_the_clock_runs() {
+    let dir = a_dir();
+    let sandbox = Sandbox::start(SandboxOptions { clock: Clock::Running, ..SandboxOptions::new(dir.path()) }).await.unwrap();
+    for method in ["POST", "DELETE"] {
+        assert_eq!(bus(&sandbox, method, "/head?timeout=0", "{}").await, 204);
+        let soon = portcullis_sandbox::face::http_date(sandbox.now() + TimeDelta::seconds(2));
+        let scheduled = format!("{{\"ScheduledEnqueueTimeUtc\":\"{soon}\"}}");
+        assert_eq!(bus(&sandbox, "POST", "", &scheduled).await, 201);
+        let received = bus(&sandbox, method, "/head", "{}").await;
+        assert_eq!(received, if method == "POST" { 201 } else { 200 }, "one that becomes due");
+        let (received, sent) = tokio::join!(bus(&sandbox, method, "/head?timeout=60", "{}"), bus(&sandbox, "POST", "", "{}"));
+        assert_eq!((received, sent), (if method == "POST" { 201 } else { 200 }, 201), "one that comes");
+    }
+    assert_eq!(bus(&sandbox, "DELETE", "/head?timeout=1", "{}").await, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_that_finds_nothing_does_not_wait_while_the_clock_stands() {
+    let dir = a_dir();
+    let sandbox = Sandbox::start(SandboxOptions::new(dir.path())).await.unwrap();
+    let receive = bus(&sandbox, "POST", "/head?timeout=200", "{}");
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), receive).await, Ok(204));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_site_and_the_webhook_reach_the_handler() {
     let dir = a_dir();

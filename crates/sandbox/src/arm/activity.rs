@@ -268,12 +268,16 @@ impl Filter {
         for condition in split_and(text) {
             let mut words = condition.trim().splitn(3, ' ');
             let (name, operator) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
             let value = words
                 .next()
                 .map(str::trim)
-                .and_then(|value| value.strip_prefix('\'')?.strip_suffix('\''))
+                .and_then(|value| match value.strip_prefix('\'') {
+                    Some(quoted) => quoted.strip_suffix('\''),
+                    // az writes instants bare.
+                    None => is("eventTimestamp").then_some(value),
+                })
                 .ok_or_else(|| refused(format!("The condition '{condition}' is not of the form NAME OPERATOR 'VALUE'.")))?;
-            let is = |known: &str| name.eq_ignore_ascii_case(known);
             let known = ["resourceGroupName", "resourceUri", "resourceProvider", "correlationId"];
             match operator {
                 "ge" if is("eventTimestamp") && from.is_none() => from = Some(instant(value)?),

@@ -115,11 +115,14 @@ pub fn happen(state: &mut State, what: DueKind) {
 }
 
 fn serve(state: &mut State, call: &Call, note: &mut Note) -> Outcome {
-    let api_version = demand_api_version(call)?;
-    let path = path::parse(&call.path, Some(&api_version));
+    let path = path::parse(&call.path, call.param("api-version"));
     if let Ok(Path { target: Target::Metadata, .. }) = &path {
-        return subscriptions::metadata(state, call);
+        // The oldest form has a version of its own, which is no date.
+        let version = call.param("api-version").filter(|version| *version == "1.0");
+        let version = version.map_or_else(|| demand_api_version(call), |version| Ok(version.to_owned()))?;
+        return subscriptions::metadata(state, call, &version);
     }
+    let api_version = demand_api_version(call)?;
     let caller = entra::authenticate(state, call, authorization::AUDIENCES).map_err(|why| {
         let entra = call.bases.urls.get("entra").map_or("https://login.microsoftonline.com", String::as_str);
         authorization::not_authenticated(state, entra, why)

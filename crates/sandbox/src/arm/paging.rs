@@ -31,7 +31,12 @@ fn skipped(request: &Request) -> Result<usize, Refusal> {
     let Some(token) = request.call.param(SKIP) else {
         return Ok(0);
     };
-    u64::from_str_radix(token, 16).ok().map(|number| number ^ MASK).and_then(|number| usize::try_from(number).ok()).ok_or_else(|| {
+    let given_out = |token: &str| {
+        let from = u32::from_str_radix(token.get(..8)?, 16).ok()? ^ MASK;
+        let from = usize::try_from(from).ok()?;
+        (token_of(&request.call.path, from) == token).then_some(from)
+    };
+    given_out(token).ok_or_else(|| {
         Refusal::gateway(
             400,
             "InvalidSkipToken",
@@ -41,7 +46,20 @@ fn skipped(request: &Request) -> Result<usize, Refusal> {
 }
 
 /// Keeps a client from counting pages by itself: the token looks like nothing.
-const MASK: u64 = 0x9e37_79b9_7f4a_7c15;
+const MASK: u32 = 0x9e37_79b9;
+
+/// Where the next page of the list at `path` begins, with a seal by which a token that was made up, or is of another
+/// list, is told from one that was given out.
+fn token_of(path: &str, from: usize) -> String {
+    let place = u32::try_from(from).unwrap_or(u32::MAX) ^ MASK;
+    // FNV-1a: it has to tell tokens apart, not to withstand anybody.
+    let seal = path
+        .to_ascii_lowercase()
+        .bytes()
+        .chain(place.to_be_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{place:08x}{seal:016x}")
+}
 
 fn next_link(request: &Request, from: usize) -> String {
     let call = request.call;
@@ -51,5 +69,5 @@ fn next_link(request: &Request, from: usize) -> String {
         .filter(|(name, _)| !name.eq_ignore_ascii_case(SKIP))
         .map(|(name, value)| format!("{}={}&", query_encode(name), query_encode(value)))
         .collect::<String>();
-    format!("{}{}?{kept}{SKIP}={:016x}", call.base, call.path, from as u64 ^ MASK)
+    format!("{}{}?{kept}{SKIP}={}", call.base, call.path, token_of(&call.path, from))
 }

@@ -107,6 +107,7 @@ impl Kind {
             other => other.name(),
         };
         match (form, method.as_str()) {
+            (Form::Action(action), "GET") => format!("{name}/{action}/read"),
             (Form::Action(action), _) => format!("{name}/{action}/action"),
             (_, "PUT" | "PATCH") => format!("{name}/write"),
             (_, "DELETE") => format!("{name}/delete"),

@@ -1,6 +1,6 @@
 //! Tenants, subscriptions, resource groups, Defender plans, and the metadata that clients sign in by.
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::face::Call;
@@ -14,9 +14,14 @@ use super::path::{Form, Path, Resource, Target};
 
 const GROUP_TYPE: &str = "Microsoft.Resources/resourceGroups";
 
-/// GET /metadata/endpoints: where a client of this cloud signs in and calls (documentation; the form that az and the
+/// The first version that lists every cloud, this one alone here, with all its endpoints.
+const FIRST_WITH_CLOUDS: &str = "2019-05-01";
+/// The first version that answers the cloud that was asked, as one object: `az cloud register` reads that.
+const FIRST_WITH_ONE_CLOUD: &str = "2022-01-01";
+
+/// GET /metadata/endpoints: where a client of this cloud signs in and calls (documentation; the forms that az and the
 /// SDKs read).
-pub(super) fn metadata(state: &State, call: &Call) -> Outcome {
+pub(super) fn metadata(state: &State, call: &Call, version: &str) -> Outcome {
     if call.method != Method::GET {
         return Err(method_not_allowed(&call.method));
     }
@@ -24,7 +29,8 @@ pub(super) fn metadata(state: &State, call: &Call) -> Outcome {
     let (arm, entra, graph) = (call.base.clone(), base("entra"), base("graph"));
     let audiences = json!(["https://management.core.windows.net/", "https://management.azure.com/"]);
     let one_cloud = json!({
-        "name": "AzureCloud",
+        // Not `AzureCloud`: az gives a cloud of that name the public login endpoint, whatever stands here.
+        "name": "PortcullisSandbox",
         "portal": "https://portal.azure.com",
         "authentication": {
             "loginEndpoint": entra,
@@ -50,7 +56,7 @@ pub(super) fn metadata(state: &State, call: &Call) -> Outcome {
             "acrLoginServer": "azurecr.io",
         },
     });
-    if call.param("api-version").is_some_and(|version| version < "2019-05-01") {
+    if version < FIRST_WITH_CLOUDS {
         return Ok(Reply::ok(json!({
             "galleryEndpoint": "",
             "graphEndpoint": graph,
@@ -62,12 +68,16 @@ pub(super) fn metadata(state: &State, call: &Call) -> Outcome {
             },
         })));
     }
-    Ok(Reply::ok(json!([one_cloud])))
+    if version < FIRST_WITH_ONE_CLOUD {
+        return Ok(Reply::ok(json!([one_cloud])));
+    }
+    Ok(Reply::ok(one_cloud))
 }
 
 /// Tenants, subscriptions and resource groups.
 pub(super) fn serve(state: &State, request: &Request, path: &Path) -> Outcome {
-    if request.call.method != Method::GET {
+    let asks_whether_there = request.call.method == Method::HEAD && matches!(path.target, Target::Group);
+    if request.call.method != Method::GET && !asks_whether_there {
         return Err(method_not_allowed(&request.call.method));
     }
     let subscription = path.subscription.as_deref().unwrap_or_default();
@@ -120,6 +130,9 @@ fn groups(state: &State, request: &Request, path: &Path, subscription: &str) -> 
         return paging::reply(state, request, all);
     };
     demand_group(state, subscription, group)?;
+    if request.call.method == Method::HEAD {
+        return Ok(Reply::empty(StatusCode::NO_CONTENT));
+    }
     let found = all.into_iter().find(|body| body["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(group)));
     found.map(Reply::ok).ok_or_else(|| group_not_found(group))
 }

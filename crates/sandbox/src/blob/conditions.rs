@@ -78,7 +78,14 @@ mod tests {
     use crate::state::beginning;
 
     fn blob() -> Blob {
-        Blob { content: String::new(), content_type: String::new(), etag: "\"0x1\"".to_owned(), last_modified: beginning() }
+        Blob {
+            content: String::new(),
+            content_type: String::new(),
+            headers: Default::default(),
+            metadata: Default::default(),
+            etag: "\"0x1\"".to_owned(),
+            last_modified: beginning(),
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 
+use super::properties::content_md5;
 use super::{ACCOUNT, content_bytes, detailed_error, error};
 use crate::face::{Answer, Call, http_date, xml_escaped};
 use crate::state::{Blob, Container};
@@ -38,9 +39,11 @@ pub(super) fn answer(container: &Container, call: &Call, name: &str, page_size: 
         }
     }
     body.push_str("<Blobs>");
+    let include = call.param("include").unwrap_or("");
+    let with_metadata = include.split(',').any(|wanted| wanted.trim().eq_ignore_ascii_case("metadata"));
     for item in &items {
         match item {
-            Item::Blob(name, blob) => body.push_str(&blob_element(name, blob)),
+            Item::Blob(name, blob) => body.push_str(&blob_element(name, blob, with_metadata)),
             Item::Prefix(prefix) => {
                 body.push_str(&format!("<BlobPrefix><Name>{}</Name></BlobPrefix>", xml_escaped(prefix)));
             }
@@ -118,19 +121,34 @@ fn items<'a>(container: &'a Container, call: &Call, from: &str, size: usize) -> 
 }
 
 /// A listing writes an ETag without the quotation marks that it has in headers.
-fn blob_element(name: &str, blob: &Blob) -> String {
+fn blob_element(name: &str, blob: &Blob, with_metadata: bool) -> String {
+    let content = content_bytes(&blob.content);
+    let header = |name: &str| match blob.headers.get(name) {
+        Some(value) => format!("<{name}>{}</{name}>", xml_escaped(value)),
+        None => format!("<{name} />"),
+    };
+    let metadata: String = match with_metadata {
+        true => blob.metadata.iter().map(|(name, value)| format!("<{name}>{}</{name}>", xml_escaped(value))).collect(),
+        false => String::new(),
+    };
+    let metadata = if metadata.is_empty() { metadata } else { format!("<Metadata>{metadata}</Metadata>") };
     format!(
         "<Blob><Name>{}</Name><Properties><Last-Modified>{}</Last-Modified><Etag>{}</Etag>\
-         <Content-Length>{}</Content-Length><Content-Type>{}</Content-Type><Content-Encoding />\
-         <Content-Language /><Content-MD5 /><Cache-Control /><Content-Disposition />\
+         <Content-Length>{}</Content-Length><Content-Type>{}</Content-Type>{}{}\
+         <Content-MD5>{}</Content-MD5>{}{}\
          <BlobType>BlockBlob</BlobType><AccessTier>Hot</AccessTier><AccessTierInferred>true</AccessTierInferred>\
          <LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState>\
-         <ServerEncrypted>true</ServerEncrypted></Properties><OrMetadata /></Blob>",
+         <ServerEncrypted>true</ServerEncrypted></Properties>{metadata}<OrMetadata /></Blob>",
         xml_escaped(name),
         http_date(blob.last_modified),
         xml_escaped(blob.etag.trim_matches('"')),
-        content_bytes(&blob.content).len(),
+        content.len(),
         xml_escaped(&blob.content_type),
+        header("Content-Encoding"),
+        header("Content-Language"),
+        content_md5(&content),
+        header("Cache-Control"),
+        header("Content-Disposition"),
     )
 }
 

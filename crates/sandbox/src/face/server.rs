@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +25,12 @@ use crate::world::World;
 
 /// The largest body that a face reads. Azure's own limits are below it and are each face's to check.
 const LARGEST_BODY: usize = 64 << 20;
+
+/// How often a face that had nothing to give is asked again while its caller waits.
+const ASKED_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a caller is willing to wait where the face has nothing to give yet, which is 204.
+pub type Patience = fn(&Call) -> Duration;
 
 /// How a face is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +94,14 @@ impl Faces {
     /// Lets a service of Azure listen on `port` of 127.0.0.1, 0 being a free one. Its calls are counted, have the
     /// world's latency and meet the faults.
     pub async fn serve(&self, name: &'static str, face: Face, over: Over, port: u16) -> io::Result<Served> {
+        self.serve_patiently(name, face, |_| Duration::ZERO, over, port).await
+    }
+
+    /// The same for a service whose callers may wait until there is something for them. The wait is by the machine's
+    /// clock, whatever the world's does meanwhile: it is the client that waits.
+    pub async fn serve_patiently(&self, name: &'static str, face: Face, patience: Patience, over: Over, port: u16) -> io::Result<Served> {
         let world = self.world.clone();
-        let handler: Handler = Arc::new(move |call| Box::pin(service(world.clone(), name, face, call)));
+        let handler: Handler = Arc::new(move |call| Box::pin(service(world.clone(), name, face, patience, call)));
         self.listen(name, handler, over, port).await
     }
 
@@ -259,7 +271,7 @@ fn too_large(error: &axum::Error) -> bool {
 }
 
 /// One request to a service of Azure.
-async fn service(world: World, name: &'static str, face: Face, call: Call) -> Reply {
+async fn service(world: World, name: &'static str, face: Face, patience: Patience, call: Call) -> Reply {
     let number = world.count_call();
     if !world.latency().is_zero() {
         tokio::time::sleep(world.latency()).await;
@@ -271,6 +283,7 @@ async fn service(world: World, name: &'static str, face: Face, call: Call) -> Re
         world.changed().notify_one();
     }
     let answer = match done {
+        Done::Nothing(answer) => awaited(&world, face, &call, patience(&call), answer).await,
         Done::Answered(answer) => answer,
         Done::Late(answer, milliseconds) => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -289,8 +302,27 @@ async fn service(world: World, name: &'static str, face: Face, call: Call) -> Re
     Reply::Answered(answer.with("x-ms-request-id", &format!("5a4db0c5-0000-4000-9000-{number:012x}")))
 }
 
+/// What the face gives once it has something, or `nothing` when the caller's patience has come to its end.
+async fn awaited(world: &World, face: Face, call: &Call, patience: Duration, nothing: Answer) -> Answer {
+    let asking = async {
+        loop {
+            tokio::time::sleep(ASKED_AGAIN).await;
+            let answer = face(&mut world.lock(), call);
+            if answer.status != StatusCode::NO_CONTENT {
+                return answer;
+            }
+        }
+    };
+    if patience.is_zero() {
+        return nothing;
+    }
+    tokio::time::timeout(patience, asking).await.unwrap_or(nothing)
+}
+
 /// What is left to do once the lock of the state is free again.
 enum Done {
+    /// The face itself said that it has nothing to give.
+    Nothing(Answer),
     Answered(Answer),
     Late(Answer, u64),
     Cut,
@@ -300,7 +332,10 @@ enum Done {
 fn effect(world: &World, name: &str, face: Face, call: &Call) -> Done {
     let mut state = world.lock();
     match faults::meet(&mut state, name, call) {
-        Met::Nothing => Done::Answered(face(&mut state, call)),
+        Met::Nothing => match face(&mut state, call) {
+            answer if answer.status == StatusCode::NO_CONTENT => Done::Nothing(answer),
+            answer => Done::Answered(answer),
+        },
         Met::Status(status, code, retry_after) => Done::Answered(faults::envelope(name, status, code, retry_after)),
         Met::CutBefore => Done::Cut,
         Met::CutAfter => {
@@ -325,8 +360,6 @@ fn effect(world: &World, name: &str, face: Face, call: &Call) -> Done {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-
-    use http::StatusCode;
 
     use super::*;
     use crate::faults::{Effect, Fault};

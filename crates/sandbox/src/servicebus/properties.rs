@@ -74,12 +74,13 @@ fn time_span(text: &str) -> Result<TimeDelta, String> {
     };
     let (hours, minutes): (i64, i64) = (hours.parse().map_err(|_| wrong())?, minutes.parse().map_err(|_| wrong())?);
     let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
-    let whole = TimeDelta::try_days(days)
-        .zip(TimeDelta::try_hours(hours))
-        .zip(TimeDelta::try_minutes(minutes))
-        .map(|((days, hours), minutes)| days + hours + minutes)
-        .ok_or_else(wrong)?;
-    let span = whole + TimeDelta::milliseconds((seconds * 1000.0).round() as i64);
+    let parts = [
+        TimeDelta::try_days(days),
+        TimeDelta::try_hours(hours),
+        TimeDelta::try_minutes(minutes),
+        TimeDelta::try_milliseconds((seconds * 1000.0).round() as i64),
+    ];
+    let span = parts.into_iter().try_fold(TimeDelta::zero(), |sum, part| sum.checked_add(&part?)).ok_or_else(wrong)?;
     if span > TimeDelta::zero() { Ok(span) } else { Err(wrong()) }
 }
 
@@ -213,6 +214,8 @@ mod tests {
             json!({ "TimeToLive": "300" }),
             json!({ "TimeToLiveTimeSpan": "five minutes" }),
             json!({ "TimeToLiveTimeSpan": "00:00:00" }),
+            json!({ "TimeToLiveTimeSpan": "106751991167.9000000000:00:00" }),
+            json!({ "TimeToLiveTimeSpan": "00:00:-1e300" }),
         ] {
             assert!(read(&properties).is_err(), "{properties}");
         }

@@ -44,7 +44,7 @@ pub(super) fn take_from(state: &mut State, queue: &str, shelf: Shelf, lock_for: 
     let place = next(messages(state.queues.get(queue)?, shelf), now)?;
     let token = state.take_uuid();
     let message = messages_mut(state.queues.get_mut(queue)?, shelf).get_mut(place)?;
-    message.delivery_count += 1;
+    message.delivery_count = message.delivery_count.saturating_add(1);
     message.lock = Some((token, now + lock_for));
     Some(message.clone())
 }
@@ -56,7 +56,7 @@ pub(super) fn take_away(state: &mut State, queue: &str, shelf: Shelf) -> Option<
     settle_queue(queue, now);
     let place = next(messages(queue, shelf), now)?;
     let mut message = messages_mut(queue, shelf).remove(place);
-    message.delivery_count += 1;
+    message.delivery_count = message.delivery_count.saturating_add(1);
     Some(message)
 }
 

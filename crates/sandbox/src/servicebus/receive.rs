@@ -1,5 +1,7 @@
 //! Receiving: peek-lock and what settles it, and receive-and-delete.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use http::{Method, StatusCode};
 
@@ -8,9 +10,32 @@ use super::{Shelf, Target, error, properties};
 use crate::face::{Answer, Call};
 use crate::state::{Message, State};
 
+/// How long a receive waits unless it says otherwise (documentation).
+const USUAL_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait: load balancers of Azure cut a connection that is idle for four minutes (documentation).
+const LONGEST_WAIT: Duration = Duration::from_secs(240);
+
+/// The `timeout` of a receive, in whole seconds.
+pub(super) fn timeout(call: &Call) -> Result<Duration, Answer> {
+    let Some(given) = call.param("timeout") else {
+        return Ok(USUAL_WAIT);
+    };
+    // `parse` would take a plus sign, too.
+    let digits = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits {
+        let detail = format!("40000: The query parameter 'timeout' must be a whole number of seconds, not '{given}'.");
+        return Err(error(StatusCode::BAD_REQUEST, &detail));
+    }
+    // More digits than a number holds are more than the longest wait, too.
+    Ok(given.parse().map_or(LONGEST_WAIT, |seconds| Duration::from_secs(seconds).min(LONGEST_WAIT)))
+}
+
 /// Answers a request of a receiver. The queue exists.
 pub(super) fn answer(state: &mut State, call: &Call, queue: &str, shelf: Shelf, target: &Target) -> Result<Answer, Answer> {
     let lock_for = TimeDelta::seconds(state.queues.get(queue).map_or(0, |queue| queue.lock_seconds));
+    if matches!(target, Target::Head) {
+        timeout(call)?;
+    }
     match (target, &call.method) {
         (Target::Head, &Method::POST) => Ok(match queue::take_from(state, queue, shelf, lock_for) {
             Some(message) => {
@@ -153,6 +178,25 @@ mod tests {
             assert_eq!(asked(&mut state, method, &location).status, 404);
         }
         assert_eq!(asked(&mut state, "POST", HEAD).status, 201);
+    }
+
+    #[test]
+    fn a_timeout_is_whole_seconds_up_to_four_minutes() {
+        let mut state = with_message();
+        let head = |timeout: &str| format!("/approval/messages/head?timeout={timeout}");
+        for wrong in ["abc", "-1", "%2B1", "1.5", ""] {
+            for method in ["POST", "DELETE"] {
+                let refused = asked(&mut state, method, &head(wrong));
+                assert_eq!(refused.status, 400, "{wrong}");
+                assert!(String::from_utf8_lossy(&refused.body).contains("timeout"), "{wrong}");
+            }
+        }
+        assert_eq!(state.queues["approval"].messages[0].delivery_count, 0);
+        let waits = |target: &str| crate::servicebus::patience(&Call::new("POST", target)).as_secs();
+        assert_eq!(waits("/approval/messages/head"), 60);
+        for (given, seconds) in [("0", 0), ("7", 7), ("300", 240), ("99999999999999999999", 240)] {
+            assert_eq!(waits(&head(given)), seconds, "{given}");
+        }
     }
 
     #[test]

@@ -99,6 +99,25 @@ fn filters_are_taken_only_in_the_documented_forms() {
 }
 
 #[test]
+fn an_instant_may_come_bare_and_without_a_zone_which_is_utc() {
+    let mut desk = Desk::small();
+    let began = desk.state.now;
+    desk.initiate(22, &json!({"duration": "PT1H"}));
+    desk.advance(600);
+    let bare = |seconds: i64| (began + chrono::TimeDelta::seconds(seconds)).format("%Y-%m-%dT%H:%M:%S%.6f").to_string();
+    let mut found = |from: i64, until: i64| {
+        let filter = format!("eventTimestamp ge {} and eventTimestamp le {}", bare(from), bare(until));
+        values(&ask_raw(&mut desk, &filter)).len()
+    };
+    let all = found(-3600, 3600);
+    assert!(all > 2);
+    assert_eq!((found(0, 3600), found(-3600, -1)), (all, 0));
+    let with_group =
+        format!("eventTimestamp ge '{}' and eventTimestamp le {}Z and resourceGroupName eq '{}'", bare(0), bare(3600), estate::GROUP);
+    assert_eq!(values(&ask_raw(&mut desk, &with_group)).len(), all);
+}
+
+#[test]
 fn it_comes_in_pages_and_in_the_fields_that_are_selected() {
     let mut desk = Desk::small();
     for _ in 0..3 {

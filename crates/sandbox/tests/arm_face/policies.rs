@@ -175,16 +175,72 @@ fn a_list_is_followed_page_by_page_to_all_of_it() {
 }
 
 #[test]
+fn a_skip_token_of_another_list_is_refused() {
+    let mut desk = Desk::small();
+    desk.state.switches.page_size = 1;
+    let next = desk.get(&in_subscription("Microsoft.Compute/virtualMachines")).body["nextLink"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(desk.get(&next).status, 200);
+    let elsewhere = next.replace("Microsoft.Compute/virtualMachines", "Microsoft.Network/networkInterfaces");
+    let seen = desk.get(&elsewhere);
+    assert_eq!((seen.status, seen.code()), (400, "InvalidSkipToken"));
+}
+
+#[test]
+fn what_a_vm_is_doing_is_told_to_who_asks_for_it() {
+    let mut desk = Desk::small();
+    let codes = |view: &Value| -> Vec<String> {
+        let statuses = view["statuses"].as_array().into_iter().flatten();
+        statuses.map(|status| status["code"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let running = ["ProvisioningState/succeeded", "PowerState/running"];
+    let plain = desk.get(&vm("web-1")).body;
+    assert!(plain["properties"].get("instanceView").is_none());
+    let mut expanded = desk.get(&format!("{}?$expand=instanceView", vm("web-1"))).body;
+    let view = expanded["properties"].as_object_mut().and_then(|properties| properties.remove("instanceView")).unwrap_or_default();
+    assert_eq!(codes(&view), running);
+    assert_eq!(expanded, plain, "nothing else changes");
+    assert_eq!(desk.get(&format!("{}/instanceView", vm("WEB-1"))).body, view);
+    assert_eq!(desk.get(&format!("{}?$expand=userData", vm("web-1"))).body, plain);
+    let list = desk.get(&in_subscription("Microsoft.Compute/virtualMachines?statusOnly=true")).body;
+    let all = list["value"].as_array().cloned().unwrap_or_default();
+    assert_eq!(all.len(), 3);
+    assert!(all.iter().all(|vm| vm["properties"]["instanceView"] == view));
+    assert_eq!(desk.get(&format!("{}/instanceView", vm("none"))).status, 404);
+    assert_eq!(desk.post(&format!("{}/instanceView", vm("web-1")), &Value::Null).status, 405);
+    let id = vm("web-1");
+    let stopped = json!({"statuses": [{"code": "PowerState/deallocated"}]});
+    if let Some(body) = desk.state.resources.get_mut(&id) {
+        body["properties"]["instanceView"] = stopped.clone();
+    }
+    assert_eq!(desk.get(&format!("{id}/instanceView")).body, stopped, "what the world's file says comes first");
+}
+
+#[test]
 fn what_clients_sign_in_by_needs_no_token() {
     let mut desk = Desk::small();
-    let seen = desk.send_with("GET", "/metadata/endpoints?api-version=2022-09-01", bytes::Bytes::new(), None);
-    assert_eq!(seen.status, 200);
-    assert_eq!(seen.body[0]["resourceManager"], crate::support::BASE);
-    assert!(seen.body[0]["authentication"]["loginEndpoint"].is_string());
+    let mut metadata = |version: &str| {
+        let seen = desk.send_with("GET", &format!("/metadata/endpoints?api-version={version}"), bytes::Bytes::new(), None);
+        assert_eq!(seen.status, 200, "{version}");
+        seen.body
+    };
+    let one = metadata("2022-09-01");
+    assert_eq!(one["resourceManager"], crate::support::BASE);
+    assert_ne!(one["name"], "AzureCloud", "az would send its users to the public login endpoint");
+    assert!(one["authentication"]["loginEndpoint"].is_string());
+    assert_eq!(metadata("2019-05-01"), json!([one]));
+    for oldest in ["1.0", "2018-05-01"] {
+        let keys: Vec<String> = metadata(oldest).as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, ["authentication", "galleryEndpoint", "graphEndpoint", "portalEndpoint"]);
+    }
+    let refused = desk.send_with("GET", "/metadata/endpoints?api-version=2.0", bytes::Bytes::new(), None);
+    assert_eq!((refused.status, refused.code()), (400, "InvalidApiVersionParameter"));
     let tenants = desk.get("/tenants");
     assert_eq!(tenants.body["value"][0]["tenantId"], desk.state.tenant_id.as_str());
     let seen = desk.get(&format!("/SUBSCRIPTIONS/{}", estate::SUBSCRIPTION));
     assert_eq!(seen.body["subscriptionId"], estate::SUBSCRIPTION);
+    let group = |name: &str| format!("/subscriptions/{}/resourcegroups/{name}", estate::SUBSCRIPTION);
+    assert_eq!(desk.send("HEAD", &group(&estate::GROUP.to_uppercase()), bytes::Bytes::new()).status, 204);
+    assert_eq!(desk.send("HEAD", &group("none"), bytes::Bytes::new()).status, 404);
     let groups = desk.get(&format!("/subscriptions/{}/resourcegroups", estate::SUBSCRIPTION));
     assert_eq!(groups.body["value"][0]["name"], estate::GROUP);
     let plan = desk.get(&in_subscription("Microsoft.Security/pricings/VirtualMachines"));

@@ -148,6 +148,31 @@ fn requests_that_arm_itself_refuses() {
                 400,
                 "InvalidSkipToken",
             ),
+            row(
+                "skip token of the right length made up",
+                "GET",
+                format!("{}?$skiptoken=9e3779b89e3779b97f4a7c15", in_subscription("Microsoft.Compute/virtualMachines")),
+                Value::Null,
+                400,
+                "InvalidSkipToken",
+            ),
+            row(
+                "skip token of letters that are more than one byte",
+                "GET",
+                format!("{}?$skiptoken=€€€€€€€€", in_subscription("Microsoft.Compute/virtualMachines")),
+                Value::Null,
+                400,
+                "InvalidSkipToken",
+            ),
+            row("expansion unknown", "GET", format!("{}?$expand=everything", vm("web-1")), Value::Null, 400, "InvalidParameter"),
+            row(
+                "expansion of a list",
+                "GET",
+                format!("{}?$expand=instanceView", in_subscription("Microsoft.Compute/virtualMachines")),
+                Value::Null,
+                400,
+                "InvalidParameter",
+            ),
         ],
     );
 }
