@@ -14,7 +14,7 @@ pub use queue::{LockLost, abandon, complete, enqueue, expire_locks, next_due, re
 
 use crate::entra::{self, NotAuthenticated};
 use crate::face::{Answer, Call, xml_escaped};
-use crate::state::{Caller, State};
+use crate::state::{Caller, Deed, State};
 
 const AUDIENCES: &[&str] = &["https://servicebus.azure.net"];
 const SEND: &str = "Microsoft.ServiceBus/namespaces/messages/send/action";
@@ -70,6 +70,17 @@ fn answered(state: &mut State, call: &Call) -> Result<Answer, Answer> {
             receive::answer(state, call, &queue, shelf, &target)
         }
         _ => Err(error(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed here.")),
+    }
+}
+
+/// What a send would do, whether it may or not; none for everything else, which the log does not have either.
+pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
+    match (&call.method, target(call).ok()?) {
+        (&Method::POST, (queue, Shelf::Active, Target::Messages)) => {
+            let caller = authenticated(state, call).unwrap_or_else(|_| Caller::anonymous(&call.ip));
+            Some(Deed { caller, what: "send".to_owned(), target: queue })
+        }
+        _ => None,
     }
 }
 

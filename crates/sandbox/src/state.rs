@@ -44,7 +44,9 @@ pub struct State {
     pub queues: BTreeMap<String, Queue>,
     /// Blob containers by name.
     pub containers: BTreeMap<String, Container>,
-    /// Rows that the Logs Ingestion endpoint took, oldest first.
+    /// The columns that the stream of the data collection rule declares.
+    pub columns: BTreeMap<String, ColumnType>,
+    /// Rows that the Logs Ingestion endpoint took, oldest first, as the table has them.
     pub rows: Vec<IngestedRow>,
     /// Every write that anybody made, oldest first.
     pub log: Vec<LogEntry>,
@@ -78,6 +80,7 @@ impl Default for State {
             event_grid: EventGrid::default(),
             queues: BTreeMap::new(),
             containers: BTreeMap::new(),
+            columns: crate::logs::columns(),
             rows: Vec::new(),
             log: Vec::new(),
             due: Vec::new(),
@@ -107,9 +110,10 @@ impl State {
         self.due.push(Due { at, order, what });
     }
 
-    /// Writes one line of the world's log at the world's time.
-    pub fn record(&mut self, caller: &Caller, face: &str, what: &str, target: &str, status: u16) {
+    /// Writes one line of the world's log at the world's time, and gives it, for whoever has more to say in it.
+    pub fn record(&mut self, caller: &Caller, face: &str, what: &str, target: &str, status: u16) -> &mut LogEntry {
         let order = self.take_id();
+        let place = self.log.len();
         self.log.push(LogEntry {
             at: self.now,
             order,
@@ -121,7 +125,10 @@ impl State {
             what: what.to_owned(),
             target: target.to_owned(),
             status,
+            condition: None,
+            fault: None,
         });
+        &mut self.log[place]
     }
 }
 
@@ -423,6 +430,26 @@ pub struct Blob {
     pub last_modified: DateTime<Utc>,
 }
 
+/// The type of a column of a stream, as a data collection rule writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// Text.
+    String,
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Long,
+    /// A number.
+    Real,
+    /// True or false.
+    Boolean,
+    /// An instant.
+    DateTime,
+    /// Any JSON.
+    Dynamic,
+}
+
 /// A row that the Logs Ingestion endpoint took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -464,6 +491,33 @@ pub struct LogEntry {
     pub target: String,
     /// The HTTP status that was answered.
     pub status: u16,
+    /// The condition that the request carried, met or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// The effect of the fault that stood in the way: the service itself never saw the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// Under which condition a write was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Only what was read may be replaced or deleted.
+    IfMatch,
+    /// Only if it is not there yet.
+    IfNoneMatch,
+}
+
+/// What a request would do, as the world's log writes it.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// Who asks for it.
+    pub caller: Caller,
+    /// As in [`LogEntry::what`].
+    pub what: String,
+    /// As in [`LogEntry::target`].
+    pub target: String,
 }
 
 /// Who is calling.
@@ -486,6 +540,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whoever calls without a good token.
+    pub fn anonymous(ip: &str) -> Self {
+        Caller { ip: ip.to_owned(), ..Caller::world("anonymous") }
+    }
+
     /// The world itself: Defender's own resource provider, Event Grid, the broker.
     pub fn world(name: &str) -> Self {
         Caller { name: name.to_owned(), ..Caller::default() }
