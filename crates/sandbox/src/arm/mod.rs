@@ -23,6 +23,7 @@ mod paging;
 mod path;
 mod security_rule;
 mod subscriptions;
+mod versions;
 
 use http::Method;
 
@@ -145,6 +146,7 @@ fn serve(state: &mut State, call: &Call, note: &mut Note) -> Outcome {
     note.caller = caller.clone();
     note.authenticated = true;
     let path = path?;
+    versions::demand(&path, &api_version)?;
     let request = Request { call, caller, api_version };
     demand_subscription(state, &path)?;
     let resource = match path.target {
