@@ -529,8 +529,9 @@ fn brokered(message: &Message, queue: &str) -> BrokeredMessage {
         lock_token: message.lock.as_ref().map(|(token, _)| token.clone()).unwrap_or_default(),
         // The broker's default time to live: for ever, as .NET writes it.
         expires_at: message.expires_at.unwrap_or_else(end_of_time),
-        enqueued_at: message.scheduled_for.unwrap_or(message.enqueued_at),
+        enqueued_at: message.enqueued_at,
         sequence: message.sequence,
+        // The broker sets it only where dead letters are forwarded to another queue, which none of these is.
         dead_letter_source: None,
         message_id: property("MessageId"),
         content_type: message.content_type.clone(),
