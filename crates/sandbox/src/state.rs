@@ -221,6 +221,19 @@ pub struct Lock {
     pub scope: String,
     /// What it forbids.
     pub level: LockLevel,
+    /// Its name; without one it is counted through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What its maker wrote about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+}
+
+impl Lock {
+    /// A lock without a name or notes.
+    pub fn new(scope: impl Into<String>, level: LockLevel) -> Self {
+        Lock { scope: scope.into(), level, name: None, notes: None }
+    }
 }
 
 /// What a lock forbids.
@@ -308,12 +321,12 @@ pub enum OperationWork {
     DeleteGroup,
 }
 
-/// An entry of the activity log with the time from which a query shows it.
+/// An entry of the activity log; a query shows it only when the log has caught up (see `activityLogSeconds`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ActivityEntry {
-    /// When a query shows it first.
-    pub visible_at: DateTime<Utc>,
+    /// When it happened.
+    pub at: DateTime<Utc>,
     /// The entry as the activity log answers it.
     pub body: Value,
 }
@@ -540,6 +553,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// How ARM names whoever it refuses: a person by UPN, an application by its client id.
+    pub fn client_name(&self) -> &str {
+        if self.upn.is_empty() { &self.app_id } else { &self.upn }
+    }
+
     /// Whoever calls without a good token.
     pub fn anonymous(ip: &str) -> Self {
         Caller { ip: ip.to_owned(), ..Caller::world("anonymous") }

@@ -70,10 +70,9 @@ fn keep(state: &mut State, id: &str, record: &Value) {
 
 /// Lets JIT open the record's ports, and close them after their ends.
 fn plan(state: &mut State, id: &str, key: &str) {
-    let late = TimeDelta::seconds(state.switches.expiry_delay_seconds.max(0));
     let ports = jit_records::of(state, id);
     for port in ports.into_iter().filter(|port| port.record == key) {
-        let at = port.end.unwrap_or(state.now) + late;
+        let at = port.end.unwrap_or(state.now);
         state.later(at, DueKind::JitCloses { policy: id.to_owned(), record: key.to_owned(), vm: port.vm, port: port.number });
     }
     let takes = state.switches.initiating_seconds;

@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use portcullis_sandbox::state::{Assignment, Denial, Lock, LockLevel, Principal};
+use portcullis_sandbox::switches::NsgIfMatch;
 use portcullis_sandbox::{entra, estate};
 
 use crate::support::{ARM, Desk, Seen, a_rule, after, in_group, in_subscription, nsg, policy, versioned, vm};
@@ -296,7 +297,7 @@ fn locks_and_policies(desk: &mut Desk) {
     let rule = format!("{}/securityRules/x", nsg("nsg-web-1"));
     assert_eq!(desk.put(&rule, &a_rule(200)).status, 201);
     desk.advance(60);
-    desk.state.locks.push(Lock { scope: nsg("NSG-web-1"), level: LockLevel::CanNotDelete });
+    desk.state.locks.push(Lock::new(nsg("NSG-web-1"), LockLevel::CanNotDelete));
     check(desk, vec![row("delete under a delete lock", "DELETE", rule.clone(), Value::Null, 409, "ScopeLocked")]);
     assert_eq!(desk.put(&rule, &a_rule(201)).status, 200, "a delete lock stops no write");
     desk.advance(60);
@@ -305,7 +306,7 @@ fn locks_and_policies(desk: &mut Desk) {
     desk.advance(60);
     assert_eq!(desk.get(&rule).status, 404);
 
-    desk.state.locks = vec![Lock { scope: format!("/subscriptions/{}", estate::SUBSCRIPTION), level: LockLevel::ReadOnly }];
+    desk.state.locks = vec![Lock::new(format!("/subscriptions/{}", estate::SUBSCRIPTION), LockLevel::ReadOnly)];
     check(
         desk,
         vec![
@@ -377,6 +378,20 @@ fn conditions_that_do_not_hold(desk: &mut Desk) {
     let seen = desk.put(&at("first"), &a_rule(201));
     assert_eq!((seen.status, seen.code()), (412, "PreconditionFailed"));
     assert_eq!(seen.body["error"]["details"][0]["code"], "PreconditionFailedEtagMismatch");
+    desk.state.switches.nsg_if_match = NsgIfMatch::Ignored;
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.put(&at("first"), &a_rule(202)).status, 200, "where the provider ignores conditions");
+    desk.advance(60);
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.delete(&at("none-such")).status, 204);
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.delete(&at("first")).status, 202);
+    desk.advance(60);
+    assert_eq!(desk.put(&at("first"), &a_rule(200)).status, 201);
+    desk.advance(60);
+    desk.state.switches.nsg_if_match = NsgIfMatch::Honoured;
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.delete(&at("first")).status, 412);
     let etag = desk.get(&nsg("nsg-web-1")).body["etag"].as_str().unwrap_or_default().to_owned();
     desk.with("if-match", &etag);
     assert_eq!(desk.put(&at("first"), &a_rule(201)).status, 200);
