@@ -301,18 +301,11 @@ fn refused(refusal: Refusal) -> Answer {
 pub(crate) mod tests {
     use super::*;
     use crate::entra;
-    use crate::state::{Assignment, Condition, Principal};
+    use crate::state::Condition;
+    use crate::state::testing::one_application;
 
     pub(crate) fn account(actions: &[&str]) -> State {
-        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
-        let principal = Principal {
-            object_id: "oid".to_owned(),
-            app_id: "app".to_owned(),
-            name: "Store".to_owned(),
-            assignments: vec![assignment],
-            ..Principal::default()
-        };
-        let mut state = State { principals: vec![principal], ..State::default() };
+        let mut state = one_application(actions);
         state.containers.insert("state".to_owned(), Container::default());
         state
     }

@@ -273,22 +273,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::state::{Assignment, Principal};
-
-    fn workspace(actions: &[&str]) -> State {
-        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
-        let principal = Principal {
-            object_id: "oid".to_owned(),
-            app_id: "app".to_owned(),
-            name: "App".to_owned(),
-            assignments: vec![assignment],
-            ..Principal::default()
-        };
-        State { principals: vec![principal], ..State::default() }
-    }
+    use crate::state::testing::one_application;
 
     fn call(rule: &str, stream: &str, query: &str) -> Call {
-        let token = entra::mint(&workspace(&[]), "oid", "https://monitor.azure.com").unwrap();
+        let token = entra::mint(&one_application(&[]), "oid", "https://monitor.azure.com").unwrap();
         Call::new("POST", &format!("/dataCollectionRules/{rule}/streams/{stream}{query}"))
             .with_bearer(&token)
             .with_header("content-type", "application/json")
@@ -306,7 +294,7 @@ mod tests {
 
     #[test]
     fn rows_are_kept_plain_or_packed() {
-        let mut state = workspace(&["Microsoft.Insights/Telemetry/Write"]);
+        let mut state = one_application(&["Microsoft.Insights/Telemetry/Write"]);
         let body = json!([{ "AuditId": "a" }, { "AuditId": "b" }]).to_string();
         assert_eq!(answer(&mut state, &good().with_body(body.clone())).status, 204);
         let packed = good().with_header("content-encoding", "gzip").with_body(gzip(body.as_bytes()));
@@ -319,7 +307,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_azures_status_and_code() {
-        let mut state = workspace(&["*"]);
+        let mut state = one_application(&["*"]);
         let query = "?api-version=2023-01-01";
         let bare = Call::new("POST", &format!("/dataCollectionRules/{RULE_ID}/streams/{STREAM}{query}"));
         let wrong = entra::mint(&state, "oid", "https://storage.azure.com").unwrap();
@@ -345,13 +333,13 @@ mod tests {
             assert_eq!((answered.status.as_u16(), body["error"]["code"].as_str()), (status, Some(code)));
         }
         assert!(state.rows.is_empty());
-        let refused = answer(&mut workspace(&["Microsoft.Insights/*/read"]), &good().with_body("[]"));
+        let refused = answer(&mut one_application(&["Microsoft.Insights/*/read"]), &good().with_body("[]"));
         assert_eq!(refused.status, 403);
     }
 
     /// What the table has of one row.
     fn kept(row: Value) -> Value {
-        let mut state = workspace(&["*"]);
+        let mut state = one_application(&["*"]);
         assert_eq!(answer(&mut state, &good().with_body(json!([row]).to_string())).status, 204);
         state.rows[0].row.clone()
     }
@@ -361,7 +349,7 @@ mod tests {
         let row = json!({ "Operation": "close", "operation": "other case", "Computer": "vm", "Claims": [{ "any": "JSON" }] });
         assert_eq!(kept(row), json!({ "Operation": "close", "Claims": [{ "any": "JSON" }] }));
         assert_eq!(kept(json!({ "Time": "2026-01-15", "RawData": "a line" })), json!({}));
-        let mut state = workspace(&["*"]);
+        let mut state = one_application(&["*"]);
         state.columns = BTreeMap::from([("RawData".to_owned(), ColumnType::String)]);
         answer(&mut state, &good().with_body(r#"[{"RawData": "a line", "Operation": "close"}]"#));
         assert_eq!(state.rows[0].row, json!({ "RawData": "a line" }));
@@ -422,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_field_that_is_too_long_is_cut_without_a_word() {
-        let mut state = workspace(&["*"]);
+        let mut state = one_application(&["*"]);
         let body = json!([{ "EventMessage": format!("{}é", "x".repeat(LONGEST_FIELD - 1)) }]).to_string();
         assert_eq!(answer(&mut state, &good().with_body(body)).status, 204);
         assert_eq!(state.rows[0].row["EventMessage"].as_str().unwrap().len(), LONGEST_FIELD - 1);

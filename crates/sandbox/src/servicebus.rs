@@ -143,18 +143,11 @@ fn exists(state: &State, queue: &str) -> Result<(), Answer> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::state::{Assignment, Principal, Queue};
+    use crate::state::Queue;
+    use crate::state::testing::one_application;
 
     pub(crate) fn namespace(actions: &[&str]) -> State {
-        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
-        let principal = Principal {
-            object_id: "oid".to_owned(),
-            app_id: "app".to_owned(),
-            name: "App".to_owned(),
-            assignments: vec![assignment],
-            ..Principal::default()
-        };
-        let mut state = State { principals: vec![principal], ..State::default() };
+        let mut state = one_application(actions);
         state.queues.insert("approval".to_owned(), Queue::default());
         state
     }

@@ -628,3 +628,21 @@ pub enum DueKind {
         rule: Value,
     },
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A world with one application, `oid`, that may do these things everywhere.
+    pub(crate) fn one_application(actions: &[&str]) -> State {
+        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
+        let application = Principal {
+            object_id: "oid".to_owned(),
+            app_id: "app".to_owned(),
+            name: "App".to_owned(),
+            assignments: vec![assignment],
+            ..Principal::default()
+        };
+        State { principals: vec![application], ..State::default() }
+    }
+}
