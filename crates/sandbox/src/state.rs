@@ -40,6 +40,8 @@ pub struct State {
     pub activity: Vec<ActivityEntry>,
     /// Event Grid: what is on its way and what was given up.
     pub event_grid: EventGrid,
+    /// What the Functions host's monitors remember of timers, by function.
+    pub timers: BTreeMap<String, TimerMemory>,
     /// Service Bus queues by name.
     pub queues: BTreeMap<String, Queue>,
     /// Blob containers by name.
@@ -78,6 +80,7 @@ impl Default for State {
             operations: BTreeMap::new(),
             activity: Vec::new(),
             event_grid: EventGrid::default(),
+            timers: BTreeMap::new(),
             queues: BTreeMap::new(),
             containers: BTreeMap::new(),
             columns: crate::logs::columns(),
@@ -365,6 +368,16 @@ pub struct PendingEvent {
     pub last_outcome: String,
     /// The event, in the Event Grid or the CloudEvents schema.
     pub body: Value,
+}
+
+/// What a timer's monitor remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TimerMemory {
+    /// The last run that is over.
+    pub last: Option<DateTime<Utc>>,
+    /// The occurrence after it; a host that starts later than that has missed it.
+    pub next: Option<DateTime<Utc>>,
 }
 
 /// A Service Bus queue.
