@@ -112,7 +112,7 @@ async fn health_needs_no_token_and_names_nothing_of_the_estate() {
 #[tokio::test]
 async fn rows_that_are_not_taken_are_told_by_health() {
     let story = Story::begin().await;
-    story.fault("logs", "POST", "", Effect::Status { status: 403, code: None, retry_after: None }, None);
+    story.fault("logs", "POST", "", Effect::Status { status: 403, code: None, details: Vec::new(), retry_after: None }, None);
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
     story.pass(60).await;
     let health = Caller::nobody(&story).get("/health").await;
@@ -220,7 +220,13 @@ async fn a_store_that_fails_is_a_503_without_details() {
     let story = eventful().await;
     let auditor = Caller::auditor(&story).await;
     assert_eq!(auditor.get("/vms").await.status, 200);
-    story.fault("blob", "GET", "", Effect::Status { status: 403, code: Some("AuthorizationFailure".to_owned()), retry_after: None }, None);
+    story.fault(
+        "blob",
+        "GET",
+        "",
+        Effect::Status { status: 403, code: Some("AuthorizationFailure".to_owned()), details: Vec::new(), retry_after: None },
+        None,
+    );
     for path in ["/vms", "/openings", "/audit", "/audit/x", "/vms/s/rg/vm1", "/health"] {
         let answered = auditor.get(path).await;
         assert_eq!(answered.status, 503, "{path}");
@@ -237,7 +243,7 @@ async fn a_store_that_fails_is_a_503_without_details() {
 async fn a_tenant_that_cannot_be_asked_for_its_keys_lets_nobody_in_and_blames_nobody() {
     let story = Story::begin().await;
     let auditor = Caller::auditor(&story).await;
-    story.fault("entra", "GET", "", Effect::Status { status: 404, code: None, retry_after: None }, None);
+    story.fault("entra", "GET", "", Effect::Status { status: 404, code: None, details: Vec::new(), retry_after: None }, None);
     let answered = auditor.get("/vms").await;
     assert_eq!((answered.status, answered.body["error"]["code"].as_str()), (503, Some("SignInUnavailable")));
     assert_eq!(Caller::nobody(&story).get("/vms").await.status, 401);

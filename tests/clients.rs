@@ -66,7 +66,7 @@ fn fault(face: &str, method: &str, path: &str, times: Option<u32>, effect: Effec
 }
 
 fn status(status: u16, retry_after: Option<u64>) -> Effect {
-    Effect::Status { status, code: None, retry_after }
+    Effect::Status { status, code: None, details: Vec::new(), retry_after }
 }
 
 async fn first<F>(read: impl FnOnce(Box<dyn FnMut(Vec<Value>) -> ControlFlow<()> + Send>) -> F) -> Vec<Value>

@@ -119,7 +119,7 @@ async fn the_rules_of_a_vm_that_is_deleted_while_it_is_shut_go_all_the_same() {
     let story = Story::begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
     let scope = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}");
-    story.change(|state| state.locks.push(Lock { scope, level: LockLevel::CanNotDelete }));
+    story.change(|state| state.locks.push(Lock::new(scope, LockLevel::CanNotDelete)));
     story.pass(MINUTE).await;
     assert_eq!(story.alarms(), "+lock");
     story.change(|state| {

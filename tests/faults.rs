@@ -15,11 +15,11 @@ const MINUTE: i64 = 60;
 const FAULT_SECONDS: i64 = 12 * MINUTE;
 
 fn status(status: u16) -> Effect {
-    Effect::Status { status, code: None, retry_after: None }
+    Effect::Status { status, code: None, details: Vec::new(), retry_after: None }
 }
 
 fn throttled(seconds: u64) -> Effect {
-    Effect::Status { status: 429, code: None, retry_after: Some(seconds) }
+    Effect::Status { status: 429, code: None, details: Vec::new(), retry_after: Some(seconds) }
 }
 
 async fn any_source() -> Story {
@@ -230,7 +230,7 @@ async fn forbidden(cause: &str, said: [&str; 2], forbid: impl FnOnce(&Story), al
 #[tokio::test]
 async fn a_delete_lock_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
     let scope = format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP);
-    let lock = |story: &Story| story.change(|state| state.locks.push(Lock { scope, level: LockLevel::CanNotDelete }));
+    let lock = |story: &Story| story.change(|state| state.locks.push(Lock::new(scope, LockLevel::CanNotDelete)));
     forbidden("lock", ["What to do: remove the lock that Azure names", "ScopeLocked"], lock, |story| story.change(|state| state.locks.clear())).await;
 }
 
@@ -260,7 +260,7 @@ async fn a_missing_right_is_an_alarm_at_once_with_its_cure_until_it_is_given() {
 async fn a_store_conflict_ends_the_run_and_the_next_one_shuts() {
     for skip in 0..6 {
         let story = any_source().await;
-        let conflict = Effect::Status { status: 412, code: Some("ConditionNotMet".to_owned()), retry_after: None };
+        let conflict = Effect::Status { status: 412, code: Some("ConditionNotMet".to_owned()), details: Vec::new(), retry_after: None };
         story.change(|state| {
             let fault = portcullis_sandbox::faults::Fault::new("blob", "PUT", "/state/vm/", conflict).skip(skip).times(2);
             state.faults.push(fault);

@@ -5,7 +5,6 @@
 
 mod conditions;
 mod list;
-mod md5;
 mod properties;
 mod request;
 
@@ -16,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 
 use crate::face::{Answer, Call, http_date, xml_escaped};
-use crate::state::{Blob, Caller, Container, State};
+use crate::state::{Blob, Caller, Container, Deed, State};
 use conditions::{Access, Refusal};
 use properties::Said;
 use request::{Target, authorized, may};
@@ -129,8 +128,23 @@ fn on_blob(state: &mut State, call: &Call, caller: &Caller, container: &str, nam
     let answer = match done {
         Ok(answer) | Err(answer) => answer,
     };
-    state.record(caller, "blob", what, &format!("{container}/{name}"), answer.status.as_u16());
+    state.record(caller, "blob", what, &format!("{container}/{name}"), answer.status.as_u16()).condition = call.condition();
     Ok(answer)
+}
+
+/// What a write would do, whether it may or not; none for a read and for what names nothing.
+pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
+    let what = match call.method {
+        Method::PUT => "put",
+        Method::DELETE => "delete",
+        _ => return None,
+    };
+    let target = match Target::of(call).ok()? {
+        Target::Container(container) => container,
+        Target::Blob(container, name) => format!("{container}/{name}"),
+    };
+    let caller = authorized(state, call).unwrap_or_else(|_| Caller::anonymous(&call.ip));
+    Some(Deed { caller, what: what.to_owned(), target })
 }
 
 fn read(state: &State, call: &Call, caller: &Caller, container: &str, name: &str) -> Result<Answer, Answer> {
@@ -305,18 +319,11 @@ fn refused(refusal: Refusal) -> Answer {
 pub(crate) mod tests {
     use super::*;
     use crate::entra;
-    use crate::state::{Assignment, Principal};
+    use crate::state::Condition;
+    use crate::state::testing::one_application;
 
     pub(crate) fn account(actions: &[&str]) -> State {
-        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
-        let principal = Principal {
-            object_id: "oid".to_owned(),
-            app_id: "app".to_owned(),
-            name: "Store".to_owned(),
-            assignments: vec![assignment],
-            ..Principal::default()
-        };
-        let mut state = State { principals: vec![principal], ..State::default() };
+        let mut state = one_application(actions);
         state.containers.insert("state".to_owned(), Container::default());
         state
     }
@@ -408,6 +415,20 @@ pub(crate) mod tests {
         let written: Vec<(&str, u16)> = state.log.iter().map(|entry| (entry.what.as_str(), entry.status)).collect();
         assert_eq!(written, [("delete", 412), ("delete", 202), ("delete", 404)]);
         assert_eq!(state.log[0].target, "state/x");
+    }
+
+    #[test]
+    fn the_log_says_under_which_condition_a_blob_was_written() {
+        let mut state = account(&["*"]);
+        let (none, new) = (put_call(&state, "x", "1"), put_call(&state, "y", "1").with_header("if-none-match", "*"));
+        let delete = call(&state, "DELETE", "/portcullisstate/state/x").with_header("if-match", "\"stale\"");
+        for call in [none, new, delete] {
+            answer(&mut state, &call);
+        }
+        let conditions: Vec<_> = state.log.iter().map(|entry| (entry.status, entry.condition)).collect();
+        assert_eq!(conditions, [(201, None), (201, Some(Condition::IfNoneMatch)), (412, Some(Condition::IfMatch))]);
+        let shown = serde_json::to_value(&state.log).unwrap();
+        assert_eq!((&shown[1]["condition"], shown[0].get("condition")), (&serde_json::json!("if-none-match"), None));
     }
 
     #[test]

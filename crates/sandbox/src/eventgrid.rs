@@ -156,7 +156,12 @@ pub fn failed(state: &mut State, mut event: PendingEvent, status: StatusCode) {
     event.last_attempt = Some(state.now);
     event.last_outcome = outcome_word(status).to_owned();
     // Not found is retried after five minutes at the soonest (documentation).
-    let least = if status == StatusCode::NOT_FOUND { 300 } else { 10 };
+    // One that timed out, two minutes.
+    let least = match status {
+        StatusCode::NOT_FOUND => 300,
+        StatusCode::REQUEST_TIMEOUT => 120,
+        _ => 10,
+    };
     event.at = state.now + TimeDelta::seconds(pause.max(least));
     if event.attempts < MOST_ATTEMPTS {
         state.event_grid.pending.push(event);
@@ -168,6 +173,7 @@ pub fn failed(state: &mut State, mut event: PendingEvent, status: StatusCode) {
 fn outcome_word(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::REQUEST_TIMEOUT => "TimedOut",
         StatusCode::SERVICE_UNAVAILABLE => "Busy",
         _ => "GenericError",
     }

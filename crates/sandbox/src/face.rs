@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::state::State;
+use crate::state::{Condition, State};
 
 /// A request to a face, read whole.
 #[derive(Clone, Debug)]
@@ -101,6 +101,15 @@ impl Call {
     /// A header as text; a value that is not UTF-8 counts as none.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| std::str::from_utf8(v.as_bytes()).ok())
+    }
+
+    /// The condition that the request carries; of both, `If-Match` is the stricter one.
+    pub fn condition(&self) -> Option<Condition> {
+        match (self.header("if-match"), self.header("if-none-match")) {
+            (Some(_), _) => Some(Condition::IfMatch),
+            (None, Some(_)) => Some(Condition::IfNoneMatch),
+            (None, None) => None,
+        }
     }
 
     /// Path and query as one text: the path as sent, the query decoded.

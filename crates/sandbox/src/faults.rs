@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bounds;
 use crate::face::{Answer, Call, percent_decoded};
@@ -74,6 +74,9 @@ pub enum Effect {
         /// The error code of the envelope; absent gives one that the face uses for that status.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<String>,
+        /// The codes of `error.details`, for the faces whose errors have them (ARM, Microsoft Graph, Logs Ingestion).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        details: Vec<String>,
         /// Seconds for `Retry-After`; absent leaves the header out.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounds::retry_after")]
         retry_after: Option<u64>,
@@ -155,8 +158,8 @@ fn contains(target: &str, part: &str) -> bool {
 pub enum Met {
     /// No fault waits for it.
     Nothing,
-    /// It is answered with this status, code and `Retry-After`.
-    Status(StatusCode, Option<String>, Option<u64>),
+    /// It is answered so.
+    Status(Refusal),
     /// Its connection is cut before the effect.
     CutBefore,
     /// Its connection is cut after the effect.
@@ -173,6 +176,35 @@ pub enum Met {
     KillAfter,
 }
 
+/// What an injected status looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// The error's code; none gives one that the face uses for that status.
+    pub code: Option<String>,
+    /// The codes of its details.
+    pub details: Vec<String>,
+    /// Seconds for `Retry-After`.
+    pub retry_after: Option<u64>,
+}
+
+/// Writes a write that an injected status refused into the world's log, as what it would have been.
+pub fn log_refusal(state: &mut State, face: &str, call: &Call, status: StatusCode) {
+    let deed = match face {
+        "arm" => crate::arm::deed(state, call),
+        "blob" => crate::blob::deed(state, call),
+        "servicebus" => crate::servicebus::deed(state, call),
+        "logs" => crate::logs::deed(state, call),
+        _ => None,
+    };
+    if let Some(deed) = deed {
+        let entry = state.record(&deed.caller, face, &deed.what, &deed.target, status.as_u16());
+        entry.condition = call.condition();
+        entry.fault = Some("status".to_owned());
+    }
+}
+
 /// The first fault that waits for this request to `face`, which then counts it.
 pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
     for place in 0..state.faults.len() {
@@ -185,9 +217,12 @@ pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
             continue;
         }
         let met = match &fault.effect {
-            Effect::Status { status, code, retry_after } => {
-                Met::Status(StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code.clone(), *retry_after)
-            }
+            Effect::Status { status, code, details, retry_after } => Met::Status(Refusal {
+                status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                code: code.clone(),
+                details: details.clone(),
+                retry_after: *retry_after,
+            }),
             Effect::CutBefore => Met::CutBefore,
             Effect::CutAfter => Met::CutAfter,
             Effect::Delay { milliseconds } => Met::Delay(*milliseconds),
@@ -230,10 +265,18 @@ impl From<Remembered> for Answer {
 }
 
 /// The error that `face` answers with this status: its own envelope, and its own code unless one is given.
-pub fn envelope(face: &str, status: StatusCode, code: Option<String>, retry_after: Option<u64>) -> Answer {
-    let code = code.unwrap_or_else(|| usual_code(face, status).to_owned());
-    let answer = error(face, status, &code, &format!("A fault of the sandbox: {status}."));
-    match retry_after {
+pub fn envelope(face: &str, refusal: &Refusal) -> Answer {
+    let status = refusal.status;
+    let code = refusal.code.clone().unwrap_or_else(|| usual_code(face, status).to_owned());
+    let message = format!("A fault of the sandbox: {status}.");
+    let answer = match face {
+        "arm" | "graph" | "logs" if !refusal.details.is_empty() => {
+            let details: Vec<Value> = refusal.details.iter().map(|code| json!({ "code": code, "message": message })).collect();
+            Answer::json(status, &json!({ "error": { "code": code, "message": message, "details": details } }))
+        }
+        _ => error(face, status, &code, &message),
+    };
+    match refusal.retry_after {
         Some(seconds) => answer.with("Retry-After", &seconds.to_string()),
         None => answer,
     }
@@ -335,13 +378,61 @@ mod tests {
     #[test]
     fn every_face_answers_a_fault_in_its_own_form() {
         let busy = StatusCode::SERVICE_UNAVAILABLE;
-        let body = |face| String::from_utf8_lossy(&envelope(face, busy, None, Some(7)).body).into_owned();
+        let refusal = Refusal { status: busy, code: None, details: Vec::new(), retry_after: Some(7) };
+        let body = |face| String::from_utf8_lossy(&envelope(face, &refusal).body).into_owned();
         assert!(body("arm").contains(r#""code":"ServiceUnavailable""#));
         assert!(body("blob").contains("<Code>ServerBusy</Code>"));
         assert!(body("servicebus").contains("<Code>503</Code>"));
         assert!(body("entra").contains(r#""error":"temporarily_unavailable""#));
         assert!(body("identity").contains(r#""statusCode":503"#));
-        let answer = envelope("arm", busy, None, Some(7));
+        let answer = envelope("arm", &refusal);
         assert!(answer.headers.contains(&("Retry-After".to_owned(), "7".to_owned())));
+    }
+
+    #[test]
+    fn an_injected_error_has_the_details_that_it_was_given() {
+        let fault = json!({ "kind": "status", "status": 429, "code": "RetryableError", "details": ["ReferencedResourceNotProvisioned"] });
+        let mut state = world_with(Fault::new("arm", "*", "", serde_json::from_value(fault.clone()).unwrap()));
+        assert_eq!(serde_json::to_value(&state.faults[0].effect).unwrap(), fault);
+        let Met::Status(refusal) = meet(&mut state, "arm", &a_call("PUT", "/x")) else {
+            panic!("the fault is a status");
+        };
+        let body: Value = serde_json::from_slice(&envelope("arm", &refusal).body).unwrap();
+        assert_eq!(body["error"]["code"], "RetryableError");
+        assert_eq!(body["error"]["details"][0]["code"], "ReferencedResourceNotProvisioned");
+        let without = Refusal { details: Vec::new(), ..refusal };
+        let body: Value = serde_json::from_slice(&envelope("arm", &without).body).unwrap();
+        assert_eq!(body["error"].get("details"), None);
+    }
+
+    #[test]
+    fn a_write_that_a_fault_refused_is_in_the_log_as_what_it_would_have_been() {
+        let rule = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/networkSecurityGroups/n/securityRules/r";
+        let rows = [
+            ("arm", a_call("DELETE", rule), "Microsoft.Network/networkSecurityGroups/securityRules/delete", rule),
+            ("arm", a_call("POST", "/nowhere"), "post", "/nowhere"),
+            ("blob", a_call("PUT", "/portcullisstate/state/vm%2Fa"), "put", "state/vm/a"),
+            ("blob", a_call("DELETE", "/portcullisstate/state/x"), "delete", "state/x"),
+            ("servicebus", a_call("POST", "/approval/messages"), "send", "approval"),
+            ("logs", a_call("POST", "/dataCollectionRules/r/streams/s"), "ingest", "r/s"),
+        ];
+        for (face, call, what, target) in rows {
+            let mut state = State::default();
+            log_refusal(&mut state, face, &call.with_header("if-match", "*"), StatusCode::TOO_MANY_REQUESTS);
+            let entry = &state.log[0];
+            assert_eq!((entry.what.as_str(), entry.target.as_str(), entry.status), (what, target, 429), "{face}");
+            assert_eq!((entry.fault.as_deref(), entry.condition), (Some("status"), Some(crate::state::Condition::IfMatch)));
+        }
+        let mut state = State::default();
+        let reads = [
+            ("arm", a_call("GET", rule)),
+            ("blob", a_call("GET", "/portcullisstate/state/x")),
+            ("servicebus", a_call("POST", "/approval/messages/head")),
+            ("entra", a_call("POST", "/token")),
+        ];
+        for (face, call) in reads {
+            log_refusal(&mut state, face, &call, StatusCode::TOO_MANY_REQUESTS);
+        }
+        assert!(state.log.is_empty(), "{:?}", state.log);
     }
 }

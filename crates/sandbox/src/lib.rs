@@ -23,6 +23,7 @@ pub mod face;
 pub mod faults;
 pub mod graph;
 pub mod host;
+pub mod iso_duration;
 pub mod logs;
 pub mod machine;
 pub mod sandbox;

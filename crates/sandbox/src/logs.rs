@@ -1,14 +1,19 @@
 //! The Logs Ingestion API: rows for one stream of one data collection rule.
+//!
+//! 204 means accepted, not stored: a column that the stream does not declare is dropped without a word, a value that
+//! does not convert becomes null, and an instant far from now is replaced by that of receipt (documentation).
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use flate2::read::GzDecoder;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::entra::{self, NotAuthenticated};
 use crate::face::{Answer, Call};
-use crate::state::{Caller, IngestedRow, State};
+use crate::state::{Caller, ColumnType, Deed, IngestedRow, State};
 
 /// The immutable id of the world's one data collection rule.
 pub const RULE_ID: &str = "dcr-5a4db0c5000040008000000000000001";
@@ -25,12 +30,63 @@ const LARGEST_UNPACKED: usize = 64 << 20;
 /// Text beyond it is cut off without a word (documentation: 64 KB a field).
 const LONGEST_FIELD: usize = 64 * 1024;
 
+/// The column that says when a row happened, without which no table is.
+const TIME: &str = "TimeGenerated";
+/// A [`TIME`] older than this is replaced by the time of receipt (documentation).
+const OLDEST: TimeDelta = TimeDelta::days(2);
+/// And so is one further ahead (documentation).
+const FURTHEST_AHEAD: TimeDelta = TimeDelta::days(1);
+
+/// What a deployment of the product declares: ASIM's AuditEvent columns that it fills, and its own.
+const DECLARED: &[(&str, ColumnType)] = &[
+    ("ActingAppName", ColumnType::String),
+    ("ActorScopeId", ColumnType::String),
+    ("ActorUserType", ColumnType::String),
+    ("ActorUsername", ColumnType::String),
+    ("ActorUsernameType", ColumnType::String),
+    ("Asked", ColumnType::Dynamic),
+    ("Attempt", ColumnType::Int),
+    ("AuditId", ColumnType::String),
+    ("Claims", ColumnType::Dynamic),
+    ("Code", ColumnType::String),
+    ("Dvc", ColumnType::String),
+    ("EventCount", ColumnType::Int),
+    ("EventEndTime", ColumnType::DateTime),
+    ("EventMessage", ColumnType::String),
+    ("EventProduct", ColumnType::String),
+    ("EventProductVersion", ColumnType::String),
+    ("EventResult", ColumnType::String),
+    ("EventResultDetails", ColumnType::String),
+    ("EventSchema", ColumnType::String),
+    ("EventSchemaVersion", ColumnType::String),
+    ("EventSeverity", ColumnType::String),
+    ("EventStartTime", ColumnType::DateTime),
+    ("EventSubType", ColumnType::String),
+    ("EventType", ColumnType::String),
+    ("EventUid", ColumnType::String),
+    ("EventVendor", ColumnType::String),
+    ("Object", ColumnType::String),
+    ("ObjectType", ColumnType::String),
+    ("OpenedBy", ColumnType::String),
+    ("Operation", ColumnType::String),
+    ("Sources", ColumnType::String),
+    ("TargetDvcId", ColumnType::String),
+    ("TargetDvcIdType", ColumnType::String),
+    ("TargetDvcScopeId", ColumnType::String),
+    ("TargetHostname", ColumnType::String),
+    ("TargetPortNumber", ColumnType::Int),
+    (TIME, ColumnType::DateTime),
+];
+
+/// The columns of the stream, unless a world says otherwise.
+pub fn columns() -> BTreeMap<String, ColumnType> {
+    DECLARED.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect()
+}
+
 /// Answers one request to the ingestion endpoint.
 pub fn answer(state: &mut State, call: &Call) -> Answer {
-    let segments = call.segments();
-    let (rule, stream) = match segments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["dataCollectionRules", rule, "streams", stream] => (rule, stream),
-        _ => return Answer::error(StatusCode::NOT_FOUND, "NotFound", "The resource was not found."),
+    let Some((rule, stream)) = place(call) else {
+        return Answer::error(StatusCode::NOT_FOUND, "NotFound", "The resource was not found.");
     };
     if call.method != Method::POST {
         return Answer::error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "Rows are sent with POST.");
@@ -39,12 +95,27 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
         Ok(caller) => caller,
         Err(answer) => return answer,
     };
-    let answer = match ingest(state, call, &caller, rule, stream) {
+    let answer = match ingest(state, call, &caller, &rule, &stream) {
         Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
         Err(answer) => answer,
     };
     state.record(&caller, "logs", "ingest", &format!("{rule}/{stream}"), answer.status.as_u16());
     answer
+}
+
+/// The rule and the stream that a path names.
+fn place(call: &Call) -> Option<(String, String)> {
+    match &call.segments()[..] {
+        [rules, rule, streams, stream] if rules == "dataCollectionRules" && streams == "streams" => Some((rule.clone(), stream.clone())),
+        _ => None,
+    }
+}
+
+/// What an ingestion would do, whether it may or not; none for everything else.
+pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
+    let (rule, stream) = place(call).filter(|_| call.method == Method::POST)?;
+    let caller = authenticated(state, call).unwrap_or_else(|_| Caller::anonymous(&call.ip));
+    Some(Deed { caller, what: "ingest".to_owned(), target: format!("{rule}/{stream}") })
 }
 
 fn authenticated(state: &State, call: &Call) -> Result<Caller, Answer> {
@@ -88,7 +159,8 @@ fn ingest(state: &mut State, call: &Call, caller: &Caller, rule: &str, stream: &
     let at = state.now;
     let most_unpacked = if state.switches.logs_unpacked_counts { LARGEST_CALL } else { LARGEST_UNPACKED };
     for row in rows(call, most_unpacked)? {
-        state.rows.push(IngestedRow { at, rule: rule.to_owned(), stream: STREAM.to_owned(), row: cut(row) });
+        let row = stored(row, &state.columns, at);
+        state.rows.push(IngestedRow { at, rule: rule.to_owned(), stream: STREAM.to_owned(), row });
     }
     Ok(())
 }
@@ -144,15 +216,63 @@ fn too_large(provided: &str) -> Answer {
     Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "ContentLengthLimitExceeded", &message)
 }
 
-fn cut(mut row: Value) -> Value {
-    let fields = row.as_object_mut().into_iter().flat_map(|row| row.values_mut());
-    for field in fields {
-        if let Value::String(text) = field {
-            let end = (0..=LONGEST_FIELD.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-            text.truncate(end.unwrap_or(0));
-        }
+/// The row as the table has it: declared columns alone, each of its type.
+fn stored(row: Value, columns: &BTreeMap<String, ColumnType>, now: DateTime<Utc>) -> Value {
+    let Value::Object(fields) = row else {
+        return row;
+    };
+    let declared = fields.into_iter().filter_map(|(name, value)| {
+        let kind = columns.get(&name)?;
+        let value = converted(value, *kind);
+        let value = if name == TIME { time_generated(value, now) } else { value };
+        Some((name, value))
+    });
+    Value::Object(declared.collect())
+}
+
+/// The value in the column's type; null where it cannot be that.
+fn converted(value: Value, kind: ColumnType) -> Value {
+    let whole = |value: &Value, bits: u32| {
+        let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())?;
+        (i128::from(number).abs() < 1_i128 << (bits - 1)).then_some(number)
+    };
+    match kind {
+        ColumnType::Dynamic => value,
+        ColumnType::String => match value {
+            Value::String(text) => Value::String(cut(text)),
+            Value::Null => Value::Null,
+            other => Value::String(cut(other.to_string())),
+        },
+        ColumnType::Int => whole(&value, 32).map_or(Value::Null, Value::from),
+        ColumnType::Long => whole(&value, 64).map_or(Value::Null, Value::from),
+        ColumnType::Real => value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).map_or(Value::Null, Value::from),
+        ColumnType::Boolean => match &value {
+            Value::Bool(_) => value,
+            Value::String(text) => text.to_ascii_lowercase().parse::<bool>().map_or(Value::Null, Value::from),
+            Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => Value::Null,
+        },
+        ColumnType::DateTime => match instant(&value) {
+            Some(_) => value,
+            None => Value::Null,
+        },
     }
-    row
+}
+
+fn instant(value: &Value) -> Option<DateTime<Utc>> {
+    value.as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok()).map(|at| at.with_timezone(&Utc))
+}
+
+fn time_generated(value: Value, now: DateTime<Utc>) -> Value {
+    match instant(&value) {
+        Some(at) if now - at <= OLDEST && at - now <= FURTHEST_AHEAD => value,
+        Some(_) | None => Value::from(now.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+    }
+}
+
+fn cut(mut text: String) -> String {
+    let end = (0..=LONGEST_FIELD.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
+    text
 }
 
 fn bad_request(code: &str, message: &str) -> Answer {
@@ -168,22 +288,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::state::{Assignment, Principal};
-
-    fn workspace(actions: &[&str]) -> State {
-        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
-        let principal = Principal {
-            object_id: "oid".to_owned(),
-            app_id: "app".to_owned(),
-            name: "App".to_owned(),
-            assignments: vec![assignment],
-            ..Principal::default()
-        };
-        State { principals: vec![principal], ..State::default() }
-    }
+    use crate::state::testing::one_application;
 
     fn call(rule: &str, stream: &str, query: &str) -> Call {
-        let token = entra::mint(&workspace(&[]), "oid", "https://monitor.azure.com").unwrap();
+        let token = entra::mint(&one_application(&[]), "oid", "https://monitor.azure.com").unwrap();
         Call::new("POST", &format!("/dataCollectionRules/{rule}/streams/{stream}{query}"))
             .with_bearer(&token)
             .with_header("content-type", "application/json")
@@ -201,12 +309,12 @@ mod tests {
 
     #[test]
     fn rows_are_kept_plain_or_packed() {
-        let mut state = workspace(&["Microsoft.Insights/Telemetry/Write"]);
-        let body = json!([{ "Id": "a" }, { "Id": "b" }]).to_string();
+        let mut state = one_application(&["Microsoft.Insights/Telemetry/Write"]);
+        let body = json!([{ "AuditId": "a" }, { "AuditId": "b" }]).to_string();
         assert_eq!(answer(&mut state, &good().with_body(body.clone())).status, 204);
         let packed = good().with_header("content-encoding", "gzip").with_body(gzip(body.as_bytes()));
         assert_eq!(answer(&mut state, &packed).status, 204);
-        let ids: Vec<&str> = state.rows.iter().map(|row| row.row["Id"].as_str().unwrap()).collect();
+        let ids: Vec<&str> = state.rows.iter().map(|row| row.row["AuditId"].as_str().unwrap()).collect();
         assert_eq!(ids, ["a", "b", "a", "b"]);
         assert_eq!(state.rows[0].rule, RULE_ID);
         assert_eq!((state.log[0].what.as_str(), state.log[0].status), ("ingest", 204));
@@ -214,7 +322,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_azures_status_and_code() {
-        let mut state = workspace(&["*"]);
+        let mut state = one_application(&["*"]);
         let query = "?api-version=2023-01-01";
         let bare = Call::new("POST", &format!("/dataCollectionRules/{RULE_ID}/streams/{STREAM}{query}"));
         let wrong = entra::mint(&state, "oid", "https://storage.azure.com").unwrap();
@@ -240,8 +348,79 @@ mod tests {
             assert_eq!((answered.status.as_u16(), body["error"]["code"].as_str()), (status, Some(code)));
         }
         assert!(state.rows.is_empty());
-        let refused = answer(&mut workspace(&["Microsoft.Insights/*/read"]), &good().with_body("[]"));
+        let refused = answer(&mut one_application(&["Microsoft.Insights/*/read"]), &good().with_body("[]"));
         assert_eq!(refused.status, 403);
+    }
+
+    /// What the table has of one row.
+    fn kept(row: Value) -> Value {
+        let mut state = one_application(&["*"]);
+        assert_eq!(answer(&mut state, &good().with_body(json!([row]).to_string())).status, 204);
+        state.rows[0].row.clone()
+    }
+
+    #[test]
+    fn columns_that_the_stream_does_not_declare_are_dropped_without_a_word() {
+        let row = json!({ "Operation": "close", "operation": "other case", "Computer": "vm", "Claims": [{ "any": "JSON" }] });
+        assert_eq!(kept(row), json!({ "Operation": "close", "Claims": [{ "any": "JSON" }] }));
+        assert_eq!(kept(json!({ "Time": "2026-01-15", "RawData": "a line" })), json!({}));
+        let mut state = one_application(&["*"]);
+        state.columns = BTreeMap::from([("RawData".to_owned(), ColumnType::String)]);
+        answer(&mut state, &good().with_body(r#"[{"RawData": "a line", "Operation": "close"}]"#));
+        assert_eq!(state.rows[0].row, json!({ "RawData": "a line" }));
+    }
+
+    #[test]
+    fn a_value_that_does_not_convert_becomes_null() {
+        let rows = [
+            ("Attempt", json!("7"), json!(7)),
+            ("Attempt", json!(7), json!(7)),
+            ("Attempt", json!("seven"), Value::Null),
+            ("Attempt", json!(1.5), Value::Null),
+            ("Attempt", json!(3_000_000_000_i64), Value::Null),
+            ("EventStartTime", json!("2026-01-15T09:00:00.5Z"), json!("2026-01-15T09:00:00.5Z")),
+            ("EventStartTime", json!("yesterday"), Value::Null),
+            ("Operation", json!(7), json!("7")),
+            ("Operation", json!({ "a": 1 }), json!("{\"a\":1}")),
+            ("Operation", Value::Null, Value::Null),
+        ];
+        for (column, sent, stored) in rows {
+            assert_eq!(kept(json!({ column: sent }))[column], stored, "{column} {sent}");
+        }
+        for (kind, sent, stored) in [
+            (ColumnType::Long, json!(3_000_000_000_i64), json!(3_000_000_000_i64)),
+            (ColumnType::Real, json!("1.5"), json!(1.5)),
+            (ColumnType::Boolean, json!("True"), json!(true)),
+            (ColumnType::Boolean, json!(1), Value::Null),
+        ] {
+            assert_eq!(converted(sent.clone(), kind), stored, "{kind:?} {sent}");
+        }
+    }
+
+    #[test]
+    fn a_time_far_from_now_is_replaced_by_that_of_receipt() {
+        let now = "2026-01-15T09:00:00Z";
+        for (sent, stored) in [
+            ("2026-01-13T09:00:00Z", "2026-01-13T09:00:00Z"),
+            ("2026-01-13T08:59:59Z", now),
+            ("2026-01-16T09:00:00Z", "2026-01-16T09:00:00Z"),
+            ("2026-01-16T09:00:01Z", now),
+            ("no time", now),
+        ] {
+            assert_eq!(kept(json!({ "TimeGenerated": sent }))["TimeGenerated"], stored, "{sent}");
+        }
+        assert_eq!(kept(json!({ "EventStartTime": "2020-01-01T00:00:00Z" }))["EventStartTime"], "2020-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn every_declared_column_has_a_name_that_azure_takes() {
+        for (name, _) in DECLARED {
+            let written_well =
+                name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            assert!(written_well && name.len() <= 45, "{name}");
+            assert!(!["id", "TenantId", "Type", "UniqueId", "Title"].contains(name), "{name} is reserved");
+        }
+        assert_eq!(columns().len(), DECLARED.len());
     }
 
     #[test]
@@ -266,9 +445,9 @@ mod tests {
 
     #[test]
     fn a_field_that_is_too_long_is_cut_without_a_word() {
-        let mut state = workspace(&["*"]);
-        let body = json!([{ "Text": format!("{}é", "x".repeat(LONGEST_FIELD - 1)) }]).to_string();
+        let mut state = one_application(&["*"]);
+        let body = json!([{ "EventMessage": format!("{}é", "x".repeat(LONGEST_FIELD - 1)) }]).to_string();
         assert_eq!(answer(&mut state, &good().with_body(body)).status, 204);
-        assert_eq!(state.rows[0].row["Text"].as_str().unwrap().len(), LONGEST_FIELD - 1);
+        assert_eq!(state.rows[0].row["EventMessage"].as_str().unwrap().len(), LONGEST_FIELD - 1);
     }
 }

@@ -238,12 +238,13 @@ fn a_world(given: Option<State>, vms: Option<usize>, begins: DateTime<Utc>) -> S
     state
 }
 
-/// Gives a world that leaves them out the product's identity, queues and store, as a deployment would have made them.
+/// Gives a world that leaves them out the product's identity, queues and store, as a deployment would have made them,
+/// and the people and applications that the documents and `env` speak of.
 fn furnish(state: &mut State, model: State) {
     for principal in model.principals {
         let is_there = match principal.managed_identity {
             true => state.principals.iter().any(|known| known.managed_identity),
-            false => state.principals.iter().any(|known| known.object_id == principal.object_id),
+            false => state.principals.iter().any(|known| known.object_id.eq_ignore_ascii_case(&principal.object_id)),
         };
         if !is_there {
             state.principals.push(principal);
@@ -263,6 +264,9 @@ fn furnish(state: &mut State, model: State) {
 }
 
 fn prepared(dir: &Path) -> anyhow::Result<PathBuf> {
+    if dir.exists() && !dir.is_dir() {
+        bail!("{} is a file: name a folder, which is made if it is not there", dir.display());
+    }
     std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     dir.canonicalize().with_context(|| format!("{} cannot be read", dir.display()))
 }
@@ -335,8 +339,12 @@ fn names(world: &World, bases: &Bases, control_token: &str) -> Vec<(String, Stri
     let url = |face: &str| bases.urls.get(face).cloned().unwrap_or_default();
     let state = world.lock();
     let subscription = state.subscriptions.first().map(|subscription| subscription.id.clone()).unwrap_or_default();
-    let client = state.principals.iter().find(|principal| principal.object_id == estate::CLIENT_OBJECT_ID);
-    let (client_id, secret) = client.map(|client| (client.app_id.clone(), client.secret.clone())).unwrap_or_default();
+    let signs_in = |object_id: &str| {
+        let application = state.principals.iter().find(|principal| principal.object_id.eq_ignore_ascii_case(object_id));
+        application.map(|application| (application.app_id.clone(), application.secret.clone())).unwrap_or_default()
+    };
+    let (client_id, secret) = signs_in(estate::CLIENT_OBJECT_ID);
+    let (auditor_id, auditor_secret) = signs_in(estate::AUDITOR_OBJECT_ID);
     let webhook = format!("{}/runtime/webhooks/EventGrid?functionName={}", url("eventgrid"), eventgrid::FUNCTION);
     [
         ("SANDBOX_ARM_URL", url("arm")),
@@ -345,6 +353,8 @@ fn names(world: &World, bases: &Bases, control_token: &str) -> Vec<(String, Stri
         ("SANDBOX_SUBSCRIPTION_ID", subscription),
         ("SANDBOX_CLIENT_ID", client_id),
         ("SANDBOX_CLIENT_SECRET", secret),
+        ("SANDBOX_AUDITOR_CLIENT_ID", auditor_id),
+        ("SANDBOX_AUDITOR_CLIENT_SECRET", auditor_secret),
         ("SANDBOX_GRAPH_URL", url("graph")),
         ("SANDBOX_SERVICEBUS_URL", url("servicebus")),
         ("SANDBOX_BLOB_URL", format!("{}/{}", url("blob"), blob::ACCOUNT)),

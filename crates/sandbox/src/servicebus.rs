@@ -16,7 +16,7 @@ pub use queue::{LockLost, abandon, complete, enqueue, expire_locks, next_due, re
 
 use crate::entra::{self, NotAuthenticated};
 use crate::face::{Answer, Call, xml_escaped};
-use crate::state::{Caller, State};
+use crate::state::{Caller, Deed, State};
 
 const AUDIENCES: &[&str] = &["https://servicebus.azure.net"];
 const SEND: &str = "Microsoft.ServiceBus/namespaces/messages/send/action";
@@ -80,6 +80,17 @@ fn answered(state: &mut State, call: &Call) -> Result<Answer, Answer> {
     }
 }
 
+/// What a send would do, whether it may or not; none for everything else, which the log does not have either.
+pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
+    match (&call.method, target(call).ok()?) {
+        (&Method::POST, (queue, Shelf::Active, Target::Messages)) => {
+            let caller = authenticated(state, call).unwrap_or_else(|_| Caller::anonymous(&call.ip));
+            Some(Deed { caller, what: "send".to_owned(), target: queue })
+        }
+        _ => None,
+    }
+}
+
 /// Queue names may hold slashes, so what follows `messages` decides.
 fn target(call: &Call) -> Result<(String, Shelf, Target), Answer> {
     let segments = call.segments();
@@ -139,18 +150,11 @@ fn exists(state: &State, queue: &str) -> Result<(), Answer> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::state::{Assignment, Principal, Queue};
+    use crate::state::Queue;
+    use crate::state::testing::one_application;
 
     pub(crate) fn namespace(actions: &[&str]) -> State {
-        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
-        let principal = Principal {
-            object_id: "oid".to_owned(),
-            app_id: "app".to_owned(),
-            name: "App".to_owned(),
-            assignments: vec![assignment],
-            ..Principal::default()
-        };
-        let mut state = State { principals: vec![principal], ..State::default() };
+        let mut state = one_application(actions);
         state.queues.insert("approval".to_owned(), Queue::default());
         state
     }

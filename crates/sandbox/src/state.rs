@@ -42,11 +42,15 @@ pub struct State {
     pub activity: Vec<ActivityEntry>,
     /// Event Grid: what is on its way and what was given up.
     pub event_grid: EventGrid,
+    /// What the Functions host's monitors remember of timers, by function.
+    pub timers: BTreeMap<String, TimerMemory>,
     /// Service Bus queues by name.
     pub queues: BTreeMap<String, Queue>,
     /// Blob containers by name.
     pub containers: BTreeMap<String, Container>,
-    /// Rows that the Logs Ingestion endpoint took, oldest first.
+    /// The columns that the stream of the data collection rule declares.
+    pub columns: BTreeMap<String, ColumnType>,
+    /// Rows that the Logs Ingestion endpoint took, oldest first, as the table has them.
     pub rows: Vec<IngestedRow>,
     /// Every write that anybody made, oldest first.
     pub log: Vec<LogEntry>,
@@ -79,8 +83,10 @@ impl Default for State {
             operations: BTreeMap::new(),
             activity: Vec::new(),
             event_grid: EventGrid::default(),
+            timers: BTreeMap::new(),
             queues: BTreeMap::new(),
             containers: BTreeMap::new(),
+            columns: crate::logs::columns(),
             rows: Vec::new(),
             log: Vec::new(),
             due: Vec::new(),
@@ -110,9 +116,10 @@ impl State {
         self.due.push(Due { at, order, what });
     }
 
-    /// Writes one line of the world's log at the world's time.
-    pub fn record(&mut self, caller: &Caller, face: &str, what: &str, target: &str, status: u16) {
+    /// Writes one line of the world's log at the world's time, and gives it, for whoever has more to say in it.
+    pub fn record(&mut self, caller: &Caller, face: &str, what: &str, target: &str, status: u16) -> &mut LogEntry {
         let order = self.take_id();
+        let place = self.log.len();
         self.log.push(LogEntry {
             at: self.now,
             order,
@@ -124,7 +131,10 @@ impl State {
             what: what.to_owned(),
             target: target.to_owned(),
             status,
+            condition: None,
+            fault: None,
         });
+        &mut self.log[place]
     }
 }
 
@@ -221,6 +231,19 @@ pub struct Lock {
     pub scope: String,
     /// What it forbids.
     pub level: LockLevel,
+    /// Its name; without one it is counted through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What its maker wrote about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+}
+
+impl Lock {
+    /// A lock without a name or notes.
+    pub fn new(scope: impl Into<String>, level: LockLevel) -> Self {
+        Lock { scope: scope.into(), level, name: None, notes: None }
+    }
 }
 
 /// What a lock forbids.
@@ -308,12 +331,12 @@ pub enum OperationWork {
     DeleteGroup,
 }
 
-/// An entry of the activity log with the time from which a query shows it.
+/// An entry of the activity log; a query shows it only when the log has caught up (see `activityLogSeconds`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ActivityEntry {
-    /// When a query shows it first.
-    pub visible_at: DateTime<Utc>,
+    /// When it happened.
+    pub at: DateTime<Utc>,
     /// The entry as the activity log answers it.
     pub body: Value,
 }
@@ -352,6 +375,16 @@ pub struct PendingEvent {
     pub last_outcome: String,
     /// The event, in the Event Grid or the CloudEvents schema.
     pub body: Value,
+}
+
+/// What a timer's monitor remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TimerMemory {
+    /// The last run that is over.
+    pub last: Option<DateTime<Utc>>,
+    /// The occurrence after it; a host that starts later than that has missed it.
+    pub next: Option<DateTime<Utc>>,
 }
 
 /// A Service Bus queue.
@@ -438,6 +471,26 @@ pub struct Blob {
     pub last_modified: DateTime<Utc>,
 }
 
+/// The type of a column of a stream, as a data collection rule writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// Text.
+    String,
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Long,
+    /// A number.
+    Real,
+    /// True or false.
+    Boolean,
+    /// An instant.
+    DateTime,
+    /// Any JSON.
+    Dynamic,
+}
+
 /// A row that the Logs Ingestion endpoint took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -479,6 +532,33 @@ pub struct LogEntry {
     pub target: String,
     /// The HTTP status that was answered.
     pub status: u16,
+    /// The condition that the request carried, met or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// The effect of the fault that stood in the way: the service itself never saw the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// Under which condition a write was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Only what was read may be replaced or deleted.
+    IfMatch,
+    /// Only if it is not there yet.
+    IfNoneMatch,
+}
+
+/// What a request would do, as the world's log writes it.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// Who asks for it.
+    pub caller: Caller,
+    /// As in [`LogEntry::what`].
+    pub what: String,
+    /// As in [`LogEntry::target`].
+    pub target: String,
 }
 
 /// Who is calling.
@@ -501,6 +581,16 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// How ARM names whoever it refuses: a person by UPN, an application by its client id.
+    pub fn client_name(&self) -> &str {
+        if self.upn.is_empty() { &self.app_id } else { &self.upn }
+    }
+
+    /// Whoever calls without a good token.
+    pub fn anonymous(ip: &str) -> Self {
+        Caller { ip: ip.to_owned(), ..Caller::world("anonymous") }
+    }
+
     /// The world itself: Defender's own resource provider, Event Grid, the broker.
     pub fn world(name: &str) -> Self {
         Caller { name: name.to_owned(), ..Caller::default() }
@@ -566,4 +656,22 @@ pub enum DueKind {
         #[serde(deserialize_with = "bounds::rule")]
         rule: Value,
     },
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A world with one application, `oid`, that may do these things everywhere.
+    pub(crate) fn one_application(actions: &[&str]) -> State {
+        let assignment = Assignment { scope: "/".to_owned(), actions: actions.iter().map(|action| (*action).to_owned()).collect() };
+        let application = Principal {
+            object_id: "oid".to_owned(),
+            app_id: "app".to_owned(),
+            name: "App".to_owned(),
+            assignments: vec![assignment],
+            ..Principal::default()
+        };
+        State { principals: vec![application], ..State::default() }
+    }
 }

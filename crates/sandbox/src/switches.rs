@@ -47,6 +47,8 @@ pub struct Switches {
     pub operation_seconds: i64,
     /// How a second write to an NSG that is `Updating` is refused.
     pub busy_nsg: BusyNsg,
+    /// What a write of an NSG or of its rules makes of `If-Match`.
+    pub nsg_if_match: NsgIfMatch,
     /// Seconds from an action to its visibility in the activity log.
     #[serde(deserialize_with = "bounds::activity_log_seconds")]
     pub activity_log_seconds: i64,
@@ -82,6 +84,7 @@ impl Default for Switches {
             delete_answers: DeleteAnswers::Accepted,
             operation_seconds: 4,
             busy_nsg: BusyNsg::RetryableError,
+            nsg_if_match: NsgIfMatch::Honoured,
             activity_log_seconds: 300,
             events: Events::InOrder,
             event_schema: EventSchema::EventGrid,
@@ -212,6 +215,15 @@ switch! {
         RetryableError,
         /// 409 `AnotherOperationInProgress`.
         Conflict,
+    }
+}
+switch! {
+    /// What the network provider makes of `If-Match`.
+    NsgIfMatch {
+        /// 412 where it does not hold, as for public addresses.
+        Honoured,
+        /// Nothing: the write goes through.
+        Ignored,
     }
 }
 switch! {

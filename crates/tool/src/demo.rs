@@ -119,7 +119,7 @@ fn world(broken: Option<Broken>) -> State {
         Some(Broken::Close) => {
             let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
             let ids = groups.filter_map(|group| group["id"].as_str());
-            state.locks = ids.map(|id| Lock { scope: id.to_owned(), level: LockLevel::CanNotDelete }).collect();
+            state.locks = ids.map(|id| Lock::new(id, LockLevel::CanNotDelete)).collect();
         }
         Some(Broken::Event) => state.switches.events = Events::Never,
         Some(Broken::Rule) => state.switches.deleted_rule_returns = Returns::Always,

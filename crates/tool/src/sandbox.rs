@@ -1,16 +1,16 @@
 //! `portcullis sandbox`: prints `ready`, and stays until it is interrupted.
 
+mod world_file;
+
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use portcullis_sandbox::engine::Clock;
 use portcullis_sandbox::host::process::Console;
-use portcullis_sandbox::sandbox::{HostOptions, Mode, Sandbox, SandboxOptions, begins};
-use portcullis_sandbox::state::State;
-use serde_json::Value;
+use portcullis_sandbox::sandbox::{HostOptions, Mode, Sandbox, SandboxOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app_files;
@@ -67,9 +67,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn options(arguments: Arguments) -> anyhow::Result<SandboxOptions> {
-    let host = if arguments.no_host { None } else { Some(host()?) };
+    if arguments.vms == Some(0) {
+        bail!("--vms 0: a world needs a VM; for an empty one, give --world a file that says {{}}");
+    }
+    let host = match arguments.no_host {
+        true => None,
+        false => Some(host().map_err(|error| anyhow!("{error}, or give --no-host"))?),
+    };
     Ok(SandboxOptions {
-        world: arguments.world.as_deref().map(world).transpose()?,
+        world: arguments.world.as_deref().map(world_file::read).transpose()?,
         vms: arguments.vms,
         latency: Duration::from_millis(arguments.latency),
         host,
@@ -89,42 +95,13 @@ pub fn host() -> anyhow::Result<HostOptions> {
     let handler = folder.join(HANDLER);
     if !handler.is_file() {
         bail!(
-            "there is no {HANDLER} beside this program, in {}: build it with `cargo build --bin {HANDLER}` (with --release if this is a release build), or give --no-host",
+            "there is no {HANDLER} beside this program, in {}: build it with `cargo build --bin {HANDLER}` (with --release if this is a release build)",
             folder.display()
         );
     }
     let mut options = HostOptions::new(handler, app_files::beside(folder)?);
     options.console = Console::PassedOn;
     Ok(options)
-}
-
-/// Reads a world; what is wrong with it is said with its file, line and column.
-fn world(path: &Path) -> anyhow::Result<State> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut state: State = serde_json::from_str(&text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let why = error.to_string();
-        let why = why.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&why).to_owned();
-        anyhow::anyhow!("{}:{line}:{column}: {why}", path.display())
-    })?;
-    let file: Value = serde_json::from_str(&text)?;
-    check_resources(&file).with_context(|| path.display().to_string())?;
-    if file.get("now").is_none() {
-        state.now = begins(Clock::Running);
-    }
-    Ok(state)
-}
-
-/// A resource without an id could not be reached, and would be lost without a word.
-fn check_resources(file: &Value) -> anyhow::Result<()> {
-    let resources = file.get("resources").and_then(Value::as_array);
-    for (place, resource) in resources.into_iter().flatten().enumerate() {
-        let id = resource.get("id").and_then(Value::as_str).unwrap_or_default();
-        if !id.starts_with('/') {
-            bail!("resource {} of the list has no id such as /subscriptions/…", place + 1);
-        }
-    }
-    Ok(())
 }
 
 /// The signals that end a command.

@@ -128,14 +128,13 @@ impl Entry<'_> {
             "status": {"value": status, "localizedValue": status},
             "subStatus": {"value": code_name, "localizedValue": code_text},
             "eventTimestamp": instants::seven_digits(at),
-            "submissionTimestamp": instants::seven_digits(at + TimeDelta::seconds(state.switches.activity_log_seconds.max(0))),
             "subscriptionId": subscription,
             "tenantId": state.tenant_id,
         });
         if let Some(request) = self.http_request {
             body["httpRequest"] = request;
         }
-        state.activity.push(ActivityEntry { visible_at: at + TimeDelta::seconds(state.switches.activity_log_seconds.max(0)), body });
+        state.activity.push(ActivityEntry { at, body });
     }
 }
 
@@ -229,10 +228,11 @@ pub(super) fn query(state: &State, request: &Request, path: &Path) -> Outcome {
         names.collect::<Vec<_>>()
     });
     let subscription = path.subscription.as_deref().unwrap_or_default();
+    let lag = TimeDelta::seconds(state.switches.activity_log_seconds.max(0));
     let mut found: Vec<(&ActivityEntry, &str)> = state
         .activity
         .iter()
-        .filter(|entry| entry.visible_at <= state.now)
+        .filter(|entry| entry.at + lag <= state.now)
         .filter(|entry| entry.body["subscriptionId"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(subscription)))
         .filter(|entry| filter.admits(&entry.body))
         .map(|entry| (entry, entry.body["eventTimestamp"].as_str().unwrap_or_default()))
@@ -240,13 +240,13 @@ pub(super) fn query(state: &State, request: &Request, path: &Path) -> Outcome {
     // Stable, and over the reverse: of two in one instant the later written comes first.
     found.reverse();
     found.sort_by(|(_, a), (_, b)| b.cmp(a));
-    let bodies = found.into_iter().map(|(entry, _)| match &select {
-        None => entry.body.clone(),
-        Some(names) => {
-            let all = entry.body.as_object().into_iter().flatten();
-            let kept = all.filter(|(name, _)| names.iter().any(|n| n.eq_ignore_ascii_case(name)));
-            Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+    let bodies = found.into_iter().map(|(entry, _)| {
+        let mut body = entry.body.clone();
+        body["submissionTimestamp"] = json!(instants::seven_digits(entry.at + lag));
+        if let (Some(names), Some(fields)) = (&select, body.as_object_mut()) {
+            fields.retain(|name, _| names.iter().any(|n| n.eq_ignore_ascii_case(name)));
         }
+        body
     });
     paging::reply(state, request, bodies)
 }

@@ -56,7 +56,7 @@ pub(super) fn demand(state: &State, caller: &Caller, action: &str, scope: &str) 
     if may(state, caller, action, scope) {
         return Ok(());
     }
-    let name = if caller.upn.is_empty() { &caller.app_id } else { &caller.upn };
+    let name = caller.client_name();
     Err(Refusal::gateway(
         403,
         "AuthorizationFailed",
@@ -92,7 +92,7 @@ pub(super) fn demand_linked(
     if may(state, caller, linked_action, linked_id) {
         return Ok(());
     }
-    let name = if caller.upn.is_empty() { &caller.app_id } else { &caller.upn };
+    let name = caller.client_name();
     Err(Refusal::gateway(
         403,
         "LinkedAuthorizationFailed",
@@ -184,9 +184,13 @@ pub(super) fn list_locks(state: &State, request: &Request, scope: &str) -> Outco
                 LockLevel::CanNotDelete => "CanNotDelete",
                 LockLevel::ReadOnly => "ReadOnly",
             };
-            let name = format!("lock-{}", number + 1);
+            let name = lock.name.clone().unwrap_or_else(|| format!("lock-{}", number + 1));
+            let mut properties = json!({ "level": level });
+            if let Some(notes) = &lock.notes {
+                properties["notes"] = json!(notes);
+            }
             json!({
-                "properties": {"level": level},
+                "properties": properties,
                 "id": format!("{}/providers/Microsoft.Authorization/locks/{name}", lock.scope),
                 "type": "Microsoft.Authorization/locks",
                 "name": name,

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::iso_duration;
 use crate::state::{DueKind, State};
 use crate::switches::{Requestor, SourceMust};
 
@@ -70,10 +71,9 @@ fn keep(state: &mut State, id: &str, record: &Value) {
 
 /// Lets JIT open the record's ports, and close them after their ends.
 fn plan(state: &mut State, id: &str, key: &str) {
-    let late = TimeDelta::seconds(state.switches.expiry_delay_seconds.max(0));
     let ports = jit_records::of(state, id);
     for port in ports.into_iter().filter(|port| port.record == key) {
-        let at = port.end.unwrap_or(state.now) + late;
+        let at = port.end.unwrap_or(state.now);
         state.later(at, DueKind::JitCloses { policy: id.to_owned(), record: key.to_owned(), vm: port.vm, port: port.number });
     }
     let takes = state.switches.initiating_seconds;
@@ -116,7 +116,7 @@ fn grant(state: &State, request: &Request, policy: &Value, vm: &str, port: &Valu
     if !wanted.iter().all(fits) {
         return Err(outside());
     }
-    let longest = allowed["maxRequestAccessDuration"].as_str().and_then(instants::duration);
+    let longest = allowed["maxRequestAccessDuration"].as_str().and_then(iso_duration::parse);
     let (end, written) = end_of(state, port)?;
     if longest.is_some_and(|longest| end - state.now > longest) {
         return Err(outside());
@@ -149,7 +149,7 @@ fn end_of(state: &State, port: &Value) -> Result<(DateTime<Utc>, String), Refusa
         }
         (None, Some(duration)) => {
             let text = duration.as_str().unwrap_or_default();
-            let long = instants::duration(text)
+            let long = iso_duration::parse(text)
                 .ok_or_else(|| bad_request(format!("duration {duration} is no ISO 8601 duration such as PT3H.")))?;
             let at = state.now.checked_add_signed(long).unwrap_or(DateTime::<Utc>::MAX_UTC);
             (at, instants::seven_digits(at))

@@ -110,11 +110,16 @@ fn started_before(port: &RecordPort, newer: &RecordPort) -> bool {
     super::instants::parse(&port.record) < super::instants::parse(&newer.record)
 }
 
-/// A record's port comes to its end: the record says so, and its allow rules go.
+/// A record's port comes to its end, as late as the world is at that moment: the record says so, and its allow rules go.
 pub(super) fn closes(state: &mut State, policy: &str, record: &str, vm: &str, number: u16) {
     let found = jit_records::of(state, policy).into_iter().find(|port| port.record == record && port.is_of(vm, number));
-    if let Some(port) = found {
-        close(state, policy, &port, ("Revoked", "Expired"));
+    let Some(port) = found else { return };
+    let late = TimeDelta::seconds(state.switches.expiry_delay_seconds.max(0));
+    match port.end.map(|end| end + late).filter(|at| *at > state.now && port.is_live()) {
+        Some(at) => {
+            state.later(at, DueKind::JitCloses { policy: policy.to_owned(), record: record.to_owned(), vm: vm.to_owned(), port: number })
+        }
+        None => close(state, policy, &port, ("Revoked", "Expired")),
     }
 }
 

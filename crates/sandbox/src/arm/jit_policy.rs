@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::iso_duration;
 use crate::state::{DueKind, State};
 
 use super::Request;
@@ -11,7 +12,7 @@ use super::authorization::demand_linked;
 use super::envelope::{Outcome, Refusal, Reply, invalid_json};
 use super::jit::{bad_request, machines, port_number, same_region, vm_name};
 use super::path::{Kind, Path, Resource, segment_after};
-use super::{instants, jit_initiate, jit_life, subscriptions};
+use super::{jit_initiate, jit_life, subscriptions};
 
 /// Policy name and VM name together (documentation).
 const LONGEST_NAMES: usize = 56;
@@ -152,7 +153,7 @@ fn demand_ports(vm: &str, entry: &Value) -> Result<(), Refusal> {
             }
         }
         let text = port["maxRequestAccessDuration"].as_str().unwrap_or_default();
-        if !instants::duration(text).is_some_and(|longest| (SHORTEST..=LONGEST).contains(&longest)) {
+        if !iso_duration::parse(text).is_some_and(|longest| (SHORTEST..=LONGEST).contains(&longest)) {
             return Err(bad_request(format!(
                 "Port {number} of '{vm}' has maxRequestAccessDuration '{text}'. It is an ISO 8601 duration from PT5M to P1D."
             )));

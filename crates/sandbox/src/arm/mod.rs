@@ -23,14 +23,14 @@ mod paging;
 mod path;
 mod security_rule;
 mod subscriptions;
+mod versions;
 
 use http::Method;
 
 use crate::entra;
 use crate::face::{Answer, Call};
-use crate::state::{Caller, DueKind, State};
+use crate::state::{Caller, Deed, DueKind, State};
 
-use authorization::Deed;
 use envelope::{Headers, Outcome, Refusal, method_not_allowed};
 use path::{Form, Kind, Path, Resource, Target};
 
@@ -55,14 +55,14 @@ struct Note {
 
 /// Answers one request to ARM.
 pub fn answer(state: &mut State, call: &Call) -> Answer {
-    let is_write = !matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let is_write = !is_read(&call.method);
     let correlation = call
         .header("x-ms-correlation-request-id")
         .filter(|id| uuid::Uuid::parse_str(id).is_ok())
         .map(str::to_owned)
         .unwrap_or_else(|| if is_write { state.take_uuid() } else { envelope::request_id() });
     let mut note = Note {
-        caller: Caller { ip: call.ip.clone(), ..Caller::world("anonymous") },
+        caller: Caller::anonymous(&call.ip),
         authenticated: false,
         action: call.method.as_str().to_ascii_lowercase(),
         target: call.path.clone(),
@@ -76,7 +76,7 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
             Err(refusal) => refusal.status,
         };
         let caller = note.caller.clone();
-        state.record(&caller, "arm", &note.action, &note.target, status);
+        state.record(&caller, "arm", &note.action, &note.target, status).condition = call.condition();
         if note.authenticated && note.kind.is_some() {
             activity::of_request(state, call, &note, &correlation, status);
         }
@@ -100,6 +100,25 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
             .map(str::to_owned),
     };
     envelope::render(outcome, about)
+}
+
+/// What a write would do, whether it may or not; none for a read.
+pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
+    if is_read(&call.method) {
+        return None;
+    }
+    let caller = entra::authenticate(state, call, authorization::AUDIENCES).unwrap_or_else(|_| Caller::anonymous(&call.ip));
+    let (what, target) = match path::parse(&call.path, None) {
+        Ok(Path { target: Target::Resource(resource), whole, .. }) => {
+            (resource.kind.action(&call.method, &resource.form), resource.named(&whole))
+        }
+        Ok(_) | Err(_) => (call.method.as_str().to_ascii_lowercase(), call.path.clone()),
+    };
+    Some(Deed { caller, what, target })
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Carries out what was due.
@@ -130,6 +149,7 @@ fn serve(state: &mut State, call: &Call, note: &mut Note) -> Outcome {
     note.caller = caller.clone();
     note.authenticated = true;
     let path = path?;
+    versions::demand(&path, &api_version)?;
     let request = Request { call, caller, api_version };
     demand_subscription(state, &path)?;
     let resource = match path.target {
@@ -139,10 +159,7 @@ fn serve(state: &mut State, call: &Call, note: &mut Note) -> Outcome {
     note.kind = Some(resource.kind);
     note.form = Some(resource.form.clone());
     note.action = resource.kind.action(&call.method, &resource.form);
-    note.target = match resource.form {
-        Form::Item | Form::Action(_) => resource.id(),
-        Form::Collection => path.whole.clone(),
-    };
+    note.target = resource.named(&path.whole);
     authorization::demand(state, &request.caller, &note.action, &resource.authorization_scope())?;
     if let (Some(subscription), Some(group)) = (&path.subscription, &path.group) {
         subscriptions::demand_group(state, subscription, group)?;
@@ -190,8 +207,8 @@ fn demand_subscription(state: &State, path: &Path) -> Result<(), Refusal> {
 /// Locks and policies act before the provider does.
 fn demand_permitted_write(state: &State, request: &Request, resource: &Resource, action: &str) -> Result<(), Refusal> {
     let deed = match request.call.method.as_str() {
-        "DELETE" => Deed::Delete,
-        "PUT" | "PATCH" | "POST" => Deed::Write,
+        "DELETE" => authorization::Deed::Delete,
+        "PUT" | "PATCH" | "POST" => authorization::Deed::Write,
         _ => return Ok(()),
     };
     let id = resource.id();

@@ -171,7 +171,7 @@ fn put_rule(state: &mut State, request: &Request, resource: &Resource) -> Outcom
     let name = existing.and_then(|rule| rule["name"].as_str()).unwrap_or(resource.name()).to_owned();
     let created = existing.is_none();
     let etag = existing.and(group["etag"].as_str());
-    nsg::demand_condition(request, &resource.id(), etag)?;
+    nsg::demand_condition(state, request, &resource.id(), etag)?;
     let mut rule = security_rule::from_request(&nsg_id, &name, &body["properties"])?;
     security_rule::demand_free_priority(&rule, nsg::rules(group).iter())?;
     demand_idle(state, request, &nsg_id)?;
@@ -201,7 +201,7 @@ fn delete_rule(state: &mut State, request: &Request, resource: &Resource) -> Out
     };
     let name = rule["name"].as_str().unwrap_or_default().to_owned();
     let rule_id = format!("{nsg_id}/securityRules/{name}");
-    nsg::demand_condition(request, &rule_id, group["etag"].as_str())?;
+    nsg::demand_condition(state, request, &rule_id, group["etag"].as_str())?;
     demand_idle(state, request, &nsg_id)?;
 
     match state.switches.delete_answers {
@@ -234,7 +234,7 @@ fn put_group(state: &mut State, request: &Request, resource: &Resource) -> Outco
     let old = state.resources.get(&resource.id()).cloned();
     let id = old.as_ref().and_then(|old| old["id"].as_str()).map_or_else(|| resource.id(), str::to_owned);
     let old_etag = old.as_ref().and_then(|old| old["etag"].as_str());
-    nsg::demand_condition(request, &id, old_etag)?;
+    nsg::demand_condition(state, request, &id, old_etag)?;
     let place = group_location(&body, old.as_ref(), resource)?;
     let rules = group_rules(&id, &body)?;
     demand_idle(state, request, &id)?;

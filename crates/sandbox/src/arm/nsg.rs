@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::state::{Caller, OperationWork, State};
+use crate::switches::NsgIfMatch;
 
 use super::authorization::{Deed, demand_undenied, demand_unlocked};
 use super::envelope::Refusal;
@@ -288,12 +289,16 @@ pub(super) fn default_rules(nsg: &Value) -> Value {
     ])
 }
 
-/// 412 unless the condition of the request holds for the group as it is.
-pub(super) fn demand_condition(request: &super::Request, id: &str, etag: Option<&str>) -> Result<(), Refusal> {
+/// 412 unless the condition of the request holds for the group as it is, and the world takes such conditions.
+pub(super) fn demand_condition(state: &State, request: &super::Request, id: &str, etag: Option<&str>) -> Result<(), Refusal> {
     let failed = |detail: String| {
         Err(Refusal::service(412, "PreconditionFailed", "Precondition failed.").detail("PreconditionFailedEtagMismatch", detail))
     };
-    if let Some(wanted) = request.call.header("if-match") {
+    let wanted = match state.switches.nsg_if_match {
+        NsgIfMatch::Honoured => request.call.header("if-match"),
+        NsgIfMatch::Ignored => None,
+    };
+    if let Some(wanted) = wanted {
         match etag {
             Some(found) if wanted == "*" || wanted == found => {}
             found => {

@@ -130,6 +130,14 @@ impl Resource {
         id
     }
 
+    /// What the logs call it: an item's id, or the whole path of a collection.
+    pub fn named(&self, whole: &str) -> String {
+        match self.form {
+            Form::Item | Form::Action(_) => self.id(),
+            Form::Collection => whole.to_owned(),
+        }
+    }
+
     /// The id of the resource that this one is a part of.
     pub fn parent_id(&self) -> String {
         let id = self.id();

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
+use md5::{Digest as _, Md5};
 
-use super::{detailed_error, error, invalid_header, md5};
+use super::{detailed_error, error, invalid_header};
 use crate::face::{Answer, Call};
 use crate::state::Blob;
 
@@ -104,7 +105,7 @@ pub(super) fn given_back(blob: &Blob, content: &[u8], mut answer: Answer) -> Ans
 
 /// A digest as it is written in headers and listings.
 pub(super) fn content_md5(content: &[u8]) -> String {
-    STANDARD.encode(md5::digest(content))
+    STANDARD.encode(Md5::digest(content))
 }
 
 fn check_md5(name: &str, given: &str, calculated: &str) -> Result<(), Answer> {

@@ -336,7 +336,10 @@ fn effect(world: &World, name: &str, face: Face, call: &Call) -> Done {
             answer if answer.status == StatusCode::NO_CONTENT => Done::Nothing(answer),
             answer => Done::Answered(answer),
         },
-        Met::Status(status, code, retry_after) => Done::Answered(faults::envelope(name, status, code, retry_after)),
+        Met::Status(refusal) => {
+            faults::log_refusal(&mut state, name, call, refusal.status);
+            Done::Answered(faults::envelope(name, &refusal))
+        }
         Met::CutBefore => Done::Cut,
         Met::CutAfter => {
             face(&mut state, call);
@@ -476,12 +479,18 @@ mod tests {
     #[tokio::test]
     async fn a_status_comes_in_the_faces_form_and_a_stale_read_repeats_the_first() {
         let running = running().await;
-        let busy = Effect::Status { status: 503, code: None, retry_after: Some(2) };
+        let busy = Effect::Status { status: 503, code: None, details: Vec::new(), retry_after: Some(2) };
         running.fault(Fault::new("blob", "*", "", busy).times(1));
         let answer = running.client.get(&running.served.url).send().await.unwrap();
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["retry-after"], "2");
         assert_eq!(answer.headers()["x-ms-error-code"], "ServerBusy");
+
+        let busy = Effect::Status { status: 503, code: None, details: Vec::new(), retry_after: None };
+        running.fault(Fault::new("blob", "PUT", "", busy).times(1));
+        running.client.put(format!("{}/portcullisstate/state/x", running.served.url)).send().await.unwrap();
+        let entry = running.world.lock().log[0].clone();
+        assert_eq!((entry.what.as_str(), entry.status, entry.fault.as_deref()), ("put", 503, Some("status")));
 
         running.fault(Fault::new("blob", "GET", "/x", Effect::Stale));
         let first = running.get("/x?a=1").await.unwrap();

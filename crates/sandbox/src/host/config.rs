@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::answer::OutputStrings;
 use super::cron::{Schedule, time_span};
 use super::encode::ManyAs;
+use super::retry::RetryPolicy;
 
 /// The files of an app, wherever they come from.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +84,8 @@ pub struct HostConfig {
     pub max_concurrent_calls: usize,
     /// How long the receiver renews a message's lock.
     pub lock_renewal: Duration,
+    /// How long Event Grid waits for the answer to a delivery (documentation: 30 seconds).
+    pub event_response_limit: Duration,
     /// The functions, by name.
     pub functions: Vec<Function>,
 }
@@ -109,6 +112,8 @@ pub struct Function {
     pub trigger: TriggerKind,
     /// Where its outputs go.
     pub outputs: Vec<OutputBinding>,
+    /// How a failed run of a timer is tried again.
+    pub retry: Option<RetryPolicy>,
 }
 
 /// A function's trigger.
@@ -209,13 +214,14 @@ impl HostConfig {
         let config = HostConfig {
             root: files.root.clone(),
             executable: host.executable(&mut mistakes),
-            arguments: host.texts("/customHandler/description/arguments"),
+            arguments: host.texts("/customHandler/description/arguments").iter().map(|text| expanded(text, settings)).collect(),
             initialization_timeout: host.span("/customHandler/initializationTimeout", 30, &mut mistakes),
             function_timeout: host.span("/functionTimeout", 30 * 60, &mut mistakes),
             http: host.http_mode(),
             route_prefix: host.text("/extensions/http/routePrefix").unwrap_or_else(|| "api".to_owned()),
             max_concurrent_calls: host.max_concurrent_calls(&mut mistakes),
             lock_renewal: host.span("/extensions/serviceBus/maxAutoLockRenewalDuration", 5 * 60, &mut mistakes),
+            event_response_limit: Duration::from_secs(30),
             functions,
         };
         if host.is_false("/extensions/serviceBus/autoCompleteMessages") {
@@ -340,11 +346,16 @@ fn function(name: &str, text: &str, settings: &BTreeMap<String, String>) -> Resu
         }
     }
     let outputs = bindings.iter().filter(|binding| !is_trigger(binding));
+    let retry = file.get("retry").filter(|retry| !retry.is_null()).map(RetryPolicy::parse).transpose()?;
+    if retry.is_some() && !member(trigger, "type").eq_ignore_ascii_case("timerTrigger") {
+        return Err("it has a retry policy, which is supported for timers, not for this trigger: take it out".to_owned());
+    }
     Ok(Function {
         name: name.to_owned(),
         binding: member(trigger, "name").to_owned(),
         trigger: trigger_kind(trigger, settings)?,
         outputs: outputs.map(|binding| output_binding(binding, settings)).collect::<Result<_, _>>()?,
+        retry,
     })
 }
 
@@ -440,6 +451,30 @@ fn output_binding(binding: &Value, settings: &BTreeMap<String, String>) -> Resul
     Ok(OutputBinding { name, target, strings })
 }
 
+/// Puts settings in place of `%NAME%` in an argument, where one that is not set becomes nothing.
+fn expanded(argument: &str, settings: &BTreeMap<String, String>) -> String {
+    let mut parts = argument.split('%');
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    while let Some(name) = parts.next() {
+        match parts.next() {
+            Some(rest) if !name.is_empty() => {
+                let setting = settings.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                whole.push_str(setting.map_or("", |(_, value)| value));
+                whole.push_str(rest);
+            }
+            rest => {
+                whole.push('%');
+                whole.push_str(name);
+                if let Some(rest) = rest {
+                    whole.push('%');
+                    whole.push_str(rest);
+                }
+            }
+        }
+    }
+    whole
+}
+
 /// Puts settings in place of `%NAME%`.
 fn resolved(text: &str, settings: &BTreeMap<String, String>) -> Result<String, String> {
     let mut parts = text.split('%');
@@ -487,6 +522,9 @@ mod tests {
     const TIMER: &str = r#"{"type":"timerTrigger","direction":"in","name":"timer","schedule":"%SWEEP%"}"#;
     const QUEUE: &str = r#"{"type":"serviceBusTrigger","direction":"in","name":"msg","queueName":"%queue%-1","connection":"ServiceBus"}"#;
 
+    const QUEUE_WITH_RETRY: &str =
+        r#"{"retry":{"strategy":"fixedDelay","maxRetryCount":2,"delayInterval":"00:00:10"},"bindings":[BINDING]}"#;
+
     #[test]
     fn an_app_is_read_with_the_hosts_defaults() {
         let config = HostConfig::read(&files(HOST, &[("sweep", &bindings(TIMER)), ("approval", &bindings(QUEUE))]), &settings()).unwrap();
@@ -504,7 +542,7 @@ mod tests {
     #[test]
     fn what_host_json_says_is_used() {
         let host = r#"{"version":"2.0","functionTimeout":"00:02:00",
-            "customHandler":{"description":{"defaultExecutablePath":"h","arguments":["-v"]},
+            "customHandler":{"description":{"defaultExecutablePath":"h","arguments":["-v","--queue=%queue%","--none=%NOT_SET%","100%","%%"]},
                 "enableForwardingHttpRequest":true,"enableProxyingHttpRequest":true,"initializationTimeout":"00:00:05"},
             "extensions":{"http":{"routePrefix":""},"serviceBus":{"maxConcurrentCalls":3,"maxAutoLockRenewalDuration":"00:10:00"}}}"#;
         let config = HostConfig::read(&files(host, &[("sweep", &bindings(TIMER))]), &settings()).unwrap();
@@ -513,7 +551,7 @@ mod tests {
         assert_eq!(config.http, HttpMode::Proxying);
         assert_eq!(config.max_concurrent_calls, 3);
         assert_eq!(config.route_prefix, "");
-        assert_eq!(config.arguments, ["-v"]);
+        assert_eq!(config.arguments, ["-v", "--queue=approval", "--none=", "100%", "%%"]);
         assert_eq!(config.lock_renewal, Duration::from_secs(600));
     }
 
@@ -536,6 +574,8 @@ mod tests {
                     ("cron", &bindings(&TIMER.replace("%SWEEP%", "every minute"))),
                     ("kind", &bindings(&TIMER.replace("timerTrigger", "blobTrigger"))),
                     ("key", &bindings(r#"{"type":"httpTrigger","name":"req","direction":"in"}"#)),
+                    ("again", &QUEUE_WITH_RETRY.replace("BINDING", QUEUE)),
+                    ("never", &format!(r#"{{"retry":{{"strategy":"never","maxRetryCount":1}},"bindings":[{TIMER}]}}"#)),
                     ("twice", &bindings(&format!(r#"{TIMER},{{"type":"http","direction":"out","name":"TIMER"}}"#))),
                 ],
             ),
@@ -558,6 +598,8 @@ mod tests {
             "cron/",
             "blobtrigger",
             "anonymous",
+            "again/function.json: it has a retry policy",
+            "never/function.json: its retry strategy",
             "twice/",
         ] {
             assert!(text.contains(expected), "{expected} is not in:\n{text}");

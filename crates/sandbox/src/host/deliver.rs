@@ -19,6 +19,7 @@ use super::answer::{self, HandlerResult, Read};
 use super::client;
 use super::config::{Cardinality, Function, HostConfig, OutputTarget, TriggerKind};
 use super::encode::{self, BrokeredMessage, Sys, TimerInfo, Trigger};
+use super::http::check_output;
 use super::process::Process;
 use super::record::{Invocation, Outcome, Record};
 use super::timers::Timers;
@@ -33,6 +34,8 @@ const HOST_VERSION: &str = "4.1037.0.0";
 const MOST_EVENTS: usize = 64;
 /// A function with more invocations than this in one instant of the world will never come to rest.
 pub const MOST_IN_AN_INSTANT: u64 = 10_000;
+/// How many messages a batch has at most (documentation: the default of `maxMessageBatchSize`).
+const LARGEST_BATCH: usize = 1_000;
 /// The size of the chunks in which a body is sent.
 const CHUNK: usize = 64 << 10;
 
@@ -97,16 +100,21 @@ impl std::error::Error for Stuck {}
 
 /// Something that is being delivered.
 enum Delivery {
-    Message(Function, String, Box<Message>),
+    /// One message, or a batch.
+    Messages(Function, String, Vec<Message>),
     Event(PendingEvent),
-    Tick(Function, TimerInfo, DateTime<Utc>),
+    Tick(Function, TimerInfo),
 }
 
 impl Host {
     /// A host of this app in this world. Nothing is started or delivered yet.
     pub fn new(world: World, config: HostConfig, worker: Worker) -> anyhow::Result<Host> {
-        let now = world.lock().now;
-        let timers = Timers::starting(&config.functions, now);
+        let (now, timers) = {
+            let mut state = world.lock();
+            let timers = Timers::starting(&config.functions, &state.timers, state.now);
+            state.timers = timers.remembered();
+            (state.now, timers)
+        };
         if let Worker::Process(process) = &worker {
             let process = process.clone();
             world.on_kill(move || process.kill());
@@ -226,21 +234,27 @@ impl Host {
         let now = state.now;
         while let Some((name, timer)) = flow.timers.take_due(now) {
             if let Some(function) = config.function(&name) {
-                deliveries.push(Delivery::Tick(function.clone(), timer, now));
+                deliveries.push(Delivery::Tick(function.clone(), timer));
                 flow.count(&function.name, now)?;
             }
         }
         let lock_for = TimeDelta::from_std(config.lock_renewal).unwrap_or(TimeDelta::minutes(5));
         for function in &config.functions {
-            let TriggerKind::ServiceBus { queue, .. } = &function.trigger else {
+            let TriggerKind::ServiceBus { queue, cardinality } = &function.trigger else {
                 continue;
             };
-            while flow.messages.get(&function.name).copied().unwrap_or_default() < config.max_concurrent_calls {
-                let Some(message) = servicebus::take(state, queue, lock_for) else {
+            // A batch is waited for before the next is received.
+            let (at_once, largest) = match cardinality {
+                Cardinality::One => (config.max_concurrent_calls, 1),
+                Cardinality::Many(_) => (1, LARGEST_BATCH),
+            };
+            while flow.messages.get(&function.name).copied().unwrap_or_default() < at_once {
+                let taken: Vec<Message> = std::iter::from_fn(|| servicebus::take(state, queue, lock_for)).take(largest).collect();
+                if taken.is_empty() {
                     break;
-                };
+                }
                 *flow.messages.entry(function.name.clone()).or_default() += 1;
-                deliveries.push(Delivery::Message(function.clone(), queue.clone(), Box::new(message)));
+                deliveries.push(Delivery::Messages(function.clone(), queue.clone(), taken));
                 flow.count(&format!("{} (queue {queue})", function.name), now)?;
             }
         }
@@ -249,34 +263,47 @@ impl Host {
 
     async fn deliver(&self, delivery: Delivery) {
         match delivery {
-            Delivery::Message(function, queue, message) => self.deliver_message(&function, &queue, &message).await,
+            Delivery::Messages(function, queue, messages) => self.deliver_messages(&function, &queue, &messages).await,
             Delivery::Event(event) => self.deliver_pending(event).await,
-            Delivery::Tick(function, timer, began) => {
-                let what = format!("timer {}", began.format("%Y-%m-%dT%H:%M:%SZ"));
-                // A timer that failed is forgotten: the schedule goes on.
-                let _ = self.invoke(&function, &Trigger::Timer(timer), what).await;
-                let now = self.shared.world.lock().now;
-                self.flow().timers.ended(&function.name, began, now);
-            }
+            Delivery::Tick(function, timer) => self.deliver_tick(&function, timer).await,
         }
     }
 
-    async fn deliver_message(&self, function: &Function, queue: &str, message: &Message) {
-        let brokered = brokered(message, queue);
-        let token = brokered.lock_token.clone();
-        let what = format!("{queue} message {}, delivery {}", message.sequence, message.delivery_count);
-        let trigger = match &function.trigger {
-            TriggerKind::ServiceBus { cardinality: Cardinality::Many(many_as), .. } => Trigger::ServiceBusMany(vec![brokered], *many_as),
-            _ => Trigger::ServiceBusOne(Box::new(brokered)),
+    async fn deliver_tick(&self, function: &Function, timer: TimerInfo) {
+        let now = self.shared.world.lock().now;
+        let what = format!("timer {}", now.format("%Y-%m-%dT%H:%M:%SZ"));
+        let outcome = self.invoke(function, &Trigger::Timer(timer), what).await;
+        let failed = match &outcome {
+            Outcome::Succeeded => None,
+            Outcome::Failed { reason } => Some(reason.as_str()),
+        };
+        let mut state = self.shared.world.lock();
+        let mut flow = self.flow();
+        flow.timers.ended(&function.name, failed, state.now);
+        state.timers = flow.timers.remembered();
+    }
+
+    /// One message, or a batch, which is settled as a whole.
+    async fn deliver_messages(&self, function: &Function, queue: &str, messages: &[Message]) {
+        let mut taken: Vec<BrokeredMessage> = messages.iter().map(|message| brokered(message, queue)).collect();
+        let tokens: Vec<String> = taken.iter().map(|message| message.lock_token.clone()).collect();
+        let delivery = messages.iter().map(|message| message.delivery_count).max().unwrap_or_default();
+        let sequences: Vec<String> = messages.iter().map(|message| message.sequence.to_string()).collect();
+        let what = format!("{queue} message {}, delivery {delivery}", sequences.join(" "));
+        let trigger = match (&function.trigger, taken.len()) {
+            (TriggerKind::ServiceBus { cardinality: Cardinality::Many(many_as), .. }, _) => Trigger::ServiceBusMany(taken, *many_as),
+            _ => Trigger::ServiceBusOne(Box::new(taken.swap_remove(0))),
         };
         let outcome = self.invoke(function, &trigger, what).await;
         {
             let mut state = self.shared.world.lock();
-            // A lock that was lost meanwhile leaves nothing to settle: the message has come back already.
-            let _settled = match outcome {
-                Outcome::Succeeded => servicebus::complete(&mut state, queue, &token),
-                Outcome::Failed { .. } => servicebus::abandon(&mut state, queue, &token),
-            };
+            for token in &tokens {
+                // A lock that was lost meanwhile leaves nothing to settle: the message has come back already.
+                let _settled = match outcome {
+                    Outcome::Succeeded => servicebus::complete(&mut state, queue, token),
+                    Outcome::Failed { .. } => servicebus::abandon(&mut state, queue, token),
+                };
+            }
         }
         if let Some(count) = self.flow().messages.get_mut(&function.name) {
             *count -= 1;
@@ -289,15 +316,21 @@ impl Host {
             self.flow().events -= 1;
             return;
         }
-        let ended = self.deliver_event(&event.function, &event.body).await;
+        // The function goes on when Event Grid has stopped waiting for it.
+        let going_on = tokio::spawn({
+            let (under_way, function, body) = (self.under_way(), event.function.clone(), event.body.clone());
+            async move { under_way.host.deliver_event(&function, &body).await }
+        });
+        let ended = tokio::time::timeout(self.shared.config.event_response_limit, going_on).await;
         {
             let mut state = self.shared.world.lock();
             match ended {
-                Some(Outcome::Succeeded) => eventgrid::delivered(&mut state, &event),
-                Some(Outcome::Failed { .. }) => {
+                Ok(Ok(Some(Outcome::Succeeded))) => eventgrid::delivered(&mut state, &event),
+                Ok(Ok(Some(Outcome::Failed { .. })) | Err(_)) => {
                     eventgrid::failed(&mut state, event, StatusCode::INTERNAL_SERVER_ERROR);
                 }
-                None => eventgrid::failed(&mut state, event, StatusCode::NOT_FOUND),
+                Ok(Ok(None)) => eventgrid::failed(&mut state, event, StatusCode::NOT_FOUND),
+                Err(_) => eventgrid::failed(&mut state, event, StatusCode::REQUEST_TIMEOUT),
             }
         }
         self.flow().events -= 1;
@@ -326,12 +359,12 @@ impl Host {
     pub(super) async fn invoke_for_result(&self, function: &Function, trigger: &Trigger, what: String) -> (Outcome, HandlerResult) {
         let (id, at) = self.new_invocation(&function.name);
         let sys = Sys { method: function.name.clone(), now: at, guid: self.shared.world.lock().take_uuid() };
-        let body = encode::invocation_body(&function.binding, trigger, &sys);
         let began = Instant::now();
-        let ended = match self.call(function, &id, &body).await {
-            Ok(result) => self.send_outputs(function, &result).map(|()| result),
+        let ended = match trigger.check() {
+            Ok(()) => self.call(function, &id, &encode::invocation_body(&function.binding, trigger, &sys)).await,
             Err(reason) => Err(reason),
         };
+        let ended = ended.and_then(|result| self.send_outputs(function, &result).map(|()| result));
         let (outcome, result) = match ended {
             Ok(result) => (Outcome::Succeeded, result),
             Err(reason) => (Outcome::Failed { reason }, HandlerResult::default()),
@@ -419,9 +452,13 @@ impl Host {
         &self.shared.client
     }
 
-    /// Outputs go only where the function has an output binding of that very name.
+    /// Outputs go only where the function has an output binding of that very name. One that is no HTTP response where
+    /// one is declared fails the invocation.
     fn send_outputs(&self, function: &Function, result: &HandlerResult) -> Result<(), String> {
         for binding in &function.outputs {
+            if binding.target == OutputTarget::Http {
+                check_output(binding, result)?;
+            }
             let OutputTarget::Queue(queue) = &binding.target else {
                 continue;
             };
@@ -529,8 +566,9 @@ fn brokered(message: &Message, queue: &str) -> BrokeredMessage {
         lock_token: message.lock.as_ref().map(|(token, _)| token.clone()).unwrap_or_default(),
         // The broker's default time to live: for ever, as .NET writes it.
         expires_at: message.expires_at.unwrap_or_else(end_of_time),
-        enqueued_at: message.scheduled_for.unwrap_or(message.enqueued_at),
+        enqueued_at: message.enqueued_at,
         sequence: message.sequence,
+        // The broker sets it only where dead letters are forwarded to another queue, which none of these is.
         dead_letter_source: None,
         message_id: property("MessageId"),
         content_type: message.content_type.clone(),

@@ -8,6 +8,8 @@ use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime, Utc};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::retry::RetryContext;
+
 /// What a trigger brought.
 #[derive(Clone, Debug)]
 pub enum Trigger {
@@ -23,6 +25,21 @@ pub enum Trigger {
     Timer(TimerInfo),
     /// An HTTP request that is not forwarded as it is.
     Http(Box<HttpRequest>),
+}
+
+impl Trigger {
+    /// Whether the host can bind it: without a `dataType` every message of a batch is parsed, and one that is no JSON
+    /// fails them all before the handler hears of any.
+    pub fn check(&self) -> Result<(), String> {
+        let Trigger::ServiceBusMany(messages, ManyAs::Parsed) = self else {
+            return Ok(());
+        };
+        for message in messages {
+            serde_json::from_str::<serde::de::IgnoredAny>(&message.body)
+                .map_err(|error| format!("the batch cannot be bound: message {} is no JSON: {error}", message.sequence))?;
+        }
+        Ok(())
+    }
 }
 
 /// What `dataType` makes of a batch of messages.
@@ -97,6 +114,8 @@ pub struct TimerInfo {
     pub status: Option<TimerStatus>,
     /// Whether this run makes up for a missed one.
     pub past_due: bool,
+    /// What a try that is not the first is told.
+    pub retry: Option<RetryContext>,
 }
 
 /// What the timer's monitor remembers.
@@ -141,7 +160,7 @@ pub fn invocation_body(binding: &str, trigger: &Trigger, sys: &Sys) -> Value {
         Trigger::ServiceBusMany(messages, many_as) => many_messages(messages, *many_as),
         Trigger::EventGridOne(event) => one_event(event),
         Trigger::EventGridMany(events) => many_events(events),
-        Trigger::Timer(timer) => (timer_info(timer), Metadata::default()),
+        Trigger::Timer(timer) => (timer_info(timer), timer_metadata(timer)),
         Trigger::Http(request) => (http_request(request), http_metadata(request)),
     };
     metadata.set("sys", json!({ "MethodName": sys.method, "UtcNow": utc(sys.now), "RandGuid": sys.guid }));
@@ -329,6 +348,14 @@ fn timer_info(timer: &TimerInfo) -> Value {
         "ScheduleStatus": status,
         "IsPastDue": timer.past_due,
     })
+}
+
+fn timer_metadata(timer: &TimerInfo) -> Metadata {
+    let mut metadata = Metadata::default();
+    if let Some(retry) = &timer.retry {
+        metadata.set("RetryContext", retry.encoded());
+    }
+    metadata
 }
 
 fn http_request(request: &HttpRequest) -> Value {
@@ -603,15 +630,18 @@ mod tests {
         for (last, name) in
             [(None, "timer_first_run_derived.json"), (Some(at("2026-01-15T09:55:00.0012345Z")), "timer_usemonitor_derived.json")]
         {
-            let trigger =
-                Trigger::Timer(TimerInfo { status: Some(TimerStatus { last, next: at("2026-01-15T10:00:00Z") }), past_due: false });
+            let trigger = Trigger::Timer(TimerInfo {
+                status: Some(TimerStatus { last, next: at("2026-01-15T10:00:00Z") }),
+                past_due: false,
+                retry: None,
+            });
             assert_eq!(invocation_body("timer", &trigger, &sys("sweep")), fixture(name), "{name}");
         }
     }
 
     #[test]
     fn a_timer_without_monitor_has_no_status() {
-        let trigger = Trigger::Timer(TimerInfo { status: None, past_due: false });
+        let trigger = Trigger::Timer(TimerInfo { status: None, past_due: false, retry: None });
         let body = invocation_body("timer", &trigger, &sys("sweep"));
         assert_eq!(body["Data"]["timer"]["ScheduleStatus"], Value::Null);
     }

@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::config::{Function, HttpMode, OutputTarget, TriggerKind};
+use super::answer::HandlerResult;
+use super::config::{Function, HttpMode, OutputBinding, OutputTarget, TriggerKind};
 use super::deliver::{Host, traceparent};
 use super::encode::{HttpBody, HttpRequest, Trigger};
 use super::record::{Invocation, Outcome};
@@ -218,11 +219,11 @@ impl Host {
             Outcome::Failed { .. } => Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
             Outcome::Succeeded => {
                 let output = function.outputs.iter().find(|output| output.target == OutputTarget::Http);
-                let value = output.and_then(|output| match output.name.as_str() {
-                    "$return" => Some(&result.return_value),
-                    name => result.outputs.get(name),
-                });
-                value.map_or_else(|| Answer::empty(StatusCode::OK), http_output)
+                match output.map(|output| (output.name.as_str(), result.outputs.get(&output.name))) {
+                    Some(("$return", _)) => http_output(&result.return_value),
+                    Some((_, Some(value))) => response_object(value).map_or_else(|| Answer::empty(StatusCode::OK), |it| response(&it)),
+                    Some((_, None)) | None => Answer::empty(StatusCode::OK),
+                }
             }
         }
     }
@@ -279,30 +280,53 @@ fn invocation_request(params: Params, call: &Call) -> HttpRequest {
     }
 }
 
-/// An output with a body is a response; anything else is itself the body.
-fn http_output(value: &Value) -> Answer {
-    let (status, body, headers) = match value {
-        Value::Object(members) => {
-            let member = |name: &str| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v);
-            (member("statusCode").or(member("status")).cloned(), member("body").cloned(), member("headers").cloned())
+/// The value of an HTTP output of a name must be a response, as an object or as its JSON text.
+pub(super) fn check_output(binding: &OutputBinding, result: &HandlerResult) -> Result<(), String> {
+    match result.outputs.get(&binding.name) {
+        Some(value) if binding.name != "$return" && response_object(value).is_none() => {
+            Err(format!("output binding '{}' is no HTTP response, an object with statusCode, body and headers", binding.name))
         }
-        other => (None, Some(other.clone()), None),
-    };
-    let status = match status {
-        Some(Value::String(text)) => text.parse().ok(),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn response_object(value: &Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(members) => Some(members.clone()),
+        Value::String(text) => serde_json::from_str(text).ok(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
+    }
+}
+
+/// A return value is a response if it is an object with a body; anything else is itself the body.
+fn http_output(value: &Value) -> Answer {
+    match value {
+        Value::Object(members) if members.keys().any(|key| key.eq_ignore_ascii_case("body")) => response(members),
+        Value::Null => Answer::empty(StatusCode::OK),
+        Value::String(text) => Answer::text(StatusCode::OK, text),
+        other => Answer::json(StatusCode::OK, other),
+    }
+}
+
+/// Status, body and headers of a response object, whose keys compare without case.
+fn response(members: &Map<String, Value>) -> Answer {
+    let member = |name: &str| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v).filter(|v| !v.is_null());
+    let status = match member("statusCode").or(member("status")) {
+        Some(Value::String(text)) => text.trim().parse().ok(),
         Some(other) => other.as_u64().and_then(|status| u16::try_from(status).ok()),
         None => None,
     };
     let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
-    let mut answer = match body {
-        Some(Value::String(text)) => Answer { status, headers: Vec::new(), body: Bytes::from(text) },
-        Some(Value::Null) | None => Answer::empty(status),
-        Some(other) => Answer::json(status, &other),
+    let mut answer = match member("body") {
+        Some(Value::String(text)) => Answer::text(status, text),
+        Some(other) => Answer::json(status, other),
+        None => Answer::empty(status),
     };
-    if let Some(Value::Object(headers)) = headers {
+    if let Some(Value::Object(headers)) = member("headers") {
         for (name, value) in headers {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            answer = answer.with(&name, &value);
+            answer.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+            answer = answer.with(name, &value);
         }
     }
     answer
@@ -312,6 +336,7 @@ fn http_output(value: &Value) -> Answer {
 mod tests {
     use serde_json::json;
 
+    use super::super::answer::OutputStrings;
     use super::*;
 
     fn params(template: &str, path: &str) -> Option<Params> {
@@ -347,10 +372,47 @@ mod tests {
         assert_eq!(forwarded_for(&call), format!("203.0.113.7:1, 127.0.0.1:{}", call.port));
     }
 
+    fn checked(value: Value) -> Option<Answer> {
+        let binding = OutputBinding { name: "res".to_owned(), target: OutputTarget::Http, strings: OutputStrings::Guessed };
+        let outputs = Map::from_iter([("res".to_owned(), value.clone())]);
+        check_output(&binding, &HandlerResult { outputs, ..HandlerResult::default() }).ok()?;
+        response_object(&value).map(|object| response(&object))
+    }
+
     #[test]
-    fn an_http_output_is_a_response() {
+    fn an_http_output_is_a_response_as_an_object_or_as_its_text() {
+        let full = json!({ "StatusCode": "301", "Status": "Succeeded", "Body": "foobar", "Headers": { "header1": "one", "Content-Type": "text/css" } });
+        let rows = [
+            (json!({ "statusCode": "204" }), (204, "", None)),
+            (json!({ "body": "hello" }), (200, "hello", Some("text/plain; charset=utf-8"))),
+            (json!({ "body": "hello", "statusCode": "300" }), (300, "hello", Some("text/plain; charset=utf-8"))),
+            (full, (301, "foobar", Some("text/css"))),
+            (json!({ "status": 418 }), (418, "", None)),
+            (json!({ "status": 418, "statusCode": 409 }), (409, "", None)),
+            (json!({ "status": "Succeeded", "body": "x" }), (200, "x", Some("text/plain; charset=utf-8"))),
+            (json!({ "body": { "a": 1 } }), (200, "{\"a\":1}", Some("application/json; charset=utf-8"))),
+            (json!({ "body": null, "headers": null }), (200, "", None)),
+            (json!({}), (200, "", None)),
+        ];
+        for (value, (status, body, content_type)) in rows {
+            for value in [value.clone(), json!(value.to_string())] {
+                let answer = checked(value.clone()).unwrap();
+                assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, body.as_bytes()), "{value}");
+                assert_eq!(answer.header("content-type"), content_type, "{value}");
+                assert!(answer.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-type")).count() < 2);
+            }
+        }
+        for value in [json!("SomeBlah"), json!("[]"), json!("null"), json!(7), json!([]), Value::Null] {
+            assert!(checked(value.clone()).is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_return_value_is_the_body_unless_it_has_one() {
+        assert_eq!(http_output(&json!("text")).body, "text");
+        assert_eq!(http_output(&json!({ "a": 1 })).body, "{\"a\":1}");
+        assert_eq!(http_output(&json!({ "a": 1 })).status, 200);
         let answer = http_output(&json!({ "statusCode": "202", "body": "x", "headers": { "a": "b" } }));
         assert_eq!((answer.status.as_u16(), &answer.body[..], answer.header("a")), (202, &b"x"[..], Some("b")));
-        assert_eq!(http_output(&json!("text")).body, "text");
     }
 }

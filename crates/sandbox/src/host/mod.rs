@@ -4,7 +4,7 @@
 //!
 //! Source of the behaviour: the host's own code and tests, and the documentation of custom handlers; no code
 //! of either is used. `client` makes HTTP clients, `encode` makes bodies, `answer` reads them, `process` is the handler program, `deliver`
-//! joins the three, `timers` and `http` are two of the triggers, `record` is what the host remembers.
+//! joins the three, `timers` and `http` are two of the triggers, `retry` is how a run is tried again, `record` is what the host remembers.
 
 pub mod answer;
 pub mod client;
@@ -15,6 +15,7 @@ pub mod encode;
 pub mod http;
 pub mod process;
 pub mod record;
+pub mod retry;
 pub mod timers;
 
 pub use config::{HostConfig, HostFiles};

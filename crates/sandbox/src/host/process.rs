@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(25);
 const WANTS_RESTART: i32 = 200;
 /// With this many errors the host shuts down.
 const MOST_ERRORS: usize = 3;
-/// Errors longer ago than this are forgotten.
+/// When this has passed since the last error, all are forgotten.
 const ERRORS_REMEMBERED: Duration = Duration::from_secs(30 * 60);
 /// How many lines of the console are kept.
 const LINES_KEPT: usize = 10_000;
@@ -74,7 +74,26 @@ struct Now {
     child: Option<Child>,
     /// Counts starts, so that news of an old process is not taken for the new one's.
     generation: u64,
-    errors: Vec<Instant>,
+    errors: Errors,
+}
+
+/// The handler's errors that count: all since the last pause of half an hour.
+#[derive(Debug, Default)]
+struct Errors {
+    count: usize,
+    last: Option<Instant>,
+}
+
+impl Errors {
+    /// Counts one more and gives how many count now.
+    fn add(&mut self, at: Instant) -> usize {
+        if self.last.is_some_and(|last| at.saturating_duration_since(last) > ERRORS_REMEMBERED) {
+            self.count = 0;
+        }
+        self.last = Some(at);
+        self.count += 1;
+        self.count
+    }
 }
 
 /// What state the handler is in.
@@ -100,7 +119,7 @@ impl Process {
                 program,
                 client,
                 starting: tokio::sync::Mutex::default(),
-                now: Mutex::new(Now { life: Life::Down, child: None, generation: 0, errors: Vec::new() }),
+                now: Mutex::new(Now { life: Life::Down, child: None, generation: 0, errors: Errors::default() }),
                 lines: Arc::default(),
             }),
         }
@@ -287,9 +306,7 @@ impl Process {
     fn count_error(&self, why: &str) {
         tracing::warn!("{why}");
         let mut now = self.now();
-        now.errors.retain(|error| error.elapsed() < ERRORS_REMEMBERED);
-        now.errors.push(Instant::now());
-        now.life = if now.errors.len() < MOST_ERRORS {
+        now.life = if now.errors.add(Instant::now()) < MOST_ERRORS {
             Life::Down
         } else {
             Life::Ended(format!("the host has shut down after {MOST_ERRORS} errors of the handler, the last being: {why}"))
@@ -454,6 +471,18 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["FUNCTIONS_CUSTOMHANDLER_POR
         let why = process.base().await.unwrap_err();
         assert!(why.contains("shut down after 3 errors") && why.contains('3'), "{why}");
         assert_eq!(process.starts(), 3);
+    }
+
+    #[test]
+    fn errors_are_forgotten_half_an_hour_after_the_last() {
+        let (minute, begin) = (Duration::from_secs(60), Instant::now());
+        let counted = |minutes: &[u32]| {
+            let mut errors = Errors::default();
+            minutes.iter().map(|at| errors.add(begin + minute * *at)).collect::<Vec<_>>()
+        };
+        assert_eq!(counted(&[0, 1, 2]), [1, 2, 3]);
+        assert_eq!(counted(&[0, 20, 40]), [1, 2, 3]);
+        assert_eq!(counted(&[0, 30, 61, 62]), [1, 2, 1, 2]);
     }
 
     #[tokio::test]

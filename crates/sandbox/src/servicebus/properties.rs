@@ -152,7 +152,7 @@ fn typed(text: &str) -> Option<Value> {
 
 /// The value of the `BrokerProperties` header of a message that is given out.
 pub(super) fn written(message: &Message) -> String {
-    let since = message.scheduled_for.unwrap_or(message.enqueued_at).max(message.enqueued_at);
+    let since = message.enqueued_at;
     let lives = message.expires_at.map_or(FOR_EVER, |at| (at - since).num_milliseconds() as f64 / 1000.0);
     let mut properties = json!({
         "DeliveryCount": message.delivery_count,

@@ -20,6 +20,7 @@ pub fn enqueue(state: &mut State, queue: &str, mut message: Message) -> bool {
         message.properties.insert("MessageId".to_owned(), id.into());
     }
     message.enqueued_at = state.now;
+    message.scheduled_for = message.scheduled_for.filter(|at| *at > state.now);
     if let Some(queue) = state.queues.get_mut(queue) {
         let twice = queue.come_twice > 0;
         queue.come_twice = queue.come_twice.saturating_sub(1);
@@ -137,16 +138,16 @@ fn is_visible(message: &Message, now: DateTime<Utc>) -> bool {
 /// The place of the message that is delivered next: the one that has been in the queue longest, a scheduled one
 /// from its time on.
 fn next(messages: &[Message], now: DateTime<Utc>) -> Option<usize> {
-    let since = |message: &Message| message.scheduled_for.unwrap_or(message.enqueued_at).max(message.enqueued_at);
     messages
         .iter()
         .enumerate()
         .filter(|(_, message)| is_visible(message, now))
-        .min_by_key(|(_, message)| (since(message), message.sequence))
+        .min_by_key(|(_, message)| (message.enqueued_at, message.sequence))
         .map(|(place, _)| place)
 }
 
 fn settle_queue(queue: &mut Queue, now: DateTime<Utc>) {
+    enqueue_scheduled(queue, now);
     for message in queue.messages.iter_mut().chain(queue.dead_letters.iter_mut()) {
         if message.lock.as_ref().is_some_and(|(_, until)| *until <= now) {
             message.lock = None;
@@ -165,6 +166,18 @@ fn settle_queue(queue: &mut Queue, now: DateTime<Utc>) {
             expires_at: None,
             ..message
         }));
+    }
+}
+
+/// A scheduled message joins its queue only at its time, under a new sequence number (documentation).
+fn enqueue_scheduled(queue: &mut Queue, now: DateTime<Utc>) {
+    let mut come: Vec<&mut Message> =
+        queue.messages.iter_mut().filter(|message| message.scheduled_for.is_some_and(|at| at <= now)).collect();
+    come.sort_by_key(|message| (message.scheduled_for, message.sequence));
+    for message in come {
+        message.enqueued_at = message.scheduled_for.take().unwrap_or(now);
+        message.sequence = queue.next_sequence;
+        queue.next_sequence += 1;
     }
 }
 
@@ -274,14 +287,29 @@ mod tests {
     fn a_scheduled_message_comes_at_its_time_behind_what_was_there() {
         let mut state = state(10);
         send(&mut state, "later", Some(30), None);
+        send(&mut state, "sooner", Some(20), None);
         send(&mut state, "now", None, None);
         send(&mut state, "past", Some(-30), None);
         assert_eq!(visible(&state, "q"), 2);
-        assert_eq!(next_due(&state), Some(state.now + TimeDelta::seconds(30)));
+        assert_eq!(next_due(&state), Some(state.now + TimeDelta::seconds(20)));
         state.now += TimeDelta::seconds(30);
         assert_eq!(next_due(&state), None);
         let bodies: Vec<String> = std::iter::from_fn(|| take(&mut state, "q", LOCK)).map(|message| message.body).collect();
-        assert_eq!(bodies, ["now", "past", "later"]);
+        assert_eq!(bodies, ["now", "past", "sooner", "later"]);
+    }
+
+    #[test]
+    fn a_scheduled_message_has_a_new_sequence_number_from_its_time_on() {
+        let mut state = state(10);
+        send(&mut state, "later", Some(30), None);
+        send(&mut state, "now", None, None);
+        assert_eq!(state.queues["q"].messages[0].sequence, 1);
+        state.now += TimeDelta::seconds(31);
+        expire_locks(&mut state);
+        let message = &state.queues["q"].messages[0];
+        assert_eq!((message.sequence, message.enqueued_at, message.scheduled_for), (3, state.now - TimeDelta::seconds(1), None));
+        send(&mut state, "last", None, None);
+        assert_eq!(state.queues["q"].messages[2].sequence, 4);
     }
 
     #[test]

@@ -45,6 +45,20 @@ fn an_initiate_shows_late_and_with_one_correlation_id() {
 }
 
 #[test]
+fn how_far_the_log_lags_is_asked_when_it_is_read() {
+    let mut desk = Desk::small();
+    desk.initiate(22, &json!({"duration": "PT1H"}));
+    desk.advance(60);
+    assert!(values(&ask(&mut desk, "")).is_empty());
+    desk.state.switches.activity_log_seconds = 60;
+    let entries = values(&ask(&mut desk, " and resourceProvider eq 'Microsoft.Security'"));
+    assert_eq!(entries[0]["eventTimestamp"], "2026-01-15T09:00:00.0000000Z");
+    assert_eq!(entries[0]["submissionTimestamp"], "2026-01-15T09:01:00.0000000Z");
+    desk.state.switches.activity_log_seconds = 600;
+    assert!(values(&ask(&mut desk, "")).is_empty());
+}
+
+#[test]
 fn defenders_own_writes_are_in_it_with_the_whole_rule() {
     let mut desk = Desk::small();
     desk.initiate(22, &json!({"duration": "PT1H"}));

@@ -250,6 +250,24 @@ fn plural_sources_are_taken_or_refused() {
 }
 
 #[test]
+fn how_late_a_rule_goes_is_asked_at_the_records_end() {
+    let mut desk = Desk::small();
+    desk.initiate(22, &json!({"duration": "PT1H"}));
+    desk.advance(3_599);
+    desk.state.switches.expiry_delay_seconds = 120;
+    desk.advance(120);
+    assert_eq!((desk.record_ports()[0]["status"].clone(), desk.allow_rules("nsg-web-1").len()), (json!("Initiated"), 1));
+    desk.advance(1);
+    assert_eq!((desk.record_ports()[0]["status"].clone(), desk.allow_rules("nsg-web-1").len()), (json!("Revoked"), 0));
+
+    desk.initiate(22, &json!({"duration": "PT1H"}));
+    desk.advance(1_800);
+    desk.state.switches.expiry_delay_seconds = 0;
+    desk.advance(1_800);
+    assert!(desk.allow_rules("nsg-web-1").is_empty());
+}
+
+#[test]
 fn the_shortest_end_is_the_worlds_choice() {
     for (shortest, expected) in [(0, 202), (300, 400)] {
         let mut desk = Desk::small();
@@ -356,7 +374,7 @@ fn jit_waits_while_somebody_else_writes_the_group() {
 fn a_delete_lock_keeps_even_jit_from_closing() {
     let mut desk = Desk::small();
     opened(&mut desk);
-    desk.state.locks.push(Lock { scope: nsg("nsg-web-1"), level: LockLevel::CanNotDelete });
+    desk.state.locks.push(Lock::new(nsg("nsg-web-1"), LockLevel::CanNotDelete));
     desk.advance(4000);
     assert_eq!(statuses(&mut desk), status("Revoked", "Expired"), "the record says nothing of the rule");
     assert_eq!(desk.allow_rules("nsg-web-1").len(), 1);

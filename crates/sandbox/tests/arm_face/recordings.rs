@@ -1,8 +1,8 @@
 //! Recorded bodies that a world holds come back as they were recorded.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use portcullis_sandbox::state::{State, Subscription};
+use portcullis_sandbox::state::{Lock, State, Subscription};
 
 use crate::support::Desk;
 
@@ -40,6 +40,20 @@ round_trips! {
     a_recorded_nic_comes_back: "rec_nic_get.json",
     a_recorded_nsg_list_comes_back: "rec_nsg_list.json",
     a_recorded_vm_list_comes_back: "rec_vm_list.json",
+}
+
+#[test]
+fn a_recorded_list_of_locks_comes_back() {
+    let (mut desk, path, body) = recorded(include_str!("../fixtures/rec_locks_list.json"));
+    for lock in body["value"].as_array().into_iter().flatten() {
+        let (scope, name) = lock["id"].as_str().unwrap_or_default().split_once("/providers/Microsoft.Authorization/locks/").unwrap();
+        let text = |field: &str| lock["properties"][field].as_str().map(str::to_owned);
+        let level = serde_json::from_value(lock["properties"]["level"].clone()).unwrap();
+        desk.state.locks.push(Lock { name: Some(name.to_owned()), notes: text("notes"), ..Lock::new(scope, level) });
+        desk.state.resources.put(json!({"id": scope, "type": "Microsoft.Resources/resourceGroups"}));
+    }
+    let seen = desk.get(&path);
+    assert_eq!((seen.status, &seen.body), (200, &body));
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! What Azure refuses, with its status and code, one row each.
+//! What Azure refuses, with its status and code, one row each: in process, and once more over https.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use portcullis_sandbox::state::{Assignment, Denial, Lock, LockLevel, Principal};
+use portcullis_sandbox::switches::NsgIfMatch;
 use portcullis_sandbox::{entra, estate};
 
-use crate::support::{ARM, Desk, a_rule, after, in_group, in_subscription, nsg, policy, vm};
+use crate::support::{ARM, Desk, Seen, a_rule, after, in_group, in_subscription, nsg, policy, versioned, vm};
 
 /// What stands between a caller and the policy `default`: a name, a body and what it is answered.
 struct Row {
@@ -31,28 +32,98 @@ fn check(desk: &mut Desk, rows: Vec<Row>) {
             Value::String(raw) => Bytes::from(raw.clone()),
             other => Bytes::from(other.to_string()),
         };
-        let seen = desk.send(method, &path, body);
-        assert_eq!((seen.status, seen.code()), (status, code), "{name}: {}", seen.body);
-        assert!(!seen.body["error"]["message"].as_str().unwrap_or_default().is_empty(), "{name}");
-        assert!(seen.header("x-ms-failure-cause").is_some(), "{name}");
-        assert_eq!(seen.header("content-type"), Some("application/json; charset=utf-8"), "{name}");
+        let bearer = desk.bearer();
+        for seen in desk.refusals(method, &versioned(&path), &body, bearer) {
+            is_refusal(&seen, name, status, code);
+        }
         let (before, now): (Vec<Value>, Vec<Value>) = (before.into(), desk.state.resources.clone().into());
         assert!(before == now, "{name} changed the world");
     }
 }
 
+fn is_refusal(seen: &Seen, name: &str, status: u16, code: &str) {
+    assert_eq!((seen.status, seen.code()), (status, code), "{name}: {}", seen.body);
+    assert!(!seen.body["error"]["message"].as_str().unwrap_or_default().is_empty(), "{name}");
+    assert!(seen.header("x-ms-failure-cause").is_some(), "{name}");
+    assert_eq!(seen.header("content-type"), Some("application/json; charset=utf-8"), "{name}");
+    let challenge = seen.header("www-authenticate");
+    assert_eq!(challenge.is_some_and(|it| it.starts_with("Bearer authorization_uri=\"")), status == 401, "{name}: {challenge:?}");
+}
+
+/// A story that ends in refusals.
+type Scenario = fn(&mut Desk);
+
+/// Every test of this file, for the one that tells them over https.
+const SCENARIOS: [Scenario; 8] = [
+    requests_that_arm_itself_refuses,
+    calls_without_a_good_token,
+    callers_without_the_right,
+    locks_and_policies,
+    rules_that_the_network_provider_refuses,
+    conditions_that_do_not_hold,
+    requests_that_jit_refuses,
+    policies_that_jit_refuses,
+];
+
 #[test]
-fn requests_that_arm_itself_refuses() {
-    let mut desk = Desk::small();
+fn every_refusal_has_azures_status_and_code() {
+    for scenario in SCENARIOS {
+        scenario(&mut Desk::small());
+    }
+}
+
+#[test]
+fn every_refusal_is_the_same_over_https() {
+    let mut desk = Desk::small_over_https();
+    for scenario in SCENARIOS {
+        desk = desk.renewed();
+        scenario(&mut desk);
+    }
+    assert!(desk.sent() >= 80, "{} requests were sent", desk.sent());
+}
+
+fn requests_that_arm_itself_refuses(desk: &mut Desk) {
     let unknown = "5a4db0c5-ffff-4000-8000-000000000001";
     let missing = |rest: &str| in_group(rest);
     let long_group = "g".repeat(91);
     let long_name = "n".repeat(2100);
     check(
-        &mut desk,
+        desk,
         vec![
             row("api-version malformed", "GET", format!("{}?api-version=latest", policy()), Value::Null, 400, "InvalidApiVersionParameter"),
             row("api-version empty", "GET", format!("{}?api-version=", policy()), Value::Null, 400, "MissingApiVersionParameter"),
+            row(
+                "api-version too old for a type",
+                "GET",
+                format!("{}?api-version=1999-01-01", vm("web-1")),
+                Value::Null,
+                400,
+                "InvalidResourceType",
+            ),
+            row(
+                "api-version of the future",
+                "DELETE",
+                format!("{}/securityRules/x?api-version=2099-01-01", nsg("nsg-web-1")),
+                Value::Null,
+                400,
+                "InvalidResourceType",
+            ),
+            row(
+                "api-version unknown where a location is named",
+                "GET",
+                format!("{}?api-version=2099-01-01", policy()),
+                Value::Null,
+                400,
+                "NoRegisteredProviderFound",
+            ),
+            row(
+                "api-version unknown to ARM itself",
+                "GET",
+                "/subscriptions?api-version=2099-01-01".to_owned(),
+                Value::Null,
+                400,
+                "InvalidApiVersionParameter",
+            ),
             row(
                 "subscription unknown",
                 "GET",
@@ -177,9 +248,7 @@ fn requests_that_arm_itself_refuses() {
     );
 }
 
-#[test]
-fn calls_without_a_good_token_are_401() {
-    let mut desk = Desk::small();
+fn calls_without_a_good_token(desk: &mut Desk) {
     let admin = estate::ADMIN_OBJECT_ID;
     let bearer = |token: Option<String>| token.map(|token| format!("Bearer {token}"));
     let good = entra::mint(&desk.state, admin, ARM);
@@ -194,18 +263,16 @@ fn calls_without_a_good_token_are_401() {
         ("altered", bearer(broken), "InvalidAuthenticationToken"),
         ("expired", bearer(old), "ExpiredAuthenticationToken"),
     ] {
-        let seen = desk.send_with("GET", &path, Bytes::new(), authorization);
-        assert_eq!((seen.status, seen.code()), (401, code), "{name}");
-        let challenge = seen.header("www-authenticate").unwrap_or_default();
-        assert!(challenge.starts_with("Bearer authorization_uri=\""), "{name}: {challenge}");
+        for seen in desk.refusals("GET", &path, &Bytes::new(), authorization) {
+            is_refusal(&seen, name, 401, code);
+        }
     }
-    let seen = desk.send_with("GET", &policy(), Bytes::new(), bearer(good));
-    assert_eq!((seen.status, seen.code()), (400, "MissingApiVersionParameter"));
+    for seen in desk.refusals("GET", &policy(), &Bytes::new(), bearer(good)) {
+        is_refusal(&seen, "no api-version", 400, "MissingApiVersionParameter");
+    }
 }
 
-#[test]
-fn callers_without_the_right_are_403() {
-    let mut desk = Desk::small();
+fn callers_without_the_right(desk: &mut Desk) {
     let who = "5a4db0c5-00b0-4000-8000-00000000ffff";
     let rule = format!("{}/securityRules/x", nsg("nsg-web-1"));
     desk.state.principals.push(Principal {
@@ -224,7 +291,7 @@ fn callers_without_the_right_are_403() {
     assert_eq!(desk.get(&vm("web-1")).status, 200, "a right on the group is one on all in it");
     let vms = in_subscription("Microsoft.Compute/virtualMachines");
     check(
-        &mut desk,
+        desk,
         vec![
             row("no right on the subscription", "GET", vms, Value::Null, 403, "AuthorizationFailed"),
             row("no right to delete a rule", "DELETE", rule.clone(), Value::Null, 403, "AuthorizationFailed"),
@@ -251,14 +318,12 @@ fn callers_without_the_right_are_403() {
     assert_eq!(desk.get(&format!("/subscriptions/{}", estate::SUBSCRIPTION)).code(), "AuthorizationFailed");
 }
 
-#[test]
-fn locks_and_policies_stop_writes() {
+fn locks_and_policies(desk: &mut Desk) {
     let rule = format!("{}/securityRules/x", nsg("nsg-web-1"));
-    let mut desk = Desk::small();
     assert_eq!(desk.put(&rule, &a_rule(200)).status, 201);
     desk.advance(60);
-    desk.state.locks.push(Lock { scope: nsg("NSG-web-1"), level: LockLevel::CanNotDelete });
-    check(&mut desk, vec![row("delete under a delete lock", "DELETE", rule.clone(), Value::Null, 409, "ScopeLocked")]);
+    desk.state.locks.push(Lock::new(nsg("NSG-web-1"), LockLevel::CanNotDelete));
+    check(desk, vec![row("delete under a delete lock", "DELETE", rule.clone(), Value::Null, 409, "ScopeLocked")]);
     assert_eq!(desk.put(&rule, &a_rule(201)).status, 200, "a delete lock stops no write");
     desk.advance(60);
     let without = json!({"location": "westeurope", "properties": {"securityRules": []}});
@@ -266,9 +331,9 @@ fn locks_and_policies_stop_writes() {
     desk.advance(60);
     assert_eq!(desk.get(&rule).status, 404);
 
-    desk.state.locks = vec![Lock { scope: format!("/subscriptions/{}", estate::SUBSCRIPTION), level: LockLevel::ReadOnly }];
+    desk.state.locks = vec![Lock::new(format!("/subscriptions/{}", estate::SUBSCRIPTION), LockLevel::ReadOnly)];
     check(
-        &mut desk,
+        desk,
         vec![
             row("write under a lock of the subscription", "PUT", rule.clone(), a_rule(202), 409, "ScopeLocked"),
             row("action under a lock", "POST", format!("{}/initiate", policy()), json!({}), 409, "ScopeLocked"),
@@ -283,7 +348,7 @@ fn locks_and_policies_stop_writes() {
         action: "Microsoft.Network/networkSecurityGroups/securityRules/*".to_owned(),
     });
     check(
-        &mut desk,
+        desk,
         vec![
             row("write that a policy denies", "PUT", rule.clone(), a_rule(203), 403, "RequestDisallowedByPolicy"),
             row("delete that a policy denies", "DELETE", rule, Value::Null, 403, "RequestDisallowedByPolicy"),
@@ -291,9 +356,7 @@ fn locks_and_policies_stop_writes() {
     );
 }
 
-#[test]
-fn rules_that_the_network_provider_refuses() {
-    let mut desk = Desk::small();
+fn rules_that_the_network_provider_refuses(desk: &mut Desk) {
     let at = |name: &str| format!("{}/securityRules/{name}", nsg("nsg-web-1"));
     assert_eq!(desk.put(&at("first"), &a_rule(200)).status, 201);
     desk.advance(60);
@@ -329,29 +392,47 @@ fn rules_that_the_network_provider_refuses() {
     cases.push(row("NSG without a location", "PUT", nsg("other"), json!({"properties": {}}), 400, "LocationRequired"));
     cases.push(row("NSG moved", "PUT", nsg("nsg-web-1"), json!({"location": "eastus"}), 409, "InvalidResourceLocation"));
     cases.push(row("NSG in use", "DELETE", nsg("nsg-web-1"), Value::Null, 400, "InUseNetworkSecurityGroupCannotBeDeleted"));
-    check(&mut desk, cases);
+    check(desk, cases);
+}
+
+fn conditions_that_do_not_hold(desk: &mut Desk) {
+    let at = |name: &str| format!("{}/securityRules/{name}", nsg("nsg-web-1"));
+    assert_eq!(desk.put(&at("first"), &a_rule(200)).status, 201);
+    desk.advance(60);
     desk.with("if-match", "W/\"stale\"");
     let seen = desk.put(&at("first"), &a_rule(201));
     assert_eq!((seen.status, seen.code()), (412, "PreconditionFailed"));
     assert_eq!(seen.body["error"]["details"][0]["code"], "PreconditionFailedEtagMismatch");
+    desk.state.switches.nsg_if_match = NsgIfMatch::Ignored;
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.put(&at("first"), &a_rule(202)).status, 200, "where the provider ignores conditions");
+    desk.advance(60);
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.delete(&at("none-such")).status, 204);
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.delete(&at("first")).status, 202);
+    desk.advance(60);
+    assert_eq!(desk.put(&at("first"), &a_rule(200)).status, 201);
+    desk.advance(60);
+    desk.state.switches.nsg_if_match = NsgIfMatch::Honoured;
+    desk.with("if-match", "W/\"stale\"");
+    assert_eq!(desk.delete(&at("first")).status, 412);
     let etag = desk.get(&nsg("nsg-web-1")).body["etag"].as_str().unwrap_or_default().to_owned();
     desk.with("if-match", &etag);
     assert_eq!(desk.put(&at("first"), &a_rule(201)).status, 200);
 }
 
-#[test]
-fn requests_that_jit_refuses() {
-    let mut desk = Desk::small();
-    let soon = after(&desk, 3600);
+fn requests_that_jit_refuses(desk: &mut Desk) {
+    let soon = after(desk, 3600);
     let initiate = format!("{}/initiate", policy());
     let ask = |id: String, port: Value| json!({"virtualMachines": [{"id": id, "ports": [port]}]});
     let web = |port: Value| ask(vm("web-1"), port);
     let ending = |end: &str| web(json!({"number": 22, "endTimeUtc": end, "allowedSourceAddressPrefix": "10.0.0.1"}));
     let from = |source: &str| web(json!({"number": 22, "endTimeUtc": soon, "allowedSourceAddressPrefix": source}));
     let bad = |name, body| row(name, "POST", initiate.clone(), body, 400, "BadRequest");
-    let (past, now, too_far) = (after(&desk, -1), after(&desk, 0), after(&desk, 86_401));
+    let (past, now, too_far) = (after(desk, -1), after(desk, 0), after(desk, 86_401));
     check(
-        &mut desk,
+        desk,
         vec![
             bad("no VMs", json!({"virtualMachines": []})),
             bad("VMs are no list", json!({})),
@@ -389,12 +470,10 @@ fn requests_that_jit_refuses() {
     assert!(message.starts_with("The given access request is not a subset of policy '/subscriptions/"), "{message}");
 
     desk.state.subscriptions[0].jit_plan = false;
-    check(&mut desk, vec![row("plan off", "GET", policy(), Value::Null, 403, "Forbidden")]);
+    check(desk, vec![row("plan off", "GET", policy(), Value::Null, 403, "Forbidden")]);
 }
 
-#[test]
-fn policies_that_jit_refuses() {
-    let mut desk = Desk::small();
+fn policies_that_jit_refuses(desk: &mut Desk) {
     let subscription = estate::numbered_subscription(2);
     estate::add_subscription(&mut desk.state, &subscription, "Other");
     let foreign = estate::add_vm(&mut desk.state, &estate::Vm::new(&subscription, estate::GROUP, "far"));
@@ -411,7 +490,7 @@ fn policies_that_jit_refuses() {
     };
     let bad = |name, body| row(name, "PUT", policy(), body, 400, "BadRequest");
     check(
-        &mut desk,
+        desk,
         vec![
             bad("no properties", json!({})),
             bad("VM of another subscription", with(&foreign, &port)),

@@ -1,4 +1,4 @@
-//! A world with a person in front of it.
+//! A world with a person in front of it, who calls in process and, where a test wants it, over https, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 
 use portcullis_sandbox::face::{Bases, Call};
+use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::{arm, entra, estate};
 
@@ -24,6 +25,46 @@ pub struct Desk {
     pub audience: String,
     tokens: HashMap<(String, String), String>,
     headers: Vec<(&'static str, String)>,
+    wire: Option<Wire>,
+}
+
+/// A running sandbox that is asked the same questions over https, and how many it was asked.
+pub struct Wire {
+    runtime: tokio::runtime::Runtime,
+    sandbox: Sandbox,
+    client: reqwest::Client,
+    sent: usize,
+    _dir: tempfile::TempDir,
+}
+
+impl Wire {
+    fn start() -> Wire {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let sandbox = runtime.block_on(Sandbox::start(SandboxOptions::new(dir.path()))).unwrap();
+        let client = sandbox.client().unwrap();
+        Wire { runtime, sandbox, client, sent: 0, _dir: dir }
+    }
+
+    /// Sends one request to this world; nothing of it may change.
+    fn refused(&mut self, state: &State, method: &str, path: &str, body: Bytes, authorization: Option<&str>) -> Seen {
+        *self.sandbox.world.lock() = state.clone();
+        let url = format!("{}{path}", self.sandbox.url("arm"));
+        let mut request = self.client.request(method.parse().unwrap(), url).body(body);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let seen = self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let header = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+            let headers = answer.headers().iter().map(header).collect();
+            Seen { status: answer.status().as_u16(), headers, body: answer.json().await.unwrap_or(Value::Null) }
+        });
+        self.sent += 1;
+        let (before, now): (Vec<Value>, Vec<Value>) = (state.resources.clone().into(), self.sandbox.world.lock().resources.clone().into());
+        assert!(before == now, "{method} {path} changed the world");
+        seen
+    }
 }
 
 /// What came back.
@@ -54,7 +95,39 @@ impl Desk {
     }
 
     pub fn over(state: State) -> Self {
-        Desk { state, who: estate::ADMIN_OBJECT_ID.to_owned(), audience: ARM.to_owned(), tokens: HashMap::new(), headers: Vec::new() }
+        Desk {
+            state,
+            who: estate::ADMIN_OBJECT_ID.to_owned(),
+            audience: ARM.to_owned(),
+            tokens: HashMap::new(),
+            headers: Vec::new(),
+            wire: None,
+        }
+    }
+
+    /// A small estate whose refusals are asked for over https as well.
+    pub fn small_over_https() -> Self {
+        Desk { wire: Some(Wire::start()), ..Desk::small() }
+    }
+
+    /// The same sandbox in front of a small estate that is new; what was sent so far stays counted.
+    pub fn renewed(self) -> Self {
+        Desk { wire: self.wire, ..Desk::small() }
+    }
+
+    /// How many requests went over https.
+    pub fn sent(&self) -> usize {
+        self.wire.as_ref().map_or(0, |wire| wire.sent)
+    }
+
+    /// Sends a call that must change nothing, exactly as given: in process and, if there is one, over the wire.
+    pub fn refusals(&mut self, method: &str, path: &str, body: &Bytes, authorization: Option<String>) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        if let Some(wire) = &mut self.wire {
+            seen.push(wire.refused(&self.state, method, path, body.clone(), authorization.as_deref()));
+        }
+        seen.push(self.send_with(method, path, body.clone(), authorization));
+        seen
     }
 
     pub fn as_(&mut self, who: &str) -> &mut Self {
@@ -86,8 +159,13 @@ impl Desk {
 
     /// Sends a call; a path without an api-version gets one.
     pub fn send(&mut self, method: &str, path: &str, body: Bytes) -> Seen {
-        let token = self.token();
-        self.send_with(method, &versioned(path), body, token.map(|token| format!("Bearer {token}")))
+        let bearer = self.bearer();
+        self.send_with(method, &versioned(path), body, bearer)
+    }
+
+    /// The `Authorization` of who is calling.
+    pub fn bearer(&mut self) -> Option<String> {
+        self.token().map(|token| format!("Bearer {token}"))
     }
 
     /// Sends a call exactly as given.
@@ -170,7 +248,8 @@ impl Desk {
     }
 }
 
-fn versioned(path: &str) -> String {
+/// The path with an api-version, if it has none.
+pub fn versioned(path: &str) -> String {
     match (path.contains("api-version="), path.contains('?')) {
         (true, _) => path.to_owned(),
         (false, true) => format!("{path}&api-version=2020-01-01"),
