@@ -231,7 +231,10 @@ async fn forbidden(cause: &str, said: [&str; 2], forbid: impl FnOnce(&Story), al
 async fn a_delete_lock_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
     let scope = format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP);
     let lock = |story: &Story| story.change(|state| state.locks.push(Lock::new(scope, LockLevel::CanNotDelete)));
-    forbidden("lock", ["What to do: remove the lock that Azure names", "ScopeLocked"], lock, |story| story.change(|state| state.locks.clear())).await;
+    forbidden("lock", ["What to do: remove the lock that Azure names", "ScopeLocked"], lock, |story| {
+        story.change(|state| state.locks.clear())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -199,7 +199,8 @@ impl Control {
         let moved = match (wanted.advance, wanted.to) {
             (Some(_), Some(_)) => return Err(bad("give either advance or to, not both".to_owned())),
             (Some(text), None) => {
-                let span = iso_duration::parse(&text).ok_or_else(|| bad(format!("'{text}' is no ISO 8601 duration such as PT60S or P1DT2H")))?;
+                let span =
+                    iso_duration::parse(&text).ok_or_else(|| bad(format!("'{text}' is no ISO 8601 duration such as PT60S or P1DT2H")))?;
                 let target =
                     self.engine.now().checked_add_signed(span).ok_or_else(|| bad(format!("advance: {text} leads out of the calendar")))?;
                 bounds::world_time("the end of advance", target).map_err(bad)?;

@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_said_with_what_was_sent_and_the_unpacked_size_counts_where_the_world_says_so() {
-        let mut state = workspace(&["*"]);
+        let mut state = one_application(&["*"]);
         let body = |length: usize| format!("[{{\"a\":\"{}\"}}]", "x".repeat(length));
         let packed = |length: usize| good().with_body(gzip(body(length).as_bytes())).with_header("content-encoding", "gzip");
         let said = |state: &mut State, call: &Call| {
