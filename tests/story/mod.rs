@@ -151,7 +151,11 @@ pub fn vm(name: &str) -> String {
 
 /// The id of its JIT policy.
 pub fn policy() -> String {
-    let (subscription, group, location) = (estate::SUBSCRIPTION, estate::GROUP, estate::LOCATION);
+    policy_in(estate::SUBSCRIPTION)
+}
+
+fn policy_in(subscription: &str) -> String {
+    let (group, location) = (estate::GROUP, estate::LOCATION);
     format!(
         "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Security/locations/{location}/jitNetworkAccessPolicies/default"
     )
@@ -258,7 +262,8 @@ impl Story {
             many => json!({"number": port, "allowedSourceAddressPrefixes": many, "endTimeUtc": end}),
         };
         let body = json!({"virtualMachines": [{"id": vm, "ports": [port]}]});
-        let (status, answer) = self.arm(who, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(body)).await;
+        let policy = policy_in(vm.split('/').nth(2).unwrap_or_default());
+        let (status, answer) = self.arm(who, reqwest::Method::POST, &format!("{policy}/initiate"), Some(body)).await;
         assert_eq!(status, 202, "{answer}");
     }
 
