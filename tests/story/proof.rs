@@ -138,6 +138,26 @@ impl Story {
     /// The same of a VM anywhere.
     pub fn is_vm_proved_shut(&self, vm: &str, port: u16) {
         assert_eq!(self.rules_of(vm, port), Vec::<String>::new());
+        self.is_proved(vm, port);
+    }
+
+    /// The same of a port that harmless rules still open, which let in each of these sources and no other.
+    pub fn is_proved_shut_but_for(&self, name: &str, port: u16, sources: &[&str]) {
+        let stays = self.rules_of(&vm(name), port);
+        let lets_in = |rule: &String| {
+            let (group, rule) = rule.split_once("/securityRules/").unwrap_or_default();
+            self.world(|state| {
+                let rules = state.resources.get(group)?["properties"]["securityRules"].as_array()?.clone();
+                let rule = rules.into_iter().find(|known| known["name"] == rule)?;
+                rule["properties"]["sourceAddressPrefix"].as_str().map(str::to_owned)
+            })
+        };
+        let stays: BTreeSet<Option<String>> = stays.iter().map(lets_in).collect();
+        assert_eq!(stays, sources.iter().map(|source| Some((*source).to_owned())).collect());
+        self.is_proved(&vm(name), port);
+    }
+
+    fn is_proved(&self, vm: &str, port: u16) {
         let record = self.record_of(vm).unwrap_or_else(|| panic!("{vm} was never looked at"));
         assert_eq!(record["closings"], json!({}), "{record:#}");
         assert_eq!(record["alarms"], json!({}), "{record:#}");
