@@ -219,7 +219,7 @@ fn written(entry: &Value, vm: &str, port: u16) -> Option<(DateTime<Utc>, String)
     let is_it = same(&entry["operationName"]["value"], WRITE)
         && name.rule == JitRule::Allow
         && name.number == vm_number(vm)
-        && body["properties"]["destinationPortRange"] == port.to_string();
+        && same(&body["properties"]["destinationPortRange"], &port.to_string());
     // The log's time is a microsecond after the write's.
     is_it.then(|| (instant(&entry["eventTimestamp"]) - TimeDelta::microseconds(1), rule))
 }
