@@ -5,7 +5,6 @@
 //! when that process has ended.
 
 use std::ops::ControlFlow;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -15,12 +14,16 @@ use portcullis::azure::servicebus::Options;
 use portcullis::azure::{Azure, FailureKind, trace};
 use portcullis::settings::Settings;
 use portcullis_domain::arm_id::{ArmId, NicId, NsgId, PolicyId, VmId};
+use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use portcullis_sandbox::state::State;
 use serde_json::{Value, json};
 
 const IN_STORY: &str = "PORTCULLIS_TEST_STORY";
+
+/// A part inside makes a few calls; a machine that is busy with a build takes a multiple.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -46,9 +49,11 @@ async fn part(name: &str, prepare: impl FnOnce(&mut State)) -> Part {
     let sandbox = Sandbox::start(SandboxOptions::new(dir.path())).await.unwrap();
     prepare(&mut sandbox.world.lock());
     sandbox.world.name_trace("4bf92f3577b34da6a3ce929d0e0e4736", "approval", "invocation-1");
-    let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args([name, "--exact", "--nocapture", "--test-threads=1"]).env_clear().envs(sandbox.env.iter().cloned()).env(IN_STORY, name);
-    let output = tokio::task::spawn_blocking(move || again.output().unwrap()).await.unwrap();
+    let mut again = tokio::process::Command::new(std::env::current_exe().unwrap());
+    again.args([name, "--exact", "--nocapture", "--test-threads=1"]).kill_on_drop(true);
+    again.env_clear().envs(sandbox.env.iter().cloned()).env(IN_STORY, name);
+    let output = tokio::time::timeout(ENDS_WITHIN, again.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{name} did not end within {ENDS_WITHIN:?}")).unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.contains("1 passed"), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     let state = sandbox.world.lock().clone();
@@ -106,10 +111,6 @@ async fn the_estate_is_read() {
     assert_eq!(azure.network.nsg(&NsgId::parse(&id(&nsgs)).unwrap()).await.unwrap()["name"], nsgs[0]["name"]);
     let gone = VmId::parse(&format!("{}-gone", id(&vms))).unwrap();
     assert_eq!(azure.compute.get(&gone).await.unwrap_err().kind, FailureKind::NotFound);
-    let now = azure.service_time().await.unwrap();
-    let entries =
-        first(|each| azure.activity_log.query(subscription, now - chrono::TimeDelta::days(1), now, Some(policy.arm_id()), each)).await;
-    assert!(entries.is_empty());
     let nowhere = ArmId::parse("/subscriptions/00000000-0000-0000-0000-00000000dead").unwrap();
     assert!(azure.arm.get("reading", &nowhere, portcullis::azure::arm::ApiVersion::SUBSCRIPTIONS).await.is_err());
 }
@@ -194,6 +195,84 @@ async fn messages_and_rows_go_out() {
     azure.bus.send("approval", body, options).await.unwrap();
     assert_eq!(azure.bus.send("nowhere", body, Options::default()).await.unwrap_err().kind, FailureKind::NotFound);
     azure.logs.ingest(&[json!({"EventUid": "1"}), json!({"EventUid": "2", "EventMessage": "x".repeat(2000)})]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_several_megabytes_go_out_in_several_calls_and_none_is_lost() {
+    let rows: Vec<Value> = (0..40).map(|n| json!({"EventUid": n.to_string(), "EventMessage": format!("{n} ").repeat(20_000)})).collect();
+    let azure = match part("rows_of_several_megabytes_go_out_in_several_calls_and_none_is_lost", |_| {}).await {
+        Part::Inside(azure, _) => azure,
+        Part::After(state) => {
+            let calls: Vec<u16> = state.log.iter().filter(|entry| entry.face == "logs").map(|entry| entry.status).collect();
+            assert_eq!(calls, [204, 204, 204]);
+            assert_eq!(state.rows.iter().map(|row| &row.row).collect::<Vec<_>>(), rows.iter().collect::<Vec<_>>());
+            return;
+        }
+    };
+    assert!(rows.iter().map(|row| row.to_string().len()).sum::<usize>() > 2_000_000);
+    azure.logs.ingest(&rows).await.unwrap();
+}
+
+/// Moves the world's clock from inside.
+#[expect(clippy::disallowed_methods, reason = "the part inside finds the control API as any other program does")]
+async fn passes(seconds: u32) {
+    let env = |name: &str| std::env::var(name).unwrap();
+    let ca = std::fs::read_to_string(env("SSL_CERT_FILE")).unwrap();
+    let http = portcullis_sandbox::host::client::trusting(&ca).unwrap();
+    let clock = http.post(format!("{}/clock", env("SANDBOX_CONTROL_URL"))).bearer_auth(env("SANDBOX_CONTROL_TOKEN"));
+    let moved = clock.json(&json!({"advance": format!("PT{seconds}S")})).send().await.unwrap();
+    assert_eq!(moved.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initiate_opens_and_the_activity_log_tells_of_it_minutes_later() {
+    let name = "an_initiate_opens_and_the_activity_log_tells_of_it_minutes_later";
+    let vm = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", "web-1");
+    let kind = format!("Microsoft.Security/locations/{}/jitNetworkAccessPolicies", estate::LOCATION);
+    let policy = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, &kind, "default");
+    let prepare = |state: &mut State| state.switches.activity_log_seconds = 300;
+    let azure = match part(name, prepare).await {
+        Part::Inside(azure, _) => azure,
+        Part::After(state) => {
+            let records = &state.resources.get(&policy).unwrap()["properties"]["requests"];
+            let port = &records[0]["virtualMachines"][0]["ports"][0];
+            assert_eq!((records.as_array().unwrap().len(), port["number"].as_u64(), &port["status"]), (1, Some(22), &json!("Initiated")));
+            let asked: Vec<_> = state.log.iter().filter(|entry| entry.what.ends_with("/initiate/action")).collect();
+            assert_eq!((asked.len(), asked[0].status, asked[0].object_id.as_str()), (1, 202, estate::PRODUCT_OBJECT_ID));
+            return;
+        }
+    };
+    let now = azure.service_time().await.unwrap();
+    let end = (now + chrono::TimeDelta::hours(1)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let port = json!({"number": 22, "allowedSourceAddressPrefix": "203.0.113.4", "endTimeUtc": end});
+    let body = json!({"virtualMachines": [{"id": vm, "ports": [port]}], "justification": "a trial"});
+    let policy = PolicyId::parse(&policy).unwrap();
+    let record = azure.jit.initiate(&policy, &body).await.unwrap().record;
+    let (start, asked) = (record["startTimeUtc"].as_str().unwrap(), &record["virtualMachines"][0]);
+    assert_eq!(start.parse::<chrono::DateTime<chrono::Utc>>().unwrap(), now);
+    assert_eq!((asked["id"].as_str(), asked["ports"].as_array().unwrap().len()), (Some(vm.as_str()), 1));
+    let told = &asked["ports"][0];
+    assert_eq!((&told["number"], &told["status"], &told["endTimeUtc"]), (&json!(22), &json!("Initiating"), &json!(end)));
+    assert_eq!((&told["allowedSourceAddressPrefix"], &record["justification"]), (&json!("203.0.113.4"), &json!("a trial")));
+
+    let subscription = policy.subscription().parse().unwrap();
+    let (from, to) = (now - chrono::TimeDelta::days(1), now + chrono::TimeDelta::hours(1));
+    let told_of = async |resource: &ArmId| {
+        let entries = first(|each| azure.activity_log.query(&subscription, from, to, Some(resource), each)).await;
+        assert!(entries.iter().all(|entry| entry["resourceId"].as_str().unwrap().eq_ignore_ascii_case(&resource.to_string())));
+        entries.iter().map(|entry| entry["operationName"]["value"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told_of(policy.arm_id()).await, Vec::<String>::new());
+    passes(299).await;
+    assert_eq!(told_of(policy.arm_id()).await, Vec::<String>::new());
+    passes(60).await;
+    let told = told_of(policy.arm_id()).await;
+    let initiate = "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action";
+    assert!(!told.is_empty() && told.iter().all(|what| what.eq_ignore_ascii_case(initiate)), "{told:?}");
+    let other = ArmId::parse(&vm.replace("web-1", "web-2")).unwrap();
+    assert_eq!(told_of(&other).await, Vec::<String>::new(), "nothing was asked for another VM");
+    let all = first(|each| azure.activity_log.query(&subscription, from, to, None, each)).await;
+    assert!(all.len() > told.len(), "without a resource all that happened is told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

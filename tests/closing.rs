@@ -17,7 +17,6 @@ async fn an_opening_to_the_whole_internet_is_caught_by_its_event_shut_and_proved
     assert_eq!(story.ours(DELETE).len(), 2, "one in the NIC's group, one in the subnet's");
     story.pass(180).await;
     story.is_proved_shut("web-1", 3389);
-    println!("{}", story.told());
     assert_eq!(story.audits_of("alarm-raised").len(), 0);
 }
 

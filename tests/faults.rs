@@ -197,21 +197,46 @@ async fn twenty_minutes_of_quiet_are_kept_by_every_cause_of_a_look_while_the_ala
     each_row(calls.map(|(method, path)| (format!("{method} {path}"), wants_quiet(method, path)))).await;
 }
 
+/// When each delete was announced, beginning with the first.
+fn announced(story: &Story) -> Vec<String> {
+    let mut times: Vec<String> = story.audits_of("close").iter().map(|close| close["at"].as_str().unwrap().to_owned()).collect();
+    times.sort();
+    times
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn two_seconds_of_quiet_are_waited_out_at_once() {
-    for (method, path) in [("GET", "/virtualMachines/web-1"), ("DELETE", "/securityRules/")] {
-        let story = any_source().await;
-        story.fault("arm", method, path, throttled(2), Some(1));
+async fn two_seconds_of_quiet_are_waited_out_inside_a_read() {
+    let [undisturbed, story] = [any_source().await, any_source().await];
+    story.fault("arm", "GET", "/virtualMachines/web-1", throttled(2), Some(1));
+    for story in [&undisturbed, &story] {
         story.pass(3 * MINUTE).await;
         assert_eq!(story.alarms(), "");
         story.is_proved_shut("web-1", 3389);
     }
+    assert!(story.world(|state| state.faults.is_empty()), "nothing met the fault");
+    assert_eq!(announced(&story), announced(&undisturbed), "no look was put off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_seconds_of_quiet_after_a_delete_are_kept_by_the_next_look() {
+    let story = any_source().await;
+    story.fault("arm", "DELETE", "/securityRules/", throttled(2), Some(1));
+    while story.world(|state| !state.faults.is_empty()) {
+        story.pass(1).await;
+    }
+    let refused = story.now();
+    assert_eq!((story.audits_of("close").len(), story.tried(DELETE).len()), (1, 0), "the other rule of this look is left alone");
+    story.pass(3 * MINUTE).await;
+    let next = story.tried(DELETE)[0].at - refused;
+    assert!(next >= TimeDelta::seconds(2) && next <= TimeDelta::seconds(10), "{next}");
+    assert_eq!(story.alarms(), "");
+    story.is_proved_shut("web-1", 3389);
 }
 
 /// What forbids the delete, how it is said to a person, and how it goes away.
-async fn forbidden(cause: &str, said: [&str; 2], forbid: impl FnOnce(&Story), allow: impl FnOnce(&Story)) {
+async fn forbidden(cause: &str, said: [&str; 2], forbid: impl AsyncFnOnce(&Story), allow: impl FnOnce(&Story)) {
     let story = any_source().await;
-    forbid(&story);
+    forbid(&story).await;
     story.pass(MINUTE).await;
     assert_eq!(story.alarms(), format!("+{cause}"), "at once");
     let [alarm] = &story.audits_of("alarm-raised")[..] else { panic!("{:#?}", story.audits()) };
@@ -228,19 +253,25 @@ async fn forbidden(cause: &str, said: [&str; 2], forbid: impl FnOnce(&Story), al
 }
 
 #[tokio::test]
-async fn a_delete_lock_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
-    let scope = format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP);
-    let lock = |story: &Story| story.change(|state| state.locks.push(Lock::new(scope, LockLevel::CanNotDelete)));
-    forbidden("lock", ["What to do: remove the lock that Azure names", "ScopeLocked"], lock, |story| {
-        story.change(|state| state.locks.clear())
-    })
-    .await;
+async fn a_lock_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
+    for level in [LockLevel::CanNotDelete, LockLevel::ReadOnly] {
+        let scope = format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP);
+        // JIT could not write its rules either while the group is read-only.
+        let lock = async |story: &Story| {
+            story.pass(12).await;
+            story.change(|state| state.locks.push(Lock::new(scope, level)));
+        };
+        forbidden("lock", ["What to do: remove the lock that Azure names", "ScopeLocked"], lock, |story| {
+            story.change(|state| state.locks.clear())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn a_denial_is_an_alarm_at_once_with_its_cure_until_it_is_gone() {
     let scope = format!("/subscriptions/{}", estate::SUBSCRIPTION);
-    let deny = |story: &Story| story.change(|state| state.denials.push(Denial { scope, action: DELETE.to_owned() }));
+    let deny = async |story: &Story| story.change(|state| state.denials.push(Denial { scope, action: DELETE.to_owned() }));
     let allow = |story: &Story| story.change(|state| state.denials.clear());
     forbidden("denial", ["What to do: exempt the security group", "RequestDisallowedByPolicy"], deny, allow).await;
 }
@@ -256,7 +287,7 @@ async fn a_missing_right_is_an_alarm_at_once_with_its_cure_until_it_is_given() {
         });
     };
     let said = ["What to do: give Portcullis' identity a role", "securityRules/delete"];
-    forbidden("missing-right", said, |story| actions(story, false), |story| actions(story, true)).await;
+    forbidden("missing-right", said, async |story| actions(story, false), |story| actions(story, true)).await;
 }
 
 #[tokio::test]
@@ -337,28 +368,54 @@ async fn an_event_whose_policy_cannot_be_read_is_made_good_by_the_sweep() {
     each_row(rows).await;
 }
 
+/// What stands while a list of the sweep does not answer: nothing is found, one row says so, and no shard outlives its
+/// period. Afterwards what was lost is found.
+async fn without_a_list(path: &'static str, effect: Effect) {
+    let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+    story.fault("arm", "GET", path, effect, None);
+    story.pass(11 * MINUTE).await;
+    assert_eq!(story.ours(DELETE).len(), 0);
+    assert!(story.queued("sweep") <= 1, "a shard lives one period: {}", story.queued("sweep"));
+    let told = story.audits_of("service-failing");
+    assert_eq!(told.len(), 1, "{told:#?}");
+    story.heal();
+    story.pass(8 * MINUTE).await;
+    assert_eq!(story.ours(DELETE).len(), 2);
+    story.is_proved_shut("web-1", 3389);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_that_fail_are_told_once_an_hour_and_swept_when_they_answer() {
-    let lists =
-        ["/providers/Microsoft.Security/jitNetworkAccessPolicies", "/providers/Microsoft.Network/networkSecurityGroups", "/subscriptions"];
+    let lists = [
+        "/providers/Microsoft.Security/jitNetworkAccessPolicies?",
+        "/providers/Microsoft.Network/networkSecurityGroups?",
+        "/providers/Microsoft.Network/networkInterfaces?",
+        "/subscriptions?",
+    ];
     let rows = lists.into_iter().flat_map(|path| {
-        [status(403), throttled(1200), status(500)].map(|effect| {
-            let name = format!("{path} {effect:?}");
-            let story = async move {
-                let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
-                story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
-                story.fault("arm", "GET", &format!("{path}?"), effect, None);
-                story.pass(24 * MINUTE).await;
-                assert_eq!(story.ours(DELETE).len(), 0);
-                assert!(story.queued("sweep") <= 1, "a shard lives one period: {}", story.queued("sweep"));
-                let told = story.audits_of("service-failing");
-                assert_eq!(told.len(), 1, "{told:#?}");
-                story.heal();
-                story.pass(9 * MINUTE).await;
-                story.is_proved_shut("web-1", 3389);
-            };
-            (name, story)
-        })
+        let mut effects: Vec<Effect> = [401, 403, 404, 409, 412, 429, 500, 503].map(status).into();
+        effects.extend([throttled(1200), Effect::CutBefore, Effect::CutAfter]);
+        effects.into_iter().map(move |effect| (format!("{path} {effect:?}"), without_a_list(path, effect)))
+    });
+    each_row(rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_wants_two_seconds_is_waited_for_inside_its_shard() {
+    let lists = ["/jitNetworkAccessPolicies?", "/networkSecurityGroups?", "/networkInterfaces?", "/subscriptions?"];
+    let rows = lists.map(|path| {
+        let story = async move {
+            let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+            story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+            story.fault("arm", "GET", path, throttled(2), Some(2));
+            story.pass(5 * MINUTE).await;
+            assert_eq!(story.tried(DELETE)[0].at - story.now(), TimeDelta::zero(), "by the first sweep:\n{}", story.told());
+            story.pass(2 * MINUTE).await;
+            assert_eq!(story.audits_of("service-failing").len(), 0);
+            story.is_proved_shut("web-1", 3389);
+        };
+        (path.to_owned(), story)
     });
     each_row(rows).await;
 }
@@ -399,6 +456,56 @@ async fn what_finds_neither_store_nor_queue_ten_times_is_a_dead_letter_and_the_s
     story.heal();
     story.pass(10 * MINUTE).await;
     story.change(|state| state.queues.values_mut().for_each(|queue| queue.dead_letters.clear()));
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test]
+async fn a_message_whose_every_delivery_kills_the_handler_is_the_one_dead_letter_and_the_sweep_makes_it_good() {
+    let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+    story.pass(20).await;
+    story.fault("blob", "PUT", "/state/vm/", Effect::KillBefore, None);
+    let look = serde_json::json!({"portcullis": {"kind": "look", "vm": vm("web-1")}}).to_string();
+    story.send("approval", &look);
+    story.pass(4 * MINUTE).await;
+    let dead = story.world(|state| state.queues.values().flat_map(|queue| queue.dead_letters.clone()).collect::<Vec<_>>());
+    assert_eq!(dead.iter().map(|message| (message.body.as_str(), message.delivery_count)).collect::<Vec<_>>(), [(look.as_str(), 10)]);
+    assert_eq!((story.queued("approval"), story.tried(DELETE).len(), story.record("web-1")), (0, 0, None));
+    story.heal();
+    story.pass(3 * MINUTE).await;
+    story.change(|state| state.queues.values_mut().for_each(|queue| queue.dead_letters.clear()));
+    assert_eq!(story.ours(DELETE).len(), 2);
+    story.is_proved_shut("web-1", 3389);
+}
+
+/// The times at which `schedule` sent something to `approval`.
+fn scheduled(story: &Story) -> Vec<chrono::DateTime<chrono::Utc>> {
+    let is_it = |entry: &&portcullis_sandbox::state::LogEntry| {
+        entry.function.as_deref() == Some("schedule") && entry.face == "servicebus" && entry.target == "approval"
+    };
+    story.world(|state| state.log.iter().filter(is_it).map(|entry| entry.at).collect())
+}
+
+#[tokio::test]
+async fn when_every_message_of_a_look_is_lost_the_schedule_alone_looks_within_a_minute_until_the_port_is_proved_shut() {
+    let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+    story.pass(20).await;
+    story.send("approval", &serde_json::json!({"portcullis": {"kind": "look", "vm": vm("web-1")}}).to_string());
+    story.pass(0).await;
+    let first = story.now();
+    assert!(!story.tried(DELETE).is_empty() && scheduled(&story).is_empty());
+    // Until shortly before the first sweep.
+    while story.now() < first + TimeDelta::seconds(4 * MINUTE) {
+        story.change(|state| state.queues.get_mut("approval").unwrap().messages.clear());
+        story.pass(1).await;
+    }
+    let looks = scheduled(&story);
+    assert!(looks[0] - first <= TimeDelta::seconds(MINUTE), "{looks:?}");
+    let runs = story.sandbox.host.as_ref().unwrap().record().invocations();
+    let runs = runs.into_iter().filter(|run| run.function == "approval" && run.at > first);
+    assert!(runs.clone().count() >= 2 && runs.clone().all(|run| looks.contains(&run.at)), "{:?}", runs.collect::<Vec<_>>());
+    assert_eq!(story.ours(DELETE).len(), 2);
     story.is_proved_shut("web-1", 3389);
 }
 

@@ -19,11 +19,15 @@ async fn any_source(fault: Option<Fault>) -> Story {
     story
 }
 
+/// More calls with one method than any story makes: one that makes them goes round.
+const MOST_CALLS: u32 = 200;
+
 /// Kills at every `of`-th call with this method, beginning with the `part`-th, until a story makes no such call any more.
 /// Calls with these methods are those that change something.
 async fn killed(effect: Effect, method: &str, part: u32, of: u32) {
     let mut kills = 0;
     for call in (part..).step_by(of as usize) {
+        assert!(call < MOST_CALLS, "{effect:?} at {method}: the story has no end");
         let story = any_source(Some(Fault::new("*", method, "", effect.clone()).skip(call).times(1))).await;
         story.pass(TEN_MINUTES).await;
         let starts = story.sandbox.host.as_ref().unwrap().process().unwrap().starts();

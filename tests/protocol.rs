@@ -6,7 +6,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -83,6 +83,28 @@ fn start_with(stdout: fn() -> Stdio) -> Handler {
             assert!(begun.elapsed() < PATIENCE, "the handler does not listen");
             std::thread::yield_now();
         }
+    }
+}
+
+/// What a program said that ends by itself; one that does not is ended.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command.spawn().expect("the handler starts");
+    ends(&mut child);
+    child.wait_with_output().unwrap()
+}
+
+/// Waits for a program that says less than a pipe holds.
+fn ends(child: &mut Child) -> Option<i32> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("the handler did not end within {PATIENCE:?}");
+        }
+        std::thread::yield_now();
     }
 }
 
@@ -321,13 +343,9 @@ fn a_caller_that_hangs_up_or_speaks_nonsense_harms_nobody() {
 
 #[test]
 fn mistakes_in_the_settings_are_all_told_and_end_with_1() {
-    let output = command(dead_port())
-        .env("PORTCULLIS_MODE", "enforced")
-        .env("PORTCULLIS_TENANT_ID", "contoso")
-        .env("PORTCULLIS_MODUS", "observe")
-        .env_remove("PORTCULLIS_LOGS_RULE_ID")
-        .output()
-        .unwrap();
+    let mut mistaken = command(dead_port());
+    mistaken.env("PORTCULLIS_MODE", "enforced").env("PORTCULLIS_TENANT_ID", "contoso").env("PORTCULLIS_MODUS", "observe");
+    let output = ended(mistaken.env_remove("PORTCULLIS_LOGS_RULE_ID"));
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{told}");
     for name in ["PORTCULLIS_MODE ", "PORTCULLIS_TENANT_ID ", "PORTCULLIS_MODUS ", "PORTCULLIS_LOGS_RULE_ID "] {
@@ -338,15 +356,15 @@ fn mistakes_in_the_settings_are_all_told_and_end_with_1() {
 
 #[test]
 fn without_a_port_or_with_one_that_is_taken_it_ends_with_1() {
-    let missing = command(1).env_remove("FUNCTIONS_CUSTOMHANDLER_PORT").output().unwrap();
+    let missing = ended(command(1).env_remove("FUNCTIONS_CUSTOMHANDLER_PORT"));
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stdout).contains("FUNCTIONS_CUSTOMHANDLER_PORT is not set"));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let output = command(taken.local_addr().unwrap().port()).output().unwrap();
+    let output = ended(&mut command(taken.local_addr().unwrap().port()));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("cannot be bound"));
     for port in ["0", "70000", "http"] {
-        let output = command(1).env("FUNCTIONS_CUSTOMHANDLER_PORT", port).output().unwrap();
+        let output = ended(command(1).env("FUNCTIONS_CUSTOMHANDLER_PORT", port));
         assert_eq!(output.status.code(), Some(1), "{port}");
     }
 }
@@ -357,7 +375,7 @@ fn it_ends_with_0_when_it_is_asked_to_and_logs_json_that_says_loopback() {
     handler.lives();
     let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", handler.child.id())]).status().unwrap();
     assert!(asked.success());
-    assert_eq!(handler.child.wait().unwrap().code(), Some(0));
+    assert_eq!(ends(&mut handler.child), Some(0));
     let mut told = String::new();
     handler.child.stdout.take().unwrap().read_to_string(&mut told).unwrap();
     let first: Value = serde_json::from_str(told.lines().next().expect("a first line")).expect("JSON");

@@ -8,6 +8,7 @@ mod judge;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -77,12 +78,16 @@ fn inside(name: &str) -> Option<Settings> {
     Some(settings)
 }
 
+/// A trial makes some hundred calls; a machine that is busy with a build takes a multiple.
+const ENDS_WITHIN: Duration = Duration::from_secs(180);
+
 /// Runs the test again in the sandbox's environment with these variables changed; gives what it said if it failed.
 async fn again(name: &str, sandbox: &Sandbox, changed: &[(&str, &str)]) -> Result<(), String> {
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture", "--test-threads=1"]).kill_on_drop(true);
     command.env_clear().envs(sandbox.env.iter().cloned()).envs(changed.iter().copied()).env(INSIDE, name);
-    let output = command.output().await.unwrap();
+    let output = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
+    let output = output.map_err(|_| format!("{name} did not end within {ENDS_WITHIN:?}"))?.unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let wrong = String::from_utf8_lossy(&output.stderr);
     let passed = output.status.success() && told.contains("1 passed");

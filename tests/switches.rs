@@ -12,68 +12,45 @@ use story::{DELETE, Setting, Story, each_row, policy, vm};
 
 const MINUTE: i64 = 60;
 
-/// Every setting of every switch, each apart from the usual world. The pattern names every switch, so that a new one
-/// has to be entered here.
-fn settings() -> Vec<(String, Switches)> {
-    let Switches {
-        newer_initiate: _,
-        deleted_rule_returns: _,
-        put_closes_records: _,
-        source_must: _,
-        plural_sources: _,
-        smallest_end_seconds: _,
-        rules_land: _,
-        requestor: _,
-        event_resource: _,
-        initiating_seconds: _,
-        expiry_delay_seconds: _,
-        record_of_deleted_rule: _,
-        letter_case: _,
-        rule_names: _,
-        delete_answers: _,
-        operation_seconds: _,
-        busy_nsg: _,
-        nsg_if_match: _,
-        activity_log_seconds: _,
-        events: _,
-        event_schema: _,
-        page_size: _,
-        logs_unpacked_counts: _,
-    } = Switches::default();
-    let mut rows = Vec::new();
-    macro_rules! every {
-        ($($switch:ident: $settings:expr),+ $(,)?) => {$(
-            for setting in $settings {
+/// Every setting of every switch, each apart from the usual world. A switch that is not named here does not compile:
+/// names and settings are one list.
+macro_rules! every_setting {
+    ($($switch:ident: $settings:expr),+ $(,)?) => {
+        fn settings() -> Vec<(String, Switches)> {
+            let Switches { $($switch: _),+ } = Switches::default();
+            let mut rows = Vec::new();
+            $(for setting in $settings {
                 rows.push((format!("{} = {setting:?}", stringify!($switch)), Switches { $switch: setting.to_owned(), ..Switches::default() }));
-            }
-        )+};
-    }
-    every! {
-        newer_initiate: NewerInitiate::ALL,
-        deleted_rule_returns: Returns::ALL,
-        put_closes_records: [false, true],
-        source_must: SourceMust::ALL,
-        plural_sources: [false, true],
-        smallest_end_seconds: [0, 300],
-        rules_land: RulesLand::ALL,
-        requestor: Requestor::ALL,
-        event_resource: EventResource::ALL,
-        initiating_seconds: [0, 12, 120],
-        expiry_delay_seconds: [0, 30, 600],
-        record_of_deleted_rule: RecordOfDeletedRule::ALL,
-        letter_case: LetterCase::ALL,
-        rule_names: RuleNames::ALL,
-        delete_answers: DeleteAnswers::ALL,
-        operation_seconds: [0, 4, 60],
-        busy_nsg: BusyNsg::ALL,
-        nsg_if_match: NsgIfMatch::ALL,
-        activity_log_seconds: [0, 300],
-        events: Events::ALL,
-        event_schema: EventSchema::ALL,
-        page_size: [0, 1],
-        logs_unpacked_counts: [false, true],
-    }
-    rows
+            })+
+            rows
+        }
+    };
+}
+
+every_setting! {
+    newer_initiate: NewerInitiate::ALL,
+    deleted_rule_returns: Returns::ALL,
+    put_closes_records: [false, true],
+    source_must: SourceMust::ALL,
+    plural_sources: [false, true],
+    smallest_end_seconds: [0, 300],
+    rules_land: RulesLand::ALL,
+    requestor: Requestor::ALL,
+    event_resource: EventResource::ALL,
+    initiating_seconds: [0, 12, 120],
+    expiry_delay_seconds: [0, 30, 600],
+    record_of_deleted_rule: RecordOfDeletedRule::ALL,
+    letter_case: LetterCase::ALL,
+    rule_names: RuleNames::ALL,
+    delete_answers: DeleteAnswers::ALL,
+    operation_seconds: [0, 4, 60],
+    busy_nsg: BusyNsg::ALL,
+    nsg_if_match: NsgIfMatch::ALL,
+    activity_log_seconds: [0, 300],
+    events: Events::ALL,
+    event_schema: EventSchema::ALL,
+    page_size: [0, 1],
+    logs_unpacked_counts: [false, true],
 }
 
 fn alarm_stands(story: &Story) -> bool {
@@ -126,6 +103,194 @@ async fn the_worst_of_all_settings_together_end_proved_shut() {
         ..Switches::default()
     };
     each_row(LetterCase::ALL.iter().map(|case| (format!("{case:?}"), any_source(worst(*case))))).await;
+}
+
+/// The usual world with one switch set.
+async fn world_with(set: impl FnOnce(&mut Switches)) -> Story {
+    Setting::with(|state| set(&mut state.switches)).begin().await
+}
+
+/// Asks JIT for a port of `web-1` and gives the status: a setting may refuse it.
+async fn asks(story: &Story, mut port: Value, time: TimeDelta) -> u16 {
+    port["endTimeUtc"] = json!((story.now() + time).to_rfc3339());
+    let body = json!({"virtualMachines": [{"id": vm("web-1"), "ports": [port]}]});
+    story.arm(estate::ADMIN_OBJECT_ID, Method::POST, &format!("{}/initiate", policy()), Some(body)).await.0
+}
+
+/// The records of the policy as JIT keeps them, oldest first.
+fn records(story: &Story) -> Vec<Value> {
+    let mut records = story.world(|state| state.resources.get(&policy()).unwrap()["properties"]["requests"].as_array().unwrap().clone());
+    records.sort_by_key(|record| record["startTimeUtc"].to_string());
+    records
+}
+
+#[tokio::test]
+async fn an_opening_that_is_left_is_a_finding_until_jit_takes_it_down_however_late() {
+    for delay in [0, 30, 600] {
+        let story = world_with(|switches| switches.expiry_delay_seconds = delay).await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], TimeDelta::hours(1)).await;
+        story.pass(60 * MINUTE + delay - 1).await;
+        assert_eq!(story.allow_rules(22).len(), 2, "{delay}");
+        story.pass(1).await;
+        assert_eq!(story.allow_rules(22).len(), 0, "{delay}");
+        story.pass(10 * MINUTE).await;
+        let record = story.record("web-1").unwrap();
+        assert_eq!((&record["openings"], &record["findings"], &record["nextLook"]), (&json!([]), &json!({}), &Value::Null), "{delay}");
+        assert_eq!((story.tried(DELETE).len(), story.alarms().as_str(), story.audits_of("finding-gone").len()), (0, "", 2), "{delay}");
+        story.holds();
+    }
+}
+
+/// Two people open the same port, one to everybody, the other to one address.
+async fn beside_another(newer: NewerInitiate, sources: [&'static str; 2], after: i64) {
+    let story = world_with(|switches| switches.newer_initiate = newer).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &[sources[0]], TimeDelta::hours(1)).await;
+    story.pass(after).await;
+    assert_eq!(story.allow_rules(3389).len(), if after < 12 { 0 } else { 2 });
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 3389, &[sources[1]], TimeDelta::hours(1)).await;
+    story.pass(10 * MINUTE).await;
+    let older = &records(&story)[0]["virtualMachines"][0]["ports"][0];
+    let met = match newer {
+        NewerInitiate::Replaces => ("Revoked", "NewerRequestInitiated"),
+        NewerInitiate::Adds => ("Initiated", "UserRequested"),
+    };
+    assert_eq!((older["status"].as_str().unwrap(), older["statusReason"].as_str().unwrap()), met, "{older:#}");
+    let stays: &[&str] = match (newer, sources) {
+        (NewerInitiate::Replaces, [_, "*"]) => &[],
+        (NewerInitiate::Replaces | NewerInitiate::Adds, _) => &["203.0.113.4"],
+    };
+    story.is_proved_shut_but_for("web-1", 3389, stays);
+    assert_eq!(story.alarms(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_openings_of_a_port_the_one_to_everybody_goes_and_the_other_stays() {
+    let orders = [["203.0.113.4", "*"], ["*", "203.0.113.4"]];
+    let rows = NewerInitiate::ALL.iter().flat_map(|newer| {
+        // With an older one to everybody, the newer one must come before that is shut.
+        orders.map(|sources| (format!("{newer:?} {sources:?}"), beside_another(*newer, sources, if sources[0] == "*" { 10 } else { 60 })))
+    });
+    each_row(rows).await;
+}
+
+#[tokio::test]
+async fn two_halves_of_the_internet_are_the_internet_whether_one_request_may_name_both_or_not() {
+    let halves = ["0.0.0.0/1", "128.0.0.0/1"];
+    for accepted in [true, false] {
+        let story = world_with(|switches| {
+            switches.plural_sources = accepted;
+            switches.newer_initiate = NewerInitiate::Adds;
+        });
+        let story = story.await;
+        let both = asks(&story, json!({"number": 3389, "allowedSourceAddressPrefixes": halves}), TimeDelta::hours(1)).await;
+        assert_eq!(both, if accepted { 202 } else { 400 });
+        if !accepted {
+            for half in halves {
+                let one = asks(&story, json!({"number": 3389, "allowedSourceAddressPrefix": half}), TimeDelta::hours(1)).await;
+                assert_eq!(one, 202);
+                story.pass(1).await;
+            }
+        }
+        story.pass(10 * MINUTE).await;
+        assert_eq!(story.ours(DELETE).len(), if accepted { 2 } else { 4 });
+        assert!(story.audits_of("close").iter().all(|close| close["code"] == "any-source"));
+        story.is_proved_shut("web-1", 3389);
+    }
+}
+
+#[tokio::test]
+async fn an_opening_for_too_long_is_shut_whatever_its_source_must_be_to_the_policys() {
+    for must in SourceMust::ALL {
+        let story = world_with(|switches| switches.source_must = *must).await;
+        story.change(|state| {
+            let ports = &mut state.resources.get_mut(&policy()).unwrap()["properties"]["virtualMachines"][0]["ports"];
+            ports.as_array_mut().unwrap().iter_mut().for_each(|port| port["allowedSourceAddressPrefix"] = json!("203.0.113.0/24"));
+        });
+        let inside = match must {
+            SourceMust::Equal => 400,
+            SourceMust::LieInside => 202,
+        };
+        for (source, status) in [("*", 400), ("203.0.113.4", inside), ("203.0.113.0/24", 202)] {
+            let answered = asks(&story, json!({"number": 22, "allowedSourceAddressPrefix": source}), TimeDelta::hours(12)).await;
+            assert_eq!(answered, status, "{must:?} {source}");
+            story.pass(1).await;
+        }
+        story.pass(10 * MINUTE).await;
+        let closes = story.audits_of("close");
+        assert!(!closes.is_empty() && closes.iter().all(|close| close["code"] == "overlong"), "{closes:#?}");
+        story.is_proved_shut("web-1", 22);
+    }
+}
+
+#[tokio::test]
+async fn an_opening_that_ends_within_a_minute_is_refused_or_shut() {
+    for (smallest, status) in [(0, 202), (300, 400)] {
+        let story = world_with(|switches| switches.smallest_end_seconds = smallest).await;
+        let answered = asks(&story, json!({"number": 3389, "allowedSourceAddressPrefix": "*"}), TimeDelta::seconds(50)).await;
+        assert_eq!(answered, status);
+        story.pass(10 * MINUTE).await;
+        match status {
+            202 => story.is_proved_shut("web-1", 3389),
+            _ => assert_eq!((story.audits().len(), story.record("web-1")), (0, None)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn rules_are_deleted_in_the_groups_in_which_they_land() {
+    for land in RulesLand::ALL {
+        let story = world_with(|switches| switches.rules_land = *land).await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(1)).await;
+        story.pass(5 * MINUTE).await;
+        let deletes = story.ours(DELETE);
+        let mut groups: Vec<&str> = deletes.iter().map(|delete| delete.target.split('/').nth(8).unwrap()).collect();
+        groups.sort_unstable();
+        let expected: &[&str] = match land {
+            RulesLand::Nic => &["nsg-web-1"],
+            RulesLand::Subnet => &["nsg-servers"],
+            RulesLand::Both => &["nsg-servers", "nsg-web-1"],
+        };
+        assert_eq!(groups, expected);
+        story.is_proved_shut("web-1", 3389);
+    }
+}
+
+#[tokio::test]
+async fn an_opening_is_shut_whether_its_record_says_who_asked_or_not() {
+    for (requestor, said) in [(Requestor::Filled, estate::ADMIN_UPN), (Requestor::Empty, "")] {
+        let story = world_with(|switches| switches.requestor = requestor).await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(1)).await;
+        assert_eq!(records(&story)[0]["requestor"], said);
+        story.pass(5 * MINUTE).await;
+        story.is_proved_shut("web-1", 3389);
+        let claims = story.audits_of("close")[0]["claims"].clone();
+        assert_eq!(claims[0]["objectId"], estate::ADMIN_OBJECT_ID, "the event says who: {claims:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_that_comes_back_is_deleted_again_and_an_alarm_until_it_stays_away() {
+    for returns in Returns::ALL {
+        let story = world_with(|switches| switches.deleted_rule_returns = *returns).await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(1)).await;
+        story.pass(15 * MINUTE).await;
+        let written = story.world(|state| {
+            let is_write = |what: &str| what == "Microsoft.Network/networkSecurityGroups/securityRules/write";
+            state.log.iter().filter(|entry| is_write(&entry.what)).count()
+        });
+        let deletes = story.ours(DELETE).len();
+        match returns {
+            Returns::Never => assert_eq!((written, deletes, story.alarms().as_str()), (2, 2, "")),
+            Returns::Once => assert_eq!((written, deletes, story.alarms().as_str()), (4, 4, "+rule-returns -rule-returns")),
+            Returns::Always => {
+                assert!(written > 10 && deletes > 10, "{written} writes, {deletes} deletes");
+                assert_eq!(story.alarms(), "+rule-returns", "it stands");
+                story.pass(60 * MINUTE).await;
+                assert_eq!(story.alarms(), "+rule-returns -rule-returns");
+            }
+        }
+        story.is_proved_shut("web-1", 3389);
+    }
 }
 
 #[tokio::test]
