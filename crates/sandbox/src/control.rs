@@ -337,6 +337,7 @@ mod tests {
         let mut rows = vec![
             ("/clock", r#"{"advance":"P999999999D"}"#.to_owned(), "advance"),
             ("/clock", r#"{"advance":"P99999999999D"}"#.to_owned(), "advance"),
+            ("/clock", r#"{"advance":"P3000000D"}"#.to_owned(), "the end of advance must lie in the years 1970 to 9999"),
             ("/clock", r#"{"to":"+262142-01-01T00:00:00Z"}"#.to_owned(), "to must lie"),
             ("/switches", r#"{"initiatingSeconds":121}"#.to_owned(), "initiatingSeconds must be a whole number from 0 to 120, not 121"),
             ("/switches", r#"{"pageSize":-1}"#.to_owned(), "pageSize must be"),
