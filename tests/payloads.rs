@@ -123,7 +123,7 @@ async fn a_tick_is_done_at_the_first_run_of_a_timer_and_later() {
         let shard = json!({"portcullis": {"kind": "shard", "subscription": estate::SUBSCRIPTION, "tries": 0}});
         assert_eq!(waiting(&story, "sweep"), [shard]);
 
-        let due = format!("due/{}/{}/{}/web-1", story.now().format("%Y%m%dT%H%M%SZ"), estate::SUBSCRIPTION, estate::GROUP);
+        let due = format!("due/{}/{}/{}/web-1/0a1b2c3d", story.now().format("%Y%m%dT%H%M%SZ"), estate::SUBSCRIPTION, estate::GROUP);
         story.change(|state| blob::put(state, "state", &due, b"{}", "application/json"));
         invoked(&story, "schedule", payload).await;
         let sent = waiting(&story, "approval");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
-use portcullis_sandbox::state::{LogEntry, State};
+use portcullis_sandbox::state::{Condition, LogEntry, State};
 use portcullis_sandbox::{blob, estate};
 use serde_json::{Value, json};
 
@@ -78,7 +78,7 @@ impl Story {
     }
 
     /// Before each delete, whatever came of it, a due entry of its VM stood; and since its last delete the same
-    /// invocation had written the VM's record and then an audit record of this delete and no other.
+    /// invocation had written the VM's record with If-Match and then an audit record of this delete and no other.
     fn each_delete_was_told_before(&self) {
         let log = self.world(|state| state.log.clone());
         let mut due = BTreeSet::new();
@@ -95,7 +95,8 @@ impl Story {
                 _ if is_ours(entry) && entry.what.eq_ignore_ascii_case(DELETE) => {
                     let (audit, vm) = self.announced(&log[..place], entry);
                     assert!(told.insert(audit), "one audit record for two deletes: {entry:?}");
-                    assert!(due.iter().any(|name| name.ends_with(&format!("/{}", key(&vm)))), "nothing was due: {entry:?}");
+                    let its = format!("/{}/", key(&vm));
+                    assert!(due.iter().any(|name| name.contains(&its)), "nothing was due: {entry:?}");
                 }
                 _ => {}
             }
@@ -107,14 +108,15 @@ impl Story {
         let run = before.iter().rev().filter(|entry| entry.invocation == delete.invocation);
         let run = run.take_while(|entry| !entry.what.eq_ignore_ascii_case(DELETE));
         let mut puts = run.filter(|entry| entry.face == "blob" && entry.what == "put" && entry.status < 300);
-        let close = puts.find_map(|entry| {
+        let close = puts.by_ref().filter(|entry| entry.condition == Some(Condition::IfNoneMatch)).find_map(|entry| {
             let audit = self.audit_in(entry.target.strip_prefix("audit/")?)?;
             let announces = audit["kind"] == "close" && same(&audit["about"], &delete.target);
             announces.then(|| (entry.target.clone(), audit["vm"].as_str().unwrap_or_default().to_owned()))
         });
         let (audit, vm) = close.unwrap_or_else(|| panic!("no audit record before {delete:?}\n{}", self.told()));
         let record = format!("state/vm/{}.json", key(&vm));
-        assert!(puts.any(|entry| entry.target == record), "no intent before {audit}: {delete:?}");
+        let is_intent = |entry: &LogEntry| entry.target == record && entry.condition == Some(Condition::IfMatch);
+        assert!(puts.any(is_intent), "no intent before {audit}: {delete:?}");
         (audit, vm)
     }
 
@@ -166,7 +168,10 @@ impl Story {
             assert_eq!((&record["nextLook"], &record["wakeUp"]), (&Value::Null, &Value::Null), "{record:#}");
             assert_eq!(self.due_of(vm), Vec::<String>::new());
         }
-        let proofs = self.audits_of("proved-shut");
+        let mut proofs = self.audits_of("proved-shut");
+        if is_left {
+            proofs.extend(self.audits_of("proved-gone"));
+        }
         let proofs = proofs.iter().filter(|audit| same(&audit["vm"], vm) && audit["port"] == port);
         let proof = proofs.map(|audit| instant(&audit["at"])).max();
         let proof = proof.unwrap_or_else(|| panic!("port {port} of {vm} was not proved shut: {:#?}", self.audits()));
@@ -176,10 +181,10 @@ impl Story {
 
     /// The names of the due entries of a VM.
     fn due_of(&self, vm: &str) -> Vec<String> {
-        let end = format!("/{}", key(vm));
+        let its = format!("/{}/", key(vm));
         self.world(|state| {
             let names = state.containers["state"].blobs.keys();
-            names.filter(|name| name.starts_with("due/") && name.ends_with(&end)).cloned().collect()
+            names.filter(|name| name.starts_with("due/") && name.contains(&its)).cloned().collect()
         })
     }
 

@@ -201,15 +201,11 @@ fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
     could_not_look(record, now, Trouble { cause, said: why.to_string() });
 }
 
-/// How long Azure wants no call: what it said itself, whatever it was about. A wait that is not worth a hold is over
-/// before the next look.
+/// How long Azure wants no call: what it said itself, whatever it was about.
 pub(super) fn hold(failed: &CallFailed) -> Option<TimeDelta> {
     let asked = failed.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
-    asked.filter(|asked| *asked > WORTH_A_HOLD).map(|asked| asked.min(LONGEST_HOLD))
+    asked.map(|asked| asked.min(LONGEST_HOLD))
 }
-
-/// What the pipeline waits out by itself, and any next look too.
-const WORTH_A_HOLD: TimeDelta = TimeDelta::seconds(2);
 
 impl Run {
     /// Writes the record over the version that this run holds, and gives the store's clock.
