@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::bounds;
 use crate::face::{Answer, Call, percent_decoded};
-use crate::state::State;
+use crate::state::{Obstacle, State};
 
 /// One fault and the requests that it meets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -201,7 +201,7 @@ pub fn log_refusal(state: &mut State, face: &str, call: &Call, status: StatusCod
     if let Some(deed) = deed {
         let entry = state.record(&deed.caller, face, &deed.what, &deed.target, status.as_u16());
         entry.condition = call.condition();
-        entry.fault = Some("status".to_owned());
+        entry.fault = Some(Obstacle::Status);
     }
 }
 
@@ -332,6 +332,7 @@ fn usual_code(face: &str, status: StatusCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Condition;
 
     fn a_call(method: &str, target: &str) -> Call {
         Call::new(method, target)
@@ -421,7 +422,8 @@ mod tests {
             log_refusal(&mut state, face, &call.with_header("if-match", "*"), StatusCode::TOO_MANY_REQUESTS);
             let entry = &state.log[0];
             assert_eq!((entry.what.as_str(), entry.target.as_str(), entry.status), (what, target, 429), "{face}");
-            assert_eq!((entry.fault.as_deref(), entry.condition), (Some("status"), Some(crate::state::Condition::IfMatch)));
+            assert_eq!((entry.fault, entry.condition), (Some(Obstacle::Status), Some(Condition::IfMatch)));
+            assert_eq!(serde_json::to_value(entry).unwrap()["fault"], "status");
         }
         let mut state = State::default();
         let reads = [

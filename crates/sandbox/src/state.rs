@@ -535,9 +535,17 @@ pub struct LogEntry {
     /// The condition that the request carried, met or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
-    /// The effect of the fault that stood in the way: the service itself never saw the request.
+    /// The fault that stood in the way: the service itself never saw the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
+    pub fault: Option<Obstacle>,
+}
+
+/// A fault that leaves a request without its effect and with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Obstacle {
+    /// An injected status.
+    Status,
 }
 
 /// Under which condition a write was asked for.

@@ -366,7 +366,7 @@ mod tests {
 
     use super::*;
     use crate::faults::{Effect, Fault};
-    use crate::state::State;
+    use crate::state::{Obstacle, State};
 
     /// Answers the number of requests that it has had an effect for, and what the call looked like.
     fn counting(state: &mut State, call: &Call) -> Answer {
@@ -490,7 +490,7 @@ mod tests {
         running.fault(Fault::new("blob", "PUT", "", busy).times(1));
         running.client.put(format!("{}/portcullisstate/state/x", running.served.url)).send().await.unwrap();
         let entry = running.world.lock().log[0].clone();
-        assert_eq!((entry.what.as_str(), entry.status, entry.fault.as_deref()), ("put", 503, Some("status")));
+        assert_eq!((entry.what.as_str(), entry.status, entry.fault), ("put", 503, Some(Obstacle::Status)));
 
         running.fault(Fault::new("blob", "GET", "/x", Effect::Stale));
         let first = running.get("/x?a=1").await.unwrap();
