@@ -77,7 +77,7 @@ impl Story {
         }
     }
 
-    /// Before each delete, whatever came of it, a due entry of its VM stood; and since its last delete the same
+    /// Before each delete, whatever came of it, a due entry of its VM for a later time stood; and since its last delete the same
     /// invocation had written the VM's record and then an audit record of this delete and no other.
     fn each_delete_was_told_before(&self) {
         let log = self.world(|state| state.log.clone());
@@ -95,7 +95,9 @@ impl Story {
                 _ if is_ours(entry) && entry.what.eq_ignore_ascii_case(DELETE) => {
                     let (audit, vm) = self.announced(&log[..place], entry);
                     assert!(told.insert(audit), "one audit record for two deletes: {entry:?}");
-                    assert!(due.iter().any(|name| name.ends_with(&format!("/{}", key(&vm)))), "nothing was due: {entry:?}");
+                    let (now, end) = (format!("state/due/{}", entry.at.format("%Y%m%dT%H%M%SZ")), format!("/{}", key(&vm)));
+                    let promised = due.iter().any(|name| **name > *now && !name.starts_with(&now) && name.ends_with(&end));
+                    assert!(promised, "no later look was promised: {entry:?}\n{due:?}");
                 }
                 _ => {}
             }
