@@ -77,8 +77,8 @@ impl Story {
         }
     }
 
-    /// Before each delete, whatever came of it, a due entry of its VM stood; and since its last delete the same
-    /// invocation had written the VM's record with If-Match and then an audit record of this delete and no other.
+    /// Before each delete, whatever came of it, a due entry of its VM for a later time stood; and since its last delete the
+    /// same invocation had written the VM's record with If-Match and then an audit record of this delete and no other.
     fn each_delete_was_told_before(&self) {
         let log = self.world(|state| state.log.clone());
         let mut due = BTreeSet::new();
@@ -95,8 +95,9 @@ impl Story {
                 _ if is_ours(entry) && entry.what.eq_ignore_ascii_case(DELETE) => {
                     let (audit, vm) = self.announced(&log[..place], entry);
                     assert!(told.insert(audit), "one audit record for two deletes: {entry:?}");
-                    let its = format!("/{}/", key(&vm));
-                    assert!(due.iter().any(|name| name.contains(&its)), "nothing was due: {entry:?}");
+                    let (now, its) = (format!("state/due/{}", entry.at.format("%Y%m%dT%H%M%SZ")), format!("/{}/", key(&vm)));
+                    let promised = due.iter().any(|name| **name > *now && !name.starts_with(&now) && name.contains(&its));
+                    assert!(promised, "no later look was promised: {entry:?}\n{due:?}");
                 }
                 _ => {}
             }
