@@ -174,7 +174,7 @@ mod tests {
             ("ServiceBus__fullyQualifiedNamespace", "portcullis.servicebus.windows.net"),
             ("PORTCULLIS_SERVICEBUS_ENDPOINT", "https://127.0.0.1:1"),
             ("PORTCULLIS_LOGS_ENDPOINT", "https://127.0.0.1:1"),
-            ("PORTCULLIS_LOGS_RULE_ID", "dcr-0"),
+            ("PORTCULLIS_LOGS_RULE_ID", "dcr-1"),
             ("PORTCULLIS_ARM_ENDPOINT", "https://127.0.0.1:1"),
             ("PORTCULLIS_LOGIN_ENDPOINT", "https://127.0.0.1:1"),
             ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token"),
