@@ -442,13 +442,15 @@ mod tests {
         hour.called("approval", "/nsg/web-1", 409);
         assert_eq!(told(&hour), format!("{open}: Azure refused 1 of the 2 deletes of its rules (409); no alarm stands"));
         hour.audits("web-1", AuditKind::AlarmRaised, 300);
+        hour.audits("web-1", AuditKind::Close, 25);
         hour.wrote("/nsg/web-1");
         hour.wrote("/nsg/web-1");
+        let said = told(&hour);
         assert!(
-            told(&hour).ends_with(
+            said.ends_with(
                 ": Portcullis sent the delete of a rule once and JIT wrote one again once; alarm `code` raised at 09:05:00: why"
             ),
-            "{told}"
+            "{said}"
         );
     }
 
