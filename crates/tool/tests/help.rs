@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use portcullis_domain::audit::{AuditRecord, Installation};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -36,6 +38,22 @@ fn the_help_of_the_makefile_names_every_command() {
         let is_file = target.contains('/');
         assert!(is_file || phony.split_whitespace().any(|name| name == target), "{target} is no file and not .PHONY");
     }
+}
+
+/// Azure drops a column that is not declared without a word.
+#[test]
+fn the_table_to_deploy_has_the_columns_of_a_row() {
+    let audit: AuditRecord = serde_json::from_value(serde_json::json!({
+        "id": "x", "at": "2026-01-15T09:00:00Z", "kind": "close", "vm": null, "port": null, "sources": null, "about": null,
+        "code": "any-source", "severity": "High", "why": "because", "attempt": null, "claims": [],
+    }))
+    .unwrap();
+    let row = audit.row(&Installation { name: String::new(), tenant: String::new(), version: String::new() });
+    let columns: BTreeSet<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+    let document = fs::read_to_string(root().join("docs/deploying.md")).unwrap();
+    let table = document.split_once("| Column |").unwrap().1;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    assert_eq!(rows.filter_map(|row| row.split('`').nth(1)).collect::<BTreeSet<_>>(), columns);
 }
 
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
