@@ -13,28 +13,37 @@ STATIC := target/$(TARGET)/release/portcullis-handler
 PACKAGE := target/package/portcullis.zip
 
 help:
-	@echo "make demo      an hour of a simulated Azure under Portcullis (BREAK=close|event|rule|alert breaks one thing)"
+	@echo "make demo      an hour of a simulated Azure under Portcullis (BREAK=close|event|rule|alert breaks one thing,"
+	@echo "               ARGS=--keep stays up and says where to look)"
 	@echo "make test      format, lints, docs, licences, unused dependencies, all tests: what CI runs"
 	@echo "make package   the zip that is deployed: $(PACKAGE)"
 	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
+	@echo "make clean     removes target/ and what was installed for tests"
+
+# Before anything is begun: what is missing is named, all at once, with its cure.
+guard:
+	@infra/guard.sh $(NEEDS)
+demo bench: NEEDS := cargo cc
+package: NEEDS := cargo cc python3
+test: NEEDS := cargo cc python3 node npm curl
 
 # The versions are pinned in the file; the stamp makes a second run free.
-$(TOOLS)/.stamp: infra/tools.txt
+$(TOOLS)/.stamp: infra/tools.txt | guard
 	@echo "== installing tools into $(TOOLS)"
 	python3 -m venv $(TOOLS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement infra/tools.txt
 	touch $@
 
-tests/clients/node_modules/.stamp: tests/clients/package-lock.json
+tests/clients/node_modules/.stamp: tests/clients/package-lock.json | guard
 	@echo "== installing the official clients of tests/clients"
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
-demo:
+demo: guard
 	@cargo build --quiet --workspace --bins
 	@target/debug/portcullis demo $(if $(BREAK),--break $(BREAK)) $(ARGS)
 
-test: $(TOOLS)/.stamp tests/clients/node_modules/.stamp
+test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== format"
 	cargo fmt --all --check
 	@echo "== lints"
@@ -48,17 +57,17 @@ test: $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== tests"
 	cargo build --quiet --workspace --bins
 	cargo test --quiet --workspace --doc
-	$(CARGO) nextest run --workspace --no-fail-fast 2>&1 | tee target/nextest.log
-	@$(BIN)/python infra/summary.py target/nextest.log
+	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast 2>&1 | tee target/nextest.log || failed=1; \
+	$(BIN)/python infra/summary.py target/nextest.log || failed=1; exit $$failed
 
 # Static, so that the host image's C library does not matter.
-$(STATIC): FORCE
+$(STATIC): guard FORCE
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) --package portcullis --bin portcullis-handler
 
 package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
 
-bench:
+bench: guard
 	cargo bench --workspace
 
 clean:
@@ -66,4 +75,4 @@ clean:
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help demo test package bench clean FORCE
+.PHONY: help guard demo test package bench clean FORCE

@@ -21,7 +21,20 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The port that the host gives (documentation of custom handlers).
 const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 
+/// What `--help` says.
+const HELP: &str = "\
+portcullis-handler: the custom handler of Portcullis, which the Azure Functions host starts.
+It takes no arguments: its settings are environment variables, which README.md lists under Deploying, and the host gives
+it a port in FUNCTIONS_CUSTOMHANDLER_PORT. To see it at work without Azure: `portcullis demo` or `portcullis sandbox`.";
+
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        ["--help" | "-h"] => return said(HELP),
+        ["--version" | "-V"] => return said(concat!("portcullis-handler ", env!("CARGO_PKG_VERSION"))),
+        other => return refuse(&[format!("it takes no arguments but --help and --version, and was given `{}`", other.join(" "))]),
+    }
     log_to_stdout();
     log_panics();
     // One thread: the work is waiting for answers, a plan's larger instances have one core or less, and a second
@@ -38,9 +51,11 @@ fn main() -> ExitCode {
 
 /// Serves until asked to stop; an error is everything that is wrong, a sentence each.
 async fn run() -> Result<(), Vec<String>> {
-    let port = port()?;
+    let (port, settings) = match (port(), Settings::from_lookup(variable, names())) {
+        (Ok(port), Ok(settings)) => (port, settings),
+        (port, settings) => return Err(port.err().into_iter().chain(settings.err().into_iter().flat_map(|mistakes| mistakes.0)).collect()),
+    };
     let listener = host::serve::bind(port).await.map_err(|error| vec![format!("port {port} of 127.0.0.1 cannot be bound: {error}")])?;
-    let settings = Settings::from_lookup(variable, names()).map_err(|mistakes| mistakes.0)?;
     announce(&settings, port);
     let app = App::new(&settings);
     let router = host::router(Arc::new(app.clone()), console::api(app, &settings));
@@ -60,18 +75,19 @@ fn announce(settings: &Settings, port: u16) {
     );
 }
 
-fn port() -> Result<u16, Vec<String>> {
+fn port() -> Result<u16, String> {
     let cure = "the Azure Functions host sets it; to start the handler by hand, give it a free port";
-    let text = variable(PORT).ok_or_else(|| vec![format!("{PORT} is not set: {cure}")])?;
+    let text = variable(PORT).ok_or_else(|| format!("{PORT} is not set: {cure}"))?;
     match text.trim().parse() {
         Ok(port) if port != 0 => Ok(port),
-        _ => Err(vec![format!("{PORT} is `{text}`, which is no port: {cure}")]),
+        _ => Err(format!("{PORT} is `{text}`, which is no port: {cure}")),
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read, once, at the start")]
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    // What is no text becomes one that no setting takes, instead of counting as absent.
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read, once, at the start")]
@@ -101,6 +117,13 @@ fn log_panics() {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "the handler came upon a state that it does not know, at {place}");
     }));
+}
+
+fn said(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn refuse(mistakes: &[String]) -> ExitCode {

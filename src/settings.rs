@@ -3,16 +3,18 @@
 //! A setting that cannot be read never becomes a default, because a default that nobody chose could be `enforce` on
 //! the wrong estate or an endpoint that is not Azure's.
 
+mod endpoints;
+
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use portcullis_domain::duration;
 pub use portcullis_domain::reconcile::Mode;
-use url::{Host, Url};
+use url::Url;
 use uuid::Uuid;
 
 /// Every variable that the app reads, in the order in which the example file shows them.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     MODE,
     TENANT,
     SUBSCRIPTIONS,
@@ -30,13 +32,14 @@ pub const NAMES: [&str; 20] = [
     CLIENT,
     LONGEST,
     CLOSE_CAP,
+    SITE,
     IDENTITY_ENDPOINT,
     IDENTITY_HEADER,
     FEDERATED_TOKEN,
 ];
 
 /// Variables that the platform sets, which nobody writes into a settings file.
-pub const OF_THE_PLATFORM: [&str; 3] = [IDENTITY_ENDPOINT, IDENTITY_HEADER, FEDERATED_TOKEN];
+pub const OF_THE_PLATFORM: [&str; 4] = [SITE, IDENTITY_ENDPOINT, IDENTITY_HEADER, FEDERATED_TOKEN];
 
 const MODE: &str = "PORTCULLIS_MODE";
 const TENANT: &str = "PORTCULLIS_TENANT_ID";
@@ -55,6 +58,7 @@ const API_AUDIENCE: &str = "PORTCULLIS_API_AUDIENCE";
 const CLIENT: &str = "PORTCULLIS_CLIENT_ID";
 const LONGEST: &str = "PORTCULLIS_LONGEST_OPENING";
 const CLOSE_CAP: &str = "PORTCULLIS_CLOSE_CAP";
+const SITE: &str = "WEBSITE_SITE_NAME";
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 const IDENTITY_HEADER: &str = "IDENTITY_HEADER";
 const FEDERATED_TOKEN: &str = "AZURE_FEDERATED_TOKEN_FILE";
@@ -128,6 +132,8 @@ pub struct Settings {
     pub longest_opening: TimeDelta,
     /// How many VMs with a never-covered opening one shard's run may send to be closed.
     pub close_cap: u32,
+    /// The name of the function app, as App Service gives it; elsewhere that of the Service Bus namespace.
+    pub app_name: String,
     /// How the app signs in.
     pub sign_in: SignIn,
     /// The cloud whose audiences are used.
@@ -172,32 +178,33 @@ impl Reader<'_> {
     fn settings(&mut self) -> Option<Settings> {
         let mode = self.mode();
         let tenant_id = self.required(TENANT, "the tenant's GUID").and_then(|text| self.guid(TENANT, &text));
-        let subscriptions = self.list(SUBSCRIPTIONS).iter().filter_map(|text| self.guid(SUBSCRIPTIONS, text)).collect();
+        let subscriptions = self.list(SUBSCRIPTIONS).iter().filter_map(|text| self.guid_of_list(SUBSCRIPTIONS, text)).collect();
         let state_container = self.container(STATE_CONTAINER, "state");
         let audit_container = self.container(AUDIT_CONTAINER, "audit");
         if state_container == audit_container {
             self.mistake(AUDIT_CONTAINER, &format!("names the same container as {STATE_CONTAINER}; audit records need one of their own"));
         }
-        let endpoints = self.endpoints();
+        let sign_in = self.sign_in();
+        let endpoints = self.endpoints(sign_in);
         let logs_rule_id = self.required(LOGS_RULE, "the immutable id of the data collection rule, such as dcr-0123…");
-        let logs_rule_id = logs_rule_id.and_then(|text| self.word(LOGS_RULE, text));
+        let logs_rule_id = logs_rule_id.and_then(|text| self.word(LOGS_RULE, text)).and_then(|text| self.rule_id(text));
         let logs_stream = self.optional(LOGS_STREAM).unwrap_or_else(|| "Custom-Portcullis_CL".to_owned());
         let logs_stream = self.word(LOGS_STREAM, logs_stream);
         let api_audiences = self.list(API_AUDIENCE);
         let client_id = self.optional(CLIENT).and_then(|text| self.guid(CLIENT, &text));
         let longest_opening = self.longest_opening();
         let close_cap = self.close_cap();
-        let sign_in = self.sign_in();
+        let app_name = self.optional(SITE);
         let endpoints = endpoints?;
-        let location = self.location(&endpoints, sign_in)?;
         Some(Settings {
             mode: mode?,
             tenant_id: tenant_id?,
             subscriptions,
-            cloud: endpoints.cloud(),
+            cloud: endpoints.cloud,
             blob_endpoint: endpoints.blob,
             state_container,
             audit_container,
+            app_name: app_name.unwrap_or_else(|| endpoints.namespace.clone()),
             service_bus_namespace: endpoints.namespace,
             service_bus_endpoint: endpoints.bus,
             logs_endpoint: endpoints.logs,
@@ -210,7 +217,7 @@ impl Reader<'_> {
             longest_opening: longest_opening?,
             close_cap: close_cap?,
             sign_in,
-            location,
+            location: endpoints.location,
         })
     }
 
@@ -218,8 +225,7 @@ impl Reader<'_> {
         let unknown: BTreeSet<String> =
             names.into_iter().filter(|name| name.to_ascii_uppercase().starts_with(OUR_PREFIX) && !NAMES.contains(&name.as_str())).collect();
         for name in unknown {
-            let near = NAMES.iter().filter(|known| known.starts_with(OUR_PREFIX)).min_by_key(|known| distance(known, &name));
-            let cure = near.map(|known| format!("; did you mean {known}?")).unwrap_or_default();
+            let cure = nearest(&name).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
             self.mistake(&name, &format!("is not a setting of Portcullis: correct the name or remove it{cure}"));
         }
     }
@@ -233,65 +239,6 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-
-    fn endpoints(&mut self) -> Option<Endpoints> {
-        let blob = self.required(BLOB, "the storage account, such as https://ACCOUNT.blob.core.windows.net");
-        let blob = blob.and_then(|text| self.url(BLOB, &text));
-        let namespace = self.required(NAMESPACE, "the Service Bus namespace, such as NAME.servicebus.windows.net");
-        let namespace = namespace.and_then(|text| self.host_name(NAMESPACE, text));
-        let bus = self.optional(BUS);
-        let bus_was_given = bus.is_some();
-        let bus = bus.or_else(|| namespace.as_ref().map(|host| format!("https://{host}"))).and_then(|text| self.url(BUS, &text));
-        let logs = self.required(LOGS, "the Logs Ingestion endpoint of the data collection rule");
-        let logs = logs.and_then(|text| self.url(LOGS, &text));
-        let arm = self.optional(ARM).unwrap_or_else(|| "https://management.azure.com".to_owned());
-        let arm = self.url(ARM, &arm);
-        let login = self.optional(LOGIN).unwrap_or_else(|| "https://login.microsoftonline.com".to_owned());
-        let login = self.url(LOGIN, &login);
-        Some(Endpoints { blob: blob?, namespace: namespace?, bus: bus?, bus_was_given, logs: logs?, arm: arm?, login: login? })
-    }
-
-    /// Tokens for Azure must never go to another host, so an endpoint that is not Azure's is taken only when nothing
-    /// of Azure is in reach of this process: every endpoint on loopback, the one that gives the tokens included.
-    fn location(&mut self, endpoints: &Endpoints, sign_in: SignIn) -> Option<Where> {
-        let mut places: Vec<(&str, String, Place)> =
-            endpoints.all().into_iter().map(|(name, url, suffixes)| (name, url.to_string(), place(url, suffixes))).collect();
-        if places.iter().all(|(_, _, place)| *place == Place::Azure) {
-            if endpoints.bus_was_given {
-                self.mistake(BUS, &format!("is only for a loopback endpoint: remove it, messages go to {NAMESPACE}"));
-                return None;
-            }
-            return self.one_cloud(endpoints).then_some(Where::Azure);
-        }
-        let tokens = self.optional(IDENTITY_ENDPOINT).unwrap_or_default();
-        let tokens_are_local = sign_in == SignIn::ManagedIdentity && Url::parse(&tokens).is_ok_and(|url| is_loopback(&url));
-        places.push((IDENTITY_ENDPOINT, tokens, if tokens_are_local { Place::Loopback } else { Place::Elsewhere }));
-        let before = self.mistakes.len();
-        for (name, url, place) in &places {
-            if *place != Place::Loopback {
-                let shown = if url.is_empty() { "is not set" } else { "is not on loopback" };
-                self.mistake(name, &format!("{shown}, but another endpoint is not Azure's: either all endpoints are Azure's own, or every one of them is on 127.0.0.1"));
-            }
-        }
-        for (name, url, place) in &places {
-            if *place == Place::Elsewhere && *name != IDENTITY_ENDPOINT {
-                self.mistake(name, &format!("is `{url}`, which is no host of Azure for this service: correct it"));
-            }
-        }
-        (self.mistakes.len() == before).then_some(Where::Loopback)
-    }
-
-    fn one_cloud(&mut self, endpoints: &Endpoints) -> bool {
-        let government = endpoints.all().into_iter().filter(|(_, url, _)| is_government(url)).count();
-        if government == 0 || government == endpoints.all().len() {
-            return true;
-        }
-        for (name, url, _) in endpoints.all() {
-            let cloud = if is_government(url) { "Azure Government" } else { "public Azure" };
-            self.mistake(name, &format!("is an endpoint of {cloud}, others are not: use one cloud for all"));
-        }
-        false
     }
 
     fn sign_in(&mut self) -> SignIn {
@@ -356,17 +303,46 @@ impl Reader<'_> {
         value
     }
 
-    fn list(&self, name: &str) -> Vec<String> {
-        let text = self.optional(name).unwrap_or_default();
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    fn list(&mut self, name: &str) -> Vec<String> {
+        let Some(text) = self.optional(name) else { return Vec::new() };
+        let items: Vec<String> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+        if items.is_empty() {
+            self.mistake(name, &format!("is `{text}`, which names nothing: give names with commas between them, or leave it empty"));
+        }
+        items
     }
 
     fn guid(&mut self, name: &str, text: &str) -> Option<Uuid> {
-        let guid = Uuid::parse_str(text).ok();
-        if guid.is_none() {
-            self.mistake(name, &format!("holds `{text}`, which is not a GUID"));
+        self.guid_or(name, text, "")
+    }
+
+    fn guid_of_list(&mut self, name: &str, text: &str) -> Option<Uuid> {
+        self.guid_or(name, text, "; separate several with commas")
+    }
+
+    fn guid_or(&mut self, name: &str, text: &str, cure: &str) -> Option<Uuid> {
+        match Uuid::parse_str(text) {
+            Ok(guid) if guid.is_nil() => {
+                self.mistake(name, &format!("still holds `{text}` of the example: write your own"));
+                None
+            }
+            Ok(guid) => Some(guid),
+            Err(_) => {
+                self.mistake(name, &format!("holds `{text}`, which is not a GUID{cure}"));
+                None
+            }
         }
-        guid
+    }
+
+    /// The immutable id that Azure gave the rule, which is not its name.
+    fn rule_id(&mut self, text: String) -> Option<String> {
+        let cure = match text.strip_prefix("dcr-") {
+            None | Some("") => format!("is `{text}`: write the rule's immutable id, which begins with dcr-, and not its name"),
+            Some(id) if id.chars().all(|c| c == '0') => format!("still holds `{text}` of the example: write your own"),
+            Some(_) => return Some(text),
+        };
+        self.mistake(LOGS_RULE, &cure);
+        None
     }
 
     /// The rules of Azure for a container's name: 3 to 63 of lower-case letters, digits and single hyphens.
@@ -389,19 +365,22 @@ impl Reader<'_> {
     }
 
     fn host_name(&mut self, name: &str, text: String) -> Option<String> {
-        let is_host = Url::parse(&format!("https://{text}")).is_ok_and(|url| url.host_str() == Some(text.as_str()));
-        if is_host {
-            return Some(text);
+        let host = text.to_ascii_lowercase();
+        if Url::parse(&format!("https://{host}")).is_ok_and(|url| url.host_str() == Some(host.as_str())) {
+            return Some(host);
         }
-        self.mistake(name, &format!("is `{text}`: write the bare host name in lower case, without https:// and without a path"));
+        self.mistake(name, &format!("is `{text}`: write the bare host name, without https:// and without a path"));
         None
     }
 
     fn url(&mut self, name: &str, text: &str) -> Option<Url> {
         let cure = match Url::parse(text) {
-            Err(error) => format!("is `{text}`, which is not a URL ({error})"),
+            // What was meant may be a connection string, which holds a key: it is not shown.
+            Err(error) => format!("is not a URL ({error}): write scheme and host, such as https://HOST"),
             // Official clients refuse a bearer token over http, and so does ours.
-            Ok(url) if url.scheme() != "https" => format!("is `{text}`: it must begin with https://, since tokens go there"),
+            Ok(url) if url.scheme() != "https" => {
+                format!("begins with {}: it must begin with https://, since tokens go there", url.scheme())
+            }
             Ok(url) if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() => {
                 format!("is `{}`: write only scheme, host and path, without a user, `?` or `#`", without_query(&url))
             }
@@ -416,69 +395,19 @@ impl Reader<'_> {
     }
 }
 
-struct Endpoints {
-    blob: Url,
-    namespace: String,
-    bus: Url,
-    bus_was_given: bool,
-    logs: Url,
-    arm: Url,
-    login: Url,
-}
-
-impl Endpoints {
-    fn all(&self) -> [(&'static str, &Url, &'static [&'static str]); 5] {
-        let bus = if self.bus_was_given { BUS } else { NAMESPACE };
-        [
-            (BLOB, &self.blob, &[".blob.core.windows.net", ".blob.core.usgovcloudapi.net"]),
-            (bus, &self.bus, &[".servicebus.windows.net", ".servicebus.usgovcloudapi.net"]),
-            (LOGS, &self.logs, &[".ingest.monitor.azure.com", ".ingest.monitor.azure.us"]),
-            (ARM, &self.arm, &["management.azure.com", "management.usgovcloudapi.net"]),
-            (LOGIN, &self.login, &["login.microsoftonline.com", "login.microsoftonline.us"]),
-        ]
-    }
-
-    fn cloud(&self) -> Cloud {
-        if is_government(&self.arm) { Cloud::UsGovernment } else { Cloud::Public }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Azure,
-    Loopback,
-    Elsewhere,
-}
-
-fn place(url: &Url, suffixes: &[&str]) -> Place {
-    if is_loopback(url) {
-        return Place::Loopback;
-    }
-    let host = url.host_str().unwrap_or_default();
-    let ours = |suffix: &&str| match suffix.strip_prefix('.') {
-        Some(_) => host.len() > suffix.len() && host.ends_with(suffix),
-        None => host == *suffix,
-    };
-    let plain = url.port().is_none() && url.path().trim_matches('/').is_empty();
-    if plain && suffixes.iter().any(ours) { Place::Azure } else { Place::Elsewhere }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-fn is_government(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    [".usgovcloudapi.net", ".monitor.azure.us", "login.microsoftonline.us"].iter().any(|suffix| host.ends_with(suffix))
-}
-
 fn without_query(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+/// The setting that somebody meant by a name, if one is so near that it is likely.
+fn nearest(name: &str) -> Option<&'static str> {
+    let (known, edits) = NAMES
+        .into_iter()
+        .filter(|known| known.starts_with(OUR_PREFIX))
+        .map(|known| (known, distance(known, name)))
+        .min_by_key(|(_, edits)| *edits)?;
+    let longer = known.len().max(name.len()) - OUR_PREFIX.len();
+    (edits <= 2 || edits * 3 <= longer).then_some(known)
 }
 
 /// How many single edits apart two names are, letter case aside.
@@ -504,7 +433,7 @@ mod tests {
 
     const TENANT_ID: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 
-    fn azure() -> BTreeMap<&'static str, &'static str> {
+    pub(super) fn azure() -> BTreeMap<&'static str, &'static str> {
         BTreeMap::from([
             (TENANT, TENANT_ID),
             (BLOB, "https://portcullis.blob.core.windows.net"),
@@ -514,7 +443,7 @@ mod tests {
         ])
     }
 
-    fn loopback() -> BTreeMap<&'static str, &'static str> {
+    pub(super) fn loopback() -> BTreeMap<&'static str, &'static str> {
         let mut all = azure();
         all.extend([
             (BLOB, "https://127.0.0.1:4001/portcullisstate"),
@@ -528,12 +457,12 @@ mod tests {
         all
     }
 
-    fn read(values: &BTreeMap<&str, &str>) -> Result<Settings, Mistakes> {
+    pub(super) fn read(values: &BTreeMap<&str, &str>) -> Result<Settings, Mistakes> {
         let lookup = |name: &str| values.get(name).map(|value| (*value).to_owned());
         Settings::from_lookup(lookup, values.keys().map(|name| (*name).to_owned()))
     }
 
-    fn mistakes(values: &BTreeMap<&str, &str>) -> Vec<String> {
+    pub(super) fn mistakes(values: &BTreeMap<&str, &str>) -> Vec<String> {
         read(values).expect_err("mistakes").0
     }
 
@@ -558,58 +487,6 @@ mod tests {
         assert!(settings.loopback());
         assert_eq!(settings.sign_in, SignIn::ManagedIdentity);
         assert_eq!(settings.blob_endpoint.path(), "/portcullisstate");
-    }
-
-    #[test]
-    fn one_endpoint_off_loopback_stops_the_start_and_is_named() {
-        for name in [BLOB, LOGS, ARM, LOGIN] {
-            let mut values = loopback();
-            values.insert(name, if name == ARM { "https://management.azure.com" } else { "https://evil.example" });
-            let told = mistakes(&values);
-            assert!(told.iter().any(|text| text.starts_with(&format!("{name} is not on loopback"))), "{name}: {told:?}");
-        }
-        let mut values = loopback();
-        values.remove(BUS);
-        assert!(mistakes(&values).iter().any(|text| text.starts_with("ServiceBus__fullyQualifiedNamespace is not on loopback")));
-    }
-
-    #[test]
-    fn a_loopback_world_never_gets_a_real_token() {
-        let mut values = loopback();
-        values.remove(IDENTITY_ENDPOINT);
-        values.remove(IDENTITY_HEADER);
-        assert!(mistakes(&values)[0].starts_with("IDENTITY_ENDPOINT is not set"));
-        values.extend([(IDENTITY_ENDPOINT, "http://169.254.1.1/token"), (IDENTITY_HEADER, "x")]);
-        assert!(mistakes(&values)[0].starts_with("IDENTITY_ENDPOINT is not on loopback"));
-    }
-
-    #[test]
-    fn a_foreign_host_is_refused_even_when_it_looks_like_azure() {
-        for (name, host) in [
-            (BLOB, "https://portcullis.blob.core.windows.net.evil.example"),
-            (BLOB, "https://blob.core.windows.net.evil"),
-            (BLOB, "https://portcullis.blob.core.windows.net:8443"),
-            (ARM, "https://x.management.azure.com"),
-            (LOGS, "https://10.0.0.4"),
-        ] {
-            let mut values = azure();
-            values.insert(name, host);
-            assert!(mistakes(&values).iter().any(|text| text.contains("no host of Azure")), "{host}");
-        }
-    }
-
-    #[test]
-    fn government_is_one_cloud_of_its_own() {
-        let mut values = azure();
-        values.insert(ARM, "https://management.usgovcloudapi.net");
-        assert!(mistakes(&values).iter().any(|text| text.contains("use one cloud")));
-        values.extend([
-            (LOGIN, "https://login.microsoftonline.us"),
-            (BLOB, "https://p.blob.core.usgovcloudapi.net"),
-            (NAMESPACE, "p.servicebus.usgovcloudapi.net"),
-            (LOGS, "https://p.usgovvirginia-1.ingest.monitor.azure.us"),
-        ]);
-        assert_eq!(read(&values).unwrap().cloud, Cloud::UsGovernment);
     }
 
     #[test]
@@ -649,7 +526,67 @@ mod tests {
         ] {
             assert!(names.contains(&name), "{name} is missing in {told:?}");
         }
-        assert!(told.iter().any(|text| text.contains("did you mean PORTCULLIS_MODE?")));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_with_the_nearest_if_it_is_near() {
+        for (name, meant) in [
+            ("PORTCULLIS_MODUS", Some(MODE)),
+            ("portcullis_mode", Some(MODE)),
+            ("PORTCULLIS_TENANT", Some(TENANT)),
+            ("PORTCULLIS_SUBSCRIPTION", Some(SUBSCRIPTIONS)),
+            ("PORTCULLIS_LONGEST_OPENINGS", Some(LONGEST)),
+            ("PORTCULLIS_COLOUR", None),
+            ("PORTCULLIS_MAXIMUM_AGE_OF_OPENINGS", None),
+            ("PORTCULLIS_", None),
+        ] {
+            let mut values = azure();
+            values.insert(name, "x");
+            let cure = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+            assert_eq!(mistakes(&values), [format!("{name} is not a setting of Portcullis: correct the name or remove it{cure}")]);
+        }
+    }
+
+    #[test]
+    fn what_the_example_leaves_open_must_be_filled_in() {
+        for (name, value, left) in [
+            (TENANT, "00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000"),
+            (SUBSCRIPTIONS, "00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000"),
+            (BLOB, "https://ACCOUNT.blob.core.windows.net", "ACCOUNT"),
+            (BLOB, "https://account.blob.core.usgovcloudapi.net", "ACCOUNT"),
+            (NAMESPACE, "namespace.servicebus.windows.net", "NAMESPACE"),
+            (LOGS, "https://NAME.REGION-1.ingest.monitor.azure.com", "NAME.REGION-1"),
+            (LOGS_RULE, "dcr-00000000000000000000000000000000", "dcr-00000000000000000000000000000000"),
+        ] {
+            let mut values = azure();
+            values.insert(name, value);
+            assert_eq!(mistakes(&values), [format!("{name} still holds `{left}` of the example: write your own")]);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_meant_is_told_with_its_cure() {
+        for (name, value, told) in [
+            (SUBSCRIPTIONS, "a;b", "holds `a;b`, which is not a GUID; separate several with commas"),
+            (TENANT, "contoso", "holds `contoso`, which is not a GUID"),
+            (CLIENT, "me", "holds `me`, which is not a GUID"),
+            (LOGS_RULE, "my-rule", "is `my-rule`: write the rule's immutable id, which begins with dcr-, and not its name"),
+            (LOGS_RULE, "dcr-", "is `dcr-`: write the rule's immutable id, which begins with dcr-, and not its name"),
+            (LOGS_RULE, "dcr-1/x", "is `dcr-1/x`: only letters, digits, `-` and `_` are allowed"),
+            (MODE, "Enforce", "is `Enforce`: write observe (only say what would be done) or enforce"),
+            (CLOSE_CAP, "1001", "is `1001`: write a whole number from 1 to 1000"),
+            (LONGEST, "PT4M59S", "is `PT4M59S`: it must lie between PT5M and PT24H"),
+            (BLOB, "http://portcullis.blob.core.windows.net", "begins with http: it must begin with https://, since tokens go there"),
+            (
+                ARM,
+                "https://me@management.azure.com",
+                "is `https://management.azure.com/`: write only scheme, host and path, without a user, `?` or `#`",
+            ),
+        ] {
+            let mut values = azure();
+            values.insert(name, value);
+            assert_eq!(mistakes(&values), [format!("{name} {told}")]);
+        }
     }
 
     #[test]
@@ -659,13 +596,6 @@ mod tests {
         assert_eq!(read(&values).unwrap().mode, Mode::Observe);
         values.insert(TENANT, "");
         assert!(mistakes(&values)[0].starts_with("PORTCULLIS_TENANT_ID is not set"));
-    }
-
-    #[test]
-    fn a_loopback_endpoint_for_messages_alone_is_refused() {
-        let mut values = azure();
-        values.insert(BUS, "https://portcullis.servicebus.windows.net");
-        assert!(mistakes(&values)[0].starts_with("PORTCULLIS_SERVICEBUS_ENDPOINT is only for a loopback endpoint"));
     }
 
     #[test]
@@ -679,15 +609,31 @@ mod tests {
         assert!(read(&values).is_err());
     }
 
+    /// The settings that a person writes, in their order.
+    fn written() -> Vec<&'static str> {
+        NAMES.into_iter().filter(|name| !OF_THE_PLATFORM.contains(name)).collect()
+    }
+
     #[test]
-    fn the_example_file_shows_every_setting() {
-        let example: serde_json::Value = serde_json::from_str(include_str!("../local.settings.example.json")).unwrap();
-        let shown: BTreeSet<&str> = example["Values"].as_object().unwrap().keys().map(String::as_str).collect();
-        let ours: BTreeSet<&str> = NAMES.into_iter().filter(|name| !OF_THE_PLATFORM.contains(name)).collect();
-        let hosts: BTreeSet<&str> = shown.difference(&ours).copied().collect();
-        assert_eq!(hosts, BTreeSet::from(["AzureWebJobsStorage", "FUNCTIONS_WORKER_RUNTIME"]));
-        assert!(ours.is_subset(&shown), "missing: {:?}", ours.difference(&shown));
+    fn the_example_file_shows_every_setting_in_order_and_must_be_filled_in() {
+        let text = include_str!("../local.settings.example.json");
+        let example: serde_json::Value = serde_json::from_str(text).unwrap();
+        let keys = text.lines().filter_map(|line| line.strip_prefix("    \"")?.split('"').next());
+        let (hosts, ours): (Vec<&str>, Vec<&str>) = keys.partition(|name| !NAMES.contains(name));
+        assert_eq!((ours, hosts), (written(), vec!["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"]));
         let lookup = |name: &str| example["Values"][name].as_str().map(str::to_owned);
-        Settings::from_lookup(lookup, shown.iter().map(|name| (*name).to_owned())).expect("the example is valid");
+        let told = Settings::from_lookup(lookup, written().into_iter().map(str::to_owned)).unwrap_err().0;
+        let named: Vec<&str> = told.iter().filter_map(|text| text.split_once(" still holds ")).map(|(name, _)| name).collect();
+        assert_eq!(named, [TENANT, BLOB, NAMESPACE, LOGS, LOGS_RULE], "{told:?}");
+        assert_eq!(told.len(), named.len(), "nothing else is wrong with it");
+    }
+
+    #[test]
+    fn the_table_of_the_readme_has_every_setting_in_order() {
+        let readme = include_str!("../README.md");
+        let table = readme.split_once("| Setting |").expect("the table of settings").1;
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let names: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        assert_eq!(names, written());
     }
 }

@@ -151,6 +151,12 @@ async fn a_view_opens_to_auditors_alone() {
     for path in [format!("/vms/{}", key("nothing")), "/audit/nothing".to_owned(), "/nothing".to_owned()] {
         assert_eq!(auditor.get(&path).await.status, 404, "{path}");
     }
+    let never = auditor.get(&format!("/vms/{}", key("nothing"))).await.body;
+    assert_eq!(never["error"]["code"], "NeverLookedAt");
+    assert!(never["error"]["message"].as_str().unwrap().starts_with("Portcullis has never looked at this VM"), "{never}");
+    for list in ["/openings", "/grants", "/findings", "/alarms"] {
+        assert_eq!(auditor.get(&format!("{list}?vm={}", key("nothing"))).await.status, 404, "nothing there is not nothing open");
+    }
     assert_eq!(client.get(&format!("/vms/{}", key("nothing"))).await.status, 403);
     assert_eq!(auditor.get("/vms?colour=red").await.status, 400);
 }
@@ -212,6 +218,86 @@ async fn a_list_is_read_page_by_page_and_by_subscription() {
         let ours = auditor.items(&format!("{path}?limit=1000&subscription={}", estate::SUBSCRIPTION.to_uppercase())).await;
         assert_eq!(ours, whole, "{path}");
         assert!(auditor.items(&format!("{path}?subscription=00000000-0000-0000-0000-00000000dead")).await.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_asked_for_one_vm() {
+    let story = eventful().await;
+    let auditor = Caller::auditor(&story).await;
+    for path in ["/openings", "/findings"] {
+        let all = auditor.items(path).await;
+        let ours: Vec<Value> = all.iter().filter(|item| item["vm"] == vm("web-2").as_str()).cloned().collect();
+        assert_eq!(ours.len(), 2, "{path}");
+        for name in [key("web-2"), vm("WEB-2")] {
+            assert_eq!(auditor.items(&format!("{path}?vm={name}")).await, ours, "{path}");
+        }
+        let first = auditor.get(&format!("{path}?limit=1&vm={}", key("web-2"))).await.body;
+        let next = first["next"].as_str().expect("a second page");
+        assert_eq!(first["items"], json!(ours[..1]));
+        assert_eq!(auditor.items(&format!("{path}?limit=1&vm={}&after={next}", key("web-2"))).await, ours[1..]);
+        assert_eq!(auditor.get(&format!("{path}?vm={}&after={next}", key("web-1"))).await.status, 400, "a place in another list");
+        let dead = "00000000-0000-0000-0000-00000000dead";
+        assert!(auditor.items(&format!("{path}?vm={}&subscription={dead}", key("web-2"))).await.is_empty());
+    }
+    assert!(auditor.items(&format!("/alarms?vm={}", key("web-1"))).await.is_empty());
+}
+
+#[tokio::test]
+async fn audit_records_are_asked_for_by_kind_code_and_time() {
+    let story = eventful().await;
+    let auditor = Caller::auditor(&story).await;
+    let all = auditor.items("/audit?limit=1000").await;
+    let times: Vec<&str> = all.iter().map(|audit| audit["at"].as_str().unwrap()).collect();
+    let middle = times[times.len() / 2];
+    let is_of = |audit: &Value, field: &str, value: &str| audit[field] == value;
+    let those = |fits: &dyn Fn(&Value) -> bool| all.iter().filter(|audit| fits(audit)).cloned().collect::<Vec<Value>>();
+    let rows = [
+        ("kind=proved-shut".to_owned(), those(&|audit| is_of(audit, "kind", "proved-shut"))),
+        ("code=any-source".to_owned(), those(&|audit| is_of(audit, "code", "any-source"))),
+        (format!("from={middle}"), those(&|audit| audit["at"].as_str().unwrap() >= middle)),
+        (format!("to={middle}"), those(&|audit| audit["at"].as_str().unwrap() < middle)),
+        (
+            format!("kind=close&code=any-source&vm={}", key("web-1")),
+            those(&|audit| is_of(audit, "kind", "close") && is_of(audit, "vm", &vm("web-1"))),
+        ),
+        ("kind=service-failing".to_owned(), Vec::new()),
+    ];
+    for (query, expected) in rows {
+        assert!(expected.len() < all.len(), "{query} asks for a part");
+        assert_eq!(auditor.items(&format!("/audit?limit=1000&{query}")).await, expected, "{query}");
+        let mut parts = Vec::new();
+        let mut after = String::new();
+        for _ in 0..=all.len() {
+            let page = auditor.get(&format!("/audit?limit=1&{query}{after}")).await.body;
+            parts.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(parts, expected, "{query}, page by page");
+    }
+}
+
+/// The fenced `sh` blocks of docs/api.md, as one script.
+fn script() -> String {
+    let blocks = include_str!("../docs/api.md").split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    format!("set -euo pipefail\n{}", blocks.collect::<String>())
+}
+
+#[tokio::test]
+async fn every_request_of_the_document_works() {
+    let story = eventful().await;
+    let dir = std::path::Path::new(story.sandbox.env("SSL_CERT_FILE")).parent().unwrap();
+    let mut bash = tokio::process::Command::new("bash");
+    bash.arg("-c").arg(script()).env("DIR", dir);
+    bash.env("SANDBOX_AUDITOR_CLIENT_ID", estate::AUDITOR_APP_ID).env("SANDBOX_AUDITOR_CLIENT_SECRET", estate::AUDITOR_SECRET);
+    let ran = bash.output().await.unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}{errors}");
+    for shown in ["\"status\":\"ok\"", "\"judgement\":\"left\"", "\"kind\":\"finding-appeared\"", "\"items\":[]"] {
+        assert!(out.contains(shown), "{shown} is not in {out}");
     }
 }
 

@@ -22,6 +22,8 @@ use crate::store::StoreError;
 pub(super) enum Refusal {
     /// There is no such thing, or none that may be seen.
     NotFound,
+    /// There is no record of this VM.
+    NeverLookedAt,
     /// The path does not take the method.
     WrongMethod,
     /// The query cannot be understood.
@@ -47,6 +49,11 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
             Refusal::NotFound => answer(StatusCode::NOT_FOUND, "NotFound", "There is nothing at this path."),
+            Refusal::NeverLookedAt => {
+                let message = "Portcullis has never looked at this VM: no event and no sweep has told of an opening there. \
+                               Check the subscription, the resource group and the name.";
+                answer(StatusCode::NOT_FOUND, "NeverLookedAt", message)
+            }
             Refusal::WrongMethod => {
                 answer(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This path does not take this method: use GET.")
             }

@@ -104,4 +104,22 @@ mod tests {
         let unreadable = StoreError::Unreadable { name: "service/rows.json".to_owned(), why: "EOF".to_owned() };
         assert_eq!(rows(Err(unreadable)), Part::failing("A document in the store cannot be read: the log says which."));
     }
+
+    #[test]
+    fn the_document_explains_every_field() {
+        use crate::console::tests::documented;
+        let health = Health {
+            status: Status::Ok,
+            mode: "observe",
+            loopback: false,
+            version: "1",
+            store: Part::well("Well."),
+            rows: Part::failing("Not well."),
+        };
+        let shown = serde_json::to_value(&health).unwrap();
+        let names: Vec<&String> = shown.as_object().unwrap().keys().collect();
+        let mut explained = documented("GET /api/health");
+        explained.sort();
+        assert_eq!(explained, names);
+    }
 }

@@ -16,16 +16,15 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any, get};
 use axum::{Json, Router};
 use portcullis_domain::arm_id::VmId;
-use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::record::VmRecord;
 use tracing::info;
 
 use self::answer::Refusal;
 use self::page::{Keyed, Page};
-use self::question::{OF_AUDITS, OF_VMS, Question};
+use self::question::{OF_AUDITS, OF_THINGS, OF_VMS, Parameter, Question};
 use self::token::{Role, Tokens};
 use crate::functions::App;
 use crate::settings::Settings;
@@ -45,16 +44,24 @@ pub fn api(app: App, settings: &Settings) -> Router {
     routes(Console { app, tokens, loopback: settings.loopback() })
 }
 
+/// The views, which auditors alone may read, by their path.
+fn views() -> [(&'static str, MethodRouter<Console>); 8] {
+    [
+        ("/vms", get(vms)),
+        ("/vms/{subscription}/{group}/{name}", get(vm)),
+        ("/openings", get(openings)),
+        ("/grants", get(grants)),
+        ("/findings", get(findings)),
+        ("/alarms", get(alarms)),
+        ("/audit", get(audits)),
+        ("/audit/{id}", get(audit)),
+    ]
+}
+
 fn routes(console: Console) -> Router {
-    let views = Router::new()
-        .route("/vms", get(vms))
-        .route("/vms/{subscription}/{group}/{name}", get(vm))
-        .route("/openings", get(openings))
-        .route("/grants", get(grants))
-        .route("/findings", get(findings))
-        .route("/alarms", get(alarms))
-        .route("/audit", get(audits))
-        .route("/audit/{id}", get(audit))
+    let views = views()
+        .into_iter()
+        .fold(Router::new(), |router, (path, view)| router.route(path, view))
         // On routes alone, so that a wrong path or method is told before a token is asked for.
         .route_layer(middleware::from_fn_with_state(console.clone(), auditors_only));
     Router::new()
@@ -85,27 +92,33 @@ async fn auditors_only(State(console): State<Console>, request: Request, next: N
 type Listed<T> = Result<Json<Page<T>>, Refusal>;
 
 async fn vms(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<views::VmLine> {
-    list(&console, VmIndex::Remembered, query.as_deref(), views::vm_lines).await
+    list(&console, VmIndex::Remembered, query.as_deref(), &OF_VMS, views::vm_lines).await
 }
 
 async fn openings(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<views::Opening> {
-    list(&console, VmIndex::Unresting, query.as_deref(), views::openings).await
+    list(&console, VmIndex::Unresting, query.as_deref(), &OF_THINGS, views::openings).await
 }
 
 async fn grants(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<views::GrantView> {
-    list(&console, VmIndex::Unresting, query.as_deref(), views::grants).await
+    list(&console, VmIndex::Unresting, query.as_deref(), &OF_THINGS, views::grants).await
 }
 
 async fn findings(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<views::FindingView> {
-    list(&console, VmIndex::Unresting, query.as_deref(), views::findings).await
+    list(&console, VmIndex::Unresting, query.as_deref(), &OF_THINGS, views::findings).await
 }
 
 async fn alarms(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<views::AlarmView> {
-    list(&console, VmIndex::Unresting, query.as_deref(), views::alarms).await
+    list(&console, VmIndex::Unresting, query.as_deref(), &OF_THINGS, views::alarms).await
 }
 
-async fn list<T>(console: &Console, index: VmIndex, query: Option<&str>, items: impl Fn(&VmRecord) -> Vec<Keyed<T>>) -> Listed<T> {
-    let question = Question::read(query, &OF_VMS).map_err(Refusal::BadQuestion)?;
+async fn list<T>(
+    console: &Console,
+    index: VmIndex,
+    query: Option<&str>,
+    allowed: &[Parameter],
+    items: impl Fn(&VmRecord) -> Vec<Keyed<T>>,
+) -> Listed<T> {
+    let question = Question::read(query, allowed).map_err(Refusal::BadQuestion)?;
     Ok(Json(page::of_vms(&console.app.store, index, &question, items).await?))
 }
 
@@ -122,21 +135,21 @@ async fn vm(
     let vm = VmId::from_key(&format!("{subscription}/{group}/{name}")).map_err(|_| Refusal::NotFound)?;
     let held = console.app.store.vm(&vm).await?;
     if held.etag.is_none() {
-        return Err(Refusal::NotFound);
+        return Err(Refusal::NeverLookedAt);
     }
     Ok(Json(views::vm(&held.document)))
 }
 
-async fn audits(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<AuditRecord> {
+async fn audits(State(console): State<Console>, RawQuery(query): RawQuery) -> Listed<views::AuditView> {
     let question = Question::read(query.as_deref(), &OF_AUDITS).map_err(Refusal::BadQuestion)?;
     Ok(Json(page::of_audits(&console.app.store, &question).await?))
 }
 
-async fn audit(State(console): State<Console>, id: Captured<String>, RawQuery(query): RawQuery) -> Result<Json<AuditRecord>, Refusal> {
+async fn audit(State(console): State<Console>, id: Captured<String>, RawQuery(query): RawQuery) -> Result<Json<views::AuditView>, Refusal> {
     Question::read(query.as_deref(), &[]).map_err(Refusal::BadQuestion)?;
     let Path(id) = id.ok().filter(|Path(id)| is_audit_id(id)).ok_or(Refusal::NotFound)?;
     match console.app.store.audit(&id).await? {
-        Some(audit) => Ok(Json(audit)),
+        Some(audit) => Ok(Json(views::audit(&audit))),
         None => {
             console.app.store.check().await?;
             Err(Refusal::NotFound)
@@ -174,7 +187,7 @@ mod tests {
             ("ServiceBus__fullyQualifiedNamespace", "portcullis.servicebus.windows.net"),
             ("PORTCULLIS_SERVICEBUS_ENDPOINT", "https://127.0.0.1:1"),
             ("PORTCULLIS_LOGS_ENDPOINT", "https://127.0.0.1:1"),
-            ("PORTCULLIS_LOGS_RULE_ID", "dcr-0"),
+            ("PORTCULLIS_LOGS_RULE_ID", "dcr-1"),
             ("PORTCULLIS_ARM_ENDPOINT", "https://127.0.0.1:1"),
             ("PORTCULLIS_LOGIN_ENDPOINT", "https://127.0.0.1:1"),
             ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token"),
@@ -183,6 +196,31 @@ mod tests {
         let lookup = |name: &str| values.get(name).map(|value| (*value).to_owned());
         let settings = Settings::from_lookup(lookup, values.keys().map(|name| (*name).to_owned())).unwrap();
         Console { app: App::new(&settings), tokens: Arc::new(tokens().0), loopback: settings.loopback() }
+    }
+
+    const DOCUMENT: &str = include_str!("../../docs/api.md");
+
+    /// The names in the first column of the table of fields below a heading of the document.
+    pub(super) fn documented(heading: &str) -> Vec<&'static str> {
+        let below = DOCUMENT.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
+        let section = below.split("\n#").next().unwrap_or_default();
+        let table = section.split_once("| Field |").unwrap_or_else(|| panic!("no table below `{heading}`")).1;
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        rows.filter_map(|row| row.split('`').nth(1)).collect()
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let headings: Vec<&str> = DOCUMENT.lines().filter_map(|line| line.strip_prefix("## GET /api")).collect();
+        let routes: Vec<&str> = ["/health"].into_iter().chain(views().map(|(path, _)| path)).collect();
+        assert_eq!(headings, routes);
+    }
+
+    #[test]
+    fn the_document_names_every_parameter() {
+        let table = DOCUMENT.split_once("| Parameter |").unwrap().1;
+        let names: Vec<&str> = table.lines().skip(2).map_while(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(names, OF_AUDITS.map(Parameter::name));
     }
 
     struct Answered {
@@ -236,6 +274,9 @@ mod tests {
             "/vms/s/rg/vm1?limit=1",
             "/audit/x?vm=s/rg/a",
             "/alarms?after=eA",
+            "/alarms?vm=x",
+            "/vms?vm=s/rg/a",
+            "/findings?kind=close",
         ] {
             let answered = ask(Method::GET, path, Some(&token)).await;
             assert_eq!((answered.status, answered.body["error"]["code"].as_str()), (StatusCode::BAD_REQUEST, Some("BadRequest")), "{path}");

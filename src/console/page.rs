@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::record::VmRecord;
@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::answer::Refusal;
 use super::question::{MOST_LIMIT, Question, bookmark, not_a_bookmark};
+use super::views::{self, AuditView};
 use crate::azure::trace;
 use crate::store::{AuditPlace, AuditsFound, Store, StoreError, VmIndex};
 
@@ -66,6 +67,9 @@ pub(super) async fn of_vms<T>(
         Some(text) => Some(Place::read(text).ok_or_else(|| Refusal::BadQuestion(not_a_bookmark()))?),
         None => None,
     };
+    if question.vm.as_ref().is_some_and(|vm| after.as_ref().is_some_and(|after| after.vm != *vm || after.item.is_none())) {
+        return Err(Refusal::BadQuestion(not_a_bookmark()));
+    }
     // An emptied store must not look like an estate where nothing is open.
     store.check().await?;
     let (vms, more) = vms(store, index, question, after.as_ref()).await?;
@@ -77,6 +81,8 @@ pub(super) async fn of_vms<T>(
         });
         for (vm, held) in some.iter().zip(records.await) {
             match held {
+                // Nobody must take a misspelt name for a VM of which nothing is open.
+                Ok(held) if held.etag.is_none() && question.vm.is_some() => return Err(Refusal::NeverLookedAt),
                 // Without a version it was never written: its entry in the index is one too many.
                 Ok(held) => gathered.take(vm, if held.etag.is_some() { items(&held.document) } else { Vec::new() }),
                 Err(StoreError::Unreadable { name, why }) => gathered.cannot_read(vm, name, &why),
@@ -93,6 +99,10 @@ pub(super) async fn of_vms<T>(
 /// The VMs whose records are to be read, and whether there are more of them.
 async fn vms(store: &Store, index: VmIndex, question: &Question, after: Option<&Place>) -> Result<(Vec<VmId>, bool), StoreError> {
     let subscription = question.subscription.as_deref();
+    if let Some(vm) = &question.vm {
+        let is_in = subscription.is_none_or(|wanted| wanted == vm.subscription());
+        return Ok((is_in.then(|| vm.clone()).into_iter().collect(), false));
+    }
     let mut vms = store.vms_after(index, subscription, after.map(|place| &place.vm), MOST_READ + 1).await?;
     let more = vms.len() > MOST_READ;
     vms.truncate(MOST_READ);
@@ -151,27 +161,38 @@ impl<T> Gathered<T> {
 }
 
 /// Audit records, the newest first.
-pub(super) async fn of_audits(store: &Store, question: &Question) -> Result<Page<AuditRecord>, Refusal> {
+pub(super) async fn of_audits(store: &Store, question: &Question) -> Result<Page<AuditView>, Refusal> {
     let before = match &question.after {
         Some(text) => Some(audit_place(text).ok_or_else(|| Refusal::BadQuestion(not_a_bookmark()))?),
-        None => None,
+        None => question.to.map(|to| AuditPlace { at: to + WRITTEN_WITHIN, id: String::new() }),
     };
     store.check().await?;
     let prefix = question.vm.as_ref().map(|vm| format!("{}-", AuditRecord::prefix(vm))).unwrap_or_default();
-    let (places, more) = match store.newest_audits(&prefix, before.as_ref(), question.limit).await? {
+    // What is asked for by its content is found by reading: more is read than is answered.
+    let most = if question.asks_for_content() { MOST_READ } else { question.limit };
+    let (mut places, mut more) = match store.newest_audits(&prefix, before.as_ref(), most).await? {
         AuditsFound::Newest { places, more } => (places, more),
         AuditsFound::TooMany => return Err(Refusal::BadQuestion(TOO_MANY_AUDITS.to_owned())),
     };
-    let next = places.last().filter(|_| more).map(audit_bookmark);
-    let mut page = Page { items: Vec::new(), next, unreadable: Vec::new() };
+    // A record is never written before its time, so behind the first one that was there is none of later.
+    if let Some(too_old) = question.from.and_then(|from| places.iter().position(|place| place.at < from)) {
+        places.truncate(too_old);
+        more = false;
+    }
+    let mut page = Page { items: Vec::new(), next: None, unreadable: Vec::new() };
+    let mut read_to = 0;
     for some in places.chunks(AT_ONCE) {
         let read = all_of(some.iter().cloned(), |place| {
             let store = store.clone();
             async move { store.audit(&place.id).await }
         });
         for (place, audit) in some.iter().zip(read.await) {
+            if page.items.len() == question.limit {
+                break;
+            }
+            read_to += 1;
             match audit {
-                Ok(audit) => page.items.extend(audit.filter(|audit| is_asked_for(audit, question))),
+                Ok(audit) => page.items.extend(audit.filter(|audit| is_asked_for(audit, question)).map(|audit| views::audit(&audit))),
                 Err(StoreError::Unreadable { why, .. }) => {
                     error!(audit.id = place.id, why, "an audit record cannot be read and is missing in an answer");
                     page.unreadable.push(place.id.clone());
@@ -179,17 +200,30 @@ pub(super) async fn of_audits(store: &Store, question: &Question) -> Result<Page
                 Err(error) => return Err(error.into()),
             }
         }
+        if page.items.len() == question.limit {
+            break;
+        }
     }
+    let goes_on = more || read_to < places.len();
+    page.next = places.get(..read_to).and_then(<[AuditPlace]>::last).filter(|_| goes_on).map(audit_bookmark);
     Ok(page)
 }
+
+/// A record has the time of its run's beginning and is written before the run's lease of 30 s has ended; the rest is
+/// for a store that is slow to take it.
+const WRITTEN_WITHIN: TimeDelta = TimeDelta::minutes(2);
 
 const TOO_MANY_AUDITS: &str =
     "There are too many audit records to look through them all here: name a VM with `vm`, or ask Microsoft Sentinel.";
 
 fn is_asked_for(audit: &AuditRecord, question: &Question) -> bool {
     let subscription = question.subscription.as_deref();
-    let in_subscription = subscription.is_none_or(|wanted| audit.vm.as_ref().is_some_and(|vm| vm.subscription() == wanted));
-    in_subscription && question.vm.as_ref().is_none_or(|wanted| audit.vm.as_ref() == Some(wanted))
+    subscription.is_none_or(|wanted| audit.vm.as_ref().is_some_and(|vm| vm.subscription() == wanted))
+        && question.vm.as_ref().is_none_or(|wanted| audit.vm.as_ref() == Some(wanted))
+        && question.kind.is_none_or(|wanted| audit.kind == wanted)
+        && question.code.as_ref().is_none_or(|wanted| audit.code == *wanted)
+        && question.from.is_none_or(|from| audit.at >= from)
+        && question.to.is_none_or(|to| audit.at < to)
 }
 
 fn audit_bookmark(place: &AuditPlace) -> String {

@@ -2,7 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
+use portcullis_domain::audit::AuditKind;
+use portcullis_domain::time;
+use serde_json::Value;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -23,24 +27,49 @@ pub(super) enum Parameter {
     Limit,
     /// `after`: go on where an earlier answer ended.
     After,
+    /// `kind`: only audit records of this kind.
+    Kind,
+    /// `code`: only audit records with this code.
+    Code,
+    /// `from`: only audit records of this time and later.
+    From,
+    /// `to`: only audit records of before this time.
+    To,
 }
 
 impl Parameter {
-    fn name(self) -> &'static str {
+    /// The name as it stands in a query.
+    pub fn name(self) -> &'static str {
         match self {
             Parameter::Subscription => "subscription",
             Parameter::Vm => "vm",
             Parameter::Limit => "limit",
             Parameter::After => "after",
+            Parameter::Kind => "kind",
+            Parameter::Code => "code",
+            Parameter::From => "from",
+            Parameter::To => "to",
         }
     }
 }
 
-/// The parameters of a list of things of VMs.
+/// The parameters of the list of VMs.
 pub(super) const OF_VMS: [Parameter; 3] = [Parameter::Subscription, Parameter::Limit, Parameter::After];
 
+/// The parameters of a list of things of VMs.
+pub(super) const OF_THINGS: [Parameter; 4] = [Parameter::Subscription, Parameter::Vm, Parameter::Limit, Parameter::After];
+
 /// The parameters of the list of audit records.
-pub(super) const OF_AUDITS: [Parameter; 4] = [Parameter::Subscription, Parameter::Vm, Parameter::Limit, Parameter::After];
+pub(super) const OF_AUDITS: [Parameter; 8] = [
+    Parameter::Subscription,
+    Parameter::Vm,
+    Parameter::Kind,
+    Parameter::Code,
+    Parameter::From,
+    Parameter::To,
+    Parameter::Limit,
+    Parameter::After,
+];
 
 /// A question that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +78,14 @@ pub(super) struct Question {
     pub subscription: Option<String>,
     /// Only this VM.
     pub vm: Option<VmId>,
+    /// Only audit records of this kind.
+    pub kind: Option<AuditKind>,
+    /// Only audit records with this code.
+    pub code: Option<String>,
+    /// Only audit records of this time and later.
+    pub from: Option<DateTime<Utc>>,
+    /// Only audit records of before this time.
+    pub to: Option<DateTime<Utc>>,
     /// At most as many items.
     pub limit: usize,
     /// Where an earlier answer ended: what [`bookmark`] was made of.
@@ -59,7 +96,8 @@ impl Question {
     /// Reads a query string that may hold these parameters and no others, each once. The error is a sentence for the
     /// caller.
     pub fn read(query: Option<&str>, allowed: &[Parameter]) -> Result<Self, String> {
-        let mut question = Question { subscription: None, vm: None, limit: USUAL_LIMIT, after: None };
+        let mut question =
+            Question { subscription: None, vm: None, kind: None, code: None, from: None, to: None, limit: USUAL_LIMIT, after: None };
         let mut given: Vec<Parameter> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let parameter = allowed.iter().copied().find(|parameter| parameter.name() == name).ok_or_else(|| unknown(&name, allowed))?;
@@ -69,7 +107,17 @@ impl Question {
             given.push(parameter);
             question.take(parameter, &value)?;
         }
+        if let (Some(from), Some(to)) = (question.from, question.to)
+            && from >= to
+        {
+            return Err("The parameter from must lie before the parameter to.".to_owned());
+        }
         Ok(question)
+    }
+
+    /// Whether audit records are asked for by what stands in them, and not only by whose and which they are.
+    pub fn asks_for_content(&self) -> bool {
+        self.subscription.is_some() || self.kind.is_some() || self.code.is_some() || self.from.is_some() || self.to.is_some()
     }
 
     fn take(&mut self, parameter: Parameter, value: &str) -> Result<(), String> {
@@ -87,11 +135,23 @@ impl Question {
                 let limit = value.parse().ok().filter(|limit| (1..=MOST_LIMIT).contains(limit));
                 self.limit = limit.ok_or_else(|| wrong(&format!("a whole number from 1 to {MOST_LIMIT}")))?;
             }
+            Parameter::Kind => {
+                let kind = serde_json::from_value(Value::String(value.to_owned()));
+                self.kind = Some(kind.map_err(|_| wrong("the kind of an audit record, such as close or proved-shut"))?);
+            }
+            Parameter::Code => {
+                let is_code = !value.is_empty() && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+                self.code = Some(is_code.then(|| value.to_owned()).ok_or_else(|| wrong("a code, such as any-source"))?);
+            }
+            Parameter::From => self.from = Some(time::parse(value).ok_or_else(|| wrong(A_TIME))?),
+            Parameter::To => self.to = Some(time::parse(value).ok_or_else(|| wrong(A_TIME))?),
             Parameter::After => self.after = Some(unread_bookmark(value).ok_or_else(not_a_bookmark)?),
         }
         Ok(())
     }
 }
+
+const A_TIME: &str = "a time in UTC, such as 2026-01-15T09:00:00Z";
 
 fn unknown(name: &str, allowed: &[Parameter]) -> String {
     let known: Vec<&str> = allowed.iter().map(|parameter| parameter.name()).collect();
@@ -123,7 +183,7 @@ mod tests {
     const GUID: &str = "5A4DB0C5-0001-4000-8000-000000000001";
 
     fn usual() -> Question {
-        Question { subscription: None, vm: None, limit: 100, after: None }
+        Question { subscription: None, vm: None, kind: None, code: None, from: None, to: None, limit: 100, after: None }
     }
 
     #[test]
@@ -142,6 +202,28 @@ mod tests {
         for text in [id, "s/rg/vm1", "s%2Frg%2Fvm1", &id.replace('/', "%2F")] {
             let question = Question::read(Some(&format!("vm={text}")), &OF_AUDITS).unwrap();
             assert_eq!(question.vm, Some(id.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn audit_records_are_asked_for_by_kind_code_and_time() {
+        let query = "kind=proved-shut&code=any-source&from=2026-01-15T09:00:00Z&to=2026-01-15T10:00:00Z";
+        let question = Question {
+            kind: Some(AuditKind::ProvedShut),
+            code: Some("any-source".to_owned()),
+            from: Some("2026-01-15T09:00:00Z".parse().unwrap()),
+            to: Some("2026-01-15T10:00:00Z".parse().unwrap()),
+            ..usual()
+        };
+        assert_eq!(Question::read(Some(query), &OF_AUDITS), Ok(question));
+        for (query, told) in [
+            ("kind=ProvedShut", "The parameter kind must be the kind of an audit record, such as close or proved-shut."),
+            ("code=Any", "The parameter code must be a code, such as any-source."),
+            ("from=yesterday", "The parameter from must be a time in UTC, such as 2026-01-15T09:00:00Z."),
+            ("from=2026-01-15T09:00:00Z&to=2026-01-15T09:00:00Z", "The parameter from must lie before the parameter to."),
+        ] {
+            assert_eq!(Question::read(Some(query), &OF_AUDITS), Err(told.to_owned()));
+            assert!(Question::read(Some(query), &OF_THINGS).unwrap_err().contains("this list takes subscription, vm, limit, after"));
         }
     }
 

@@ -1,14 +1,27 @@
 //! What of a VM's record is shown, and in which words. Pure: what is shown is what the last look wrote down.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use portcullis_domain::arm_id::{RuleId, VmId};
+use portcullis_domain::audit::{AuditKind, AuditRecord};
+use portcullis_domain::behind::{Asked, Behind};
 use portcullis_domain::finding::{Finding, FindingCode, Severity};
 use portcullis_domain::grant::{Declined, Grant, Phase};
+use portcullis_domain::opening::short_hash;
 use portcullis_domain::record::{Alarm, Blind, Cause, Claim, Closing, Intent, Outcome, SeenOpening, Trouble, VmRecord};
 use portcullis_domain::source::Sources;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::page::Keyed;
+
+/// A time, shown to the second: what is finer means nothing between clocks of different machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Second(DateTime<Utc>);
+
+impl Serialize for Second {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+}
 
 /// A VM in the list of VMs.
 #[derive(Debug, Serialize)]
@@ -20,11 +33,11 @@ pub(super) struct VmLine {
     closings: usize,
     findings: usize,
     alarms: usize,
-    blind_since: Option<DateTime<Utc>>,
-    next_look: Option<DateTime<Utc>>,
+    blind_since: Option<Second>,
+    next_look: Option<Second>,
 }
 
-/// A VM's whole record, without the lease of the run that works on it.
+/// A VM's whole record, without what only the next run needs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Vm {
@@ -34,20 +47,14 @@ pub(super) struct Vm {
     closings: Vec<ClosingView>,
     findings: Vec<FindingView>,
     alarms: Vec<AlarmView>,
-    claims: Vec<Claim>,
+    claims: Vec<ClaimView>,
     ports: Vec<PortView>,
     blind: Option<BlindView>,
     taken_down: Vec<String>,
     awaits_opening: bool,
     would_shut: Vec<String>,
-    judge_again: Option<DateTime<Utc>>,
-    not_before: Option<DateTime<Utc>>,
-    next_look: Option<DateTime<Utc>>,
-    wake_up: Option<DateTime<Utc>>,
-    due: Vec<DateTime<Utc>>,
-    pause_seconds: i64,
-    audits_without_effect: u64,
-    fingerprint: Option<String>,
+    not_before: Option<Second>,
+    next_look: Option<Second>,
 }
 
 /// An opening.
@@ -60,18 +67,18 @@ pub(super) struct Opening {
     protocol: String,
     sources: Sources,
     destinations: Sources,
-    first_seen: DateTime<Utc>,
+    first_seen: Second,
     flush_connection: bool,
     judgement: Judgement,
     findings: Vec<FindingView>,
     closing: Option<ClosingView>,
-    /// Hints of events about the VM, which name no port: never proof of who made this opening.
-    claims: Vec<Claim>,
+    #[serde(flatten)]
+    behind: BehindView,
 }
 
 /// What the last look held of an opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "kebab-case")]
 enum Judgement {
     /// A live grant covers it.
     Covered,
@@ -91,11 +98,11 @@ pub(super) struct GrantView {
     vm: VmId,
     port: u16,
     sources: Sources,
-    from: DateTime<Utc>,
-    until: DateTime<Utc>,
+    from: Second,
+    until: Second,
     person: String,
     phase: &'static str,
-    declined: Option<Declined>,
+    declined: Option<&'static str>,
 }
 
 /// A port that is being shut.
@@ -105,11 +112,11 @@ struct ClosingView {
     port: u16,
     code: &'static str,
     why: String,
-    since: DateTime<Utc>,
+    since: Second,
     attempt: Option<AttemptView>,
-    last_delete: Option<DateTime<Utc>>,
-    first_shut_read: Option<DateTime<Utc>>,
-    no_proof_before: Option<DateTime<Utc>>,
+    last_delete: Option<Second>,
+    first_shut_read: Option<Second>,
+    no_proof_before: Option<Second>,
     trouble: Option<TroubleView>,
     rules: Vec<RuleView>,
     flush_connection: bool,
@@ -120,7 +127,7 @@ struct ClosingView {
 #[serde(rename_all = "camelCase")]
 struct RuleView {
     rule: RuleId,
-    deleted: Option<DateTime<Utc>>,
+    deleted: Option<Second>,
 }
 
 /// The last effect that was intended.
@@ -129,7 +136,7 @@ struct RuleView {
 struct AttemptView {
     number: u32,
     rule: RuleId,
-    at: DateTime<Utc>,
+    at: Second,
     outcome: &'static str,
     said: Option<String>,
 }
@@ -150,12 +157,15 @@ pub(super) struct FindingView {
     id: String,
     vm: VmId,
     code: FindingCode,
-    severity: Severity,
+    severity: &'static str,
     port: Option<u16>,
     about: String,
+    sources: Option<Sources>,
     evidence: String,
     done: String,
-    since: DateTime<Utc>,
+    since: Second,
+    #[serde(flatten)]
+    behind: BehindView,
 }
 
 /// An alarm.
@@ -167,8 +177,58 @@ pub(super) struct AlarmView {
     cause: Cause,
     cure: &'static str,
     port: Option<u16>,
-    since: DateTime<Utc>,
+    since: Second,
     text: String,
+}
+
+/// What an event said.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimView {
+    event: String,
+    at: Second,
+    object_id: String,
+    name: String,
+    operation: String,
+}
+
+/// An audit record.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AuditView {
+    id: String,
+    at: Second,
+    kind: AuditKind,
+    vm: Option<VmId>,
+    port: Option<u16>,
+    sources: Option<Sources>,
+    about: Option<String>,
+    code: String,
+    severity: &'static str,
+    what: String,
+    why: String,
+    attempt: Option<u32>,
+    #[serde(flatten)]
+    behind: BehindView,
+}
+
+/// Who may be behind an opening: hints, and the one person or application that all of them agree on.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BehindView {
+    opened_by: Option<String>,
+    asked: Vec<AskedView>,
+    claims: Vec<ClaimView>,
+}
+
+/// What a record of JIT says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AskedView {
+    start: Second,
+    end: Second,
+    by: Option<String>,
+    justification: Option<String>,
 }
 
 /// What is remembered of a port over time.
@@ -177,14 +237,14 @@ pub(super) struct AlarmView {
 struct PortView {
     port: u16,
     attempts: u32,
-    proved_shut: Option<DateTime<Utc>>,
+    proved_shut: Option<Second>,
 }
 
 /// That the VM cannot be read.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BlindView {
-    since: DateTime<Utc>,
+    since: Second,
     trouble: TroubleView,
 }
 
@@ -197,8 +257,8 @@ pub(super) fn vm_lines(record: &VmRecord) -> Vec<Keyed<VmLine>> {
         closings: record.closings.len(),
         findings: record.findings.len(),
         alarms: record.alarms.len(),
-        blind_since: record.blind.as_ref().map(|blind| blind.since),
-        next_look: record.next_look,
+        blind_since: record.blind.as_ref().map(|blind| Second(blind.since)),
+        next_look: record.next_look.map(Second),
     };
     vec![(String::new(), line)]
 }
@@ -228,7 +288,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
     // Named one by one, so that what is added to a record is shown, or left away on purpose.
     let VmRecord {
         vm,
-        serial,
+        serial: _,
         grants: _,
         claims,
         openings: _,
@@ -242,14 +302,14 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         blind,
         taken_down,
         awaits_opening,
-        judge_again,
+        judge_again: _,
         lease: _,
         not_before,
-        pause_seconds,
+        pause_seconds: _,
         next_look,
-        wake_up,
-        fingerprint,
-        due,
+        wake_up: _,
+        fingerprint: _,
+        due: _,
     } = record;
     Vm {
         id: vm.clone(),
@@ -258,20 +318,14 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         closings: closings.iter().map(|(port, closing)| ClosingView::of(*port, closing)).collect(),
         findings: plain(findings(record)),
         alarms: plain(alarms(record)),
-        claims: claims.clone(),
+        claims: claims.iter().map(ClaimView::of).collect(),
         ports: ports(record),
         blind: blind.as_ref().map(BlindView::of),
         taken_down: taken_down.iter().cloned().collect(),
         awaits_opening: *awaits_opening,
         would_shut: would_close.iter().cloned().collect(),
-        judge_again: *judge_again,
-        not_before: *not_before,
-        next_look: *next_look,
-        wake_up: wake_up.as_ref().map(|wake_up| wake_up.at),
-        due: due.keys().copied().collect(),
-        pause_seconds: *pause_seconds,
-        audits_without_effect: *serial,
-        fingerprint: fingerprint.clone(),
+        not_before: not_before.map(Second),
+        next_look: next_look.map(Second),
     }
 }
 
@@ -296,6 +350,9 @@ fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
         // A look writes a finding about every opening that no live grant covers.
         Judgement::Covered
     };
+    let found = record.findings.values().find(|finding| finding.about.eq_ignore_ascii_case(key));
+    let behind = closing.map(|(_, closing)| &closing.behind).or(found.map(|finding| &finding.behind));
+    let behind = behind.map(BehindView::of).unwrap_or_default();
     Opening {
         vm: record.vm.clone(),
         rule: opening.rule.clone(),
@@ -303,17 +360,17 @@ fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
         protocol: opening.protocol.clone(),
         sources: opening.sources.clone(),
         destinations: opening.destinations.clone(),
-        first_seen: seen.first,
+        first_seen: Second(seen.first),
         flush_connection: opening.flush_connection,
         judgement,
         findings,
         closing: closing.map(|(port, closing)| ClosingView::of(*port, closing)),
-        claims: record.claims.clone(),
+        behind,
     }
 }
 
 fn rules(closing: &Closing) -> Vec<RuleView> {
-    let view = |rule: &RuleId| RuleView { rule: rule.clone(), deleted: closing.deleted.get(rule).copied() };
+    let view = |rule: &RuleId| RuleView { rule: rule.clone(), deleted: closing.deleted.get(rule).copied().map(Second) };
     closing.targets.iter().map(|target| view(&target.rule)).collect()
 }
 
@@ -321,8 +378,11 @@ fn ports(record: &VmRecord) -> Vec<PortView> {
     let mut ports: Vec<u16> = record.shut.keys().chain(record.attempts.keys()).copied().collect();
     ports.sort_unstable();
     ports.dedup();
-    let view =
-        |port| PortView { port, attempts: record.attempts.get(&port).copied().unwrap_or(0), proved_shut: record.shut.get(&port).copied() };
+    let view = |port| PortView {
+        port,
+        attempts: record.attempts.get(&port).copied().unwrap_or(0),
+        proved_shut: record.shut.get(&port).copied().map(Second),
+    };
     ports.into_iter().map(view).collect()
 }
 
@@ -336,15 +396,15 @@ impl GrantView {
             Phase::Open => ("open", None),
             Phase::Closing => ("closing", None),
             Phase::Closed => ("closed", None),
-            Phase::Declined(why) => ("declined", Some(why)),
+            Phase::Declined(why) => ("declined", Some(declined(why))),
         };
         GrantView {
             id: grant.id.clone(),
             vm: grant.vm.clone(),
             port: grant.port,
             sources: grant.sources.clone(),
-            from: grant.from,
-            until: grant.until,
+            from: Second(grant.from),
+            until: Second(grant.until),
             person: grant.person.clone(),
             phase,
             declined,
@@ -358,11 +418,11 @@ impl ClosingView {
             port,
             code: closing.why.code(),
             why: closing.why.sentence(),
-            since: closing.since,
+            since: Second(closing.since),
             attempt: closing.intent.as_ref().map(AttemptView::of),
-            last_delete: closing.last_delete,
-            first_shut_read: closing.first_shut_read,
-            no_proof_before: closing.no_proof_before,
+            last_delete: closing.last_delete.map(Second),
+            first_shut_read: closing.first_shut_read.map(Second),
+            no_proof_before: closing.no_proof_before.map(Second),
             trouble: closing.trouble.as_ref().map(TroubleView::of),
             rules: rules(closing),
             flush_connection: closing.flush_connection,
@@ -373,13 +433,13 @@ impl ClosingView {
 impl AttemptView {
     fn of(intent: &Intent) -> Self {
         let (outcome, said) = match &intent.outcome {
-            None => ("notKnownYet", None),
+            None => ("not-known-yet", None),
             Some(Outcome::Accepted) => ("accepted", None),
-            Some(Outcome::NothingToDelete) => ("nothingToDelete", None),
+            Some(Outcome::NothingToDelete) => ("nothing-to-delete", None),
             Some(Outcome::Failed(said)) => ("failed", Some(said.clone())),
             Some(Outcome::Unknown(said)) => ("unknown", Some(said.clone())),
         };
-        AttemptView { number: intent.attempt, rule: intent.rule.clone(), at: intent.at, outcome, said }
+        AttemptView { number: intent.attempt, rule: intent.rule.clone(), at: Second(intent.at), outcome, said }
     }
 }
 
@@ -391,7 +451,7 @@ impl TroubleView {
 
 impl BlindView {
     fn of(blind: &Blind) -> Self {
-        BlindView { since: blind.since, trouble: TroubleView::of(&blind.trouble) }
+        BlindView { since: Second(blind.since), trouble: TroubleView::of(&blind.trouble) }
     }
 }
 
@@ -401,12 +461,14 @@ impl FindingView {
             id: finding.id.clone(),
             vm: vm.clone(),
             code: finding.code,
-            severity: finding.code.severity(),
+            severity: severity(finding.code.severity()),
             port: finding.port,
             about: finding.about.clone(),
+            sources: finding.sources.clone(),
             evidence: finding.evidence.clone(),
             done: finding.done.clone(),
-            since: finding.since,
+            since: Second(finding.since),
+            behind: BehindView::of(&finding.behind),
         }
     }
 }
@@ -414,14 +476,80 @@ impl FindingView {
 impl AlarmView {
     fn of(vm: &VmId, key: &str, alarm: &Alarm) -> Self {
         AlarmView {
-            id: key.to_owned(),
+            // The key is only the VM's own: `lock 3389` stands on many.
+            id: short_hash(&format!("alarm|{}|{key}", vm.key())),
             vm: vm.clone(),
             cause: alarm.cause,
             cure: alarm.cause.cure(),
             port: alarm.port,
-            since: alarm.since,
+            since: Second(alarm.since),
             text: alarm.text.clone(),
         }
+    }
+}
+
+impl BehindView {
+    fn of(behind: &Behind) -> Self {
+        BehindView {
+            opened_by: behind.one().map(str::to_owned),
+            asked: behind.asked.iter().map(AskedView::of).collect(),
+            claims: behind.claims.iter().map(ClaimView::of).collect(),
+        }
+    }
+}
+
+impl AskedView {
+    fn of(asked: &Asked) -> Self {
+        // Named one by one, as a record is.
+        let Asked { start, end, by, justification } = asked;
+        AskedView { start: Second(*start), end: Second(*end), by: by.clone(), justification: justification.clone() }
+    }
+}
+
+impl ClaimView {
+    fn of(claim: &Claim) -> Self {
+        // Named one by one, as a record is.
+        let Claim { event, at, object_id, name, operation } = claim;
+        ClaimView { event: event.clone(), at: Second(*at), object_id: object_id.clone(), name: name.clone(), operation: operation.clone() }
+    }
+}
+
+/// An audit record as it is shown.
+pub(super) fn audit(record: &AuditRecord) -> AuditView {
+    // Named one by one, so that what is added to a record is shown, or left away on purpose.
+    let AuditRecord { id, at, kind, vm, port, sources, about, code, severity: bad, what, why, attempt, behind } = record;
+    AuditView {
+        id: id.clone(),
+        at: Second(*at),
+        kind: *kind,
+        vm: vm.clone(),
+        port: *port,
+        sources: sources.clone(),
+        about: about.clone(),
+        code: code.clone(),
+        severity: severity(*bad),
+        what: what.clone(),
+        why: why.clone(),
+        attempt: *attempt,
+        behind: BehindView::of(behind),
+    }
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Informational => "informational",
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+    }
+}
+
+fn declined(declined: Declined) -> &'static str {
+    match declined {
+        Declined::Refused => "refused",
+        Declined::Expired => "expired",
+        Declined::Withdrawn => "withdrawn",
+        Declined::NeverSent => "never-sent",
     }
 }
 
@@ -458,7 +586,25 @@ mod tests {
 
     fn found(code: FindingCode, port: u16, name: &str) -> Finding {
         let about = rule(name).to_string().to_uppercase();
-        Finding::new(code, "s/rg/vm1", Some(port), &about, at("09:00:00")).seen("seen").doing("done")
+        let found = Finding::new(code, "s/rg/vm1", Some(port), &about, at("09:00:00")).seen("seen").doing("done");
+        found.of_opening(&Sources::read(["10.9.0.0/16"]), &behind())
+    }
+
+    fn behind() -> Behind {
+        let asked = Asked {
+            start: at("08:59:00"),
+            end: at("11:00:00.5"),
+            by: Some("ada@contoso.com".to_owned()),
+            justification: Some("repair".to_owned()),
+        };
+        let claim = Claim {
+            event: "e".to_owned(),
+            at: at("08:59:01.5"),
+            object_id: "oid".to_owned(),
+            name: "Ada".to_owned(),
+            operation: "initiate".to_owned(),
+        };
+        Behind { asked: vec![asked], claims: vec![claim] }
     }
 
     /// A VM with an opening of each judgement.
@@ -487,7 +633,7 @@ mod tests {
         });
         record.claims.push(Claim {
             event: "e1".to_owned(),
-            at: at("08:59:50"),
+            at: at("08:59:50.1234567"),
             object_id: "00000000-0000-0000-0000-00000000000b".to_owned(),
             name: "eve@contoso.com".to_owned(),
             operation: "initiate".to_owned(),
@@ -524,7 +670,7 @@ mod tests {
             deleted: [(rule("shut"), at("09:00:02"))].into(),
             targets: vec![seen("SHUT", 3389, "*").opening],
             flush_connection: false,
-            behind: Default::default(),
+            behind: behind(),
             told: Default::default(),
         }
     }
@@ -569,13 +715,13 @@ mod tests {
           ],
           "firstSeen": "2026-01-15T09:00:00Z",
           "flushConnection": false,
-          "judgement": "beingShut",
+          "judgement": "being-shut",
           "findings": [
             {
               "id": "ba27ea88a8144ad0",
               "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
               "code": "any-source",
-              "severity": "High",
+              "severity": "high",
               "port": 3389,
               "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/SHUT",
               "evidence": "seen",
@@ -668,7 +814,7 @@ mod tests {
           "id": "59c02e5d5ae6e9fd",
           "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
           "code": "unapproved",
-          "severity": "Low",
+          "severity": "low",
           "port": 22,
           "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/LEFT",
           "evidence": "seen",
@@ -679,7 +825,7 @@ mod tests {
         insta::assert_json_snapshot!(plain(alarms(&busy())), @r#"
         [
           {
-            "id": "lock 3389",
+            "id": "1b9e9300ff7f5a82",
             "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
             "cause": "lock",
             "cure": "remove the delete lock, or exempt the security group from it",
@@ -695,9 +841,9 @@ mod tests {
     fn an_attempt_says_what_came_of_it() {
         let mut intent = closing().intent.unwrap();
         for (outcome, text, said) in [
-            (None, "notKnownYet", None),
+            (None, "not-known-yet", None),
             (Some(Outcome::Accepted), "accepted", None),
-            (Some(Outcome::NothingToDelete), "nothingToDelete", None),
+            (Some(Outcome::NothingToDelete), "nothing-to-delete", None),
             (Some(Outcome::Unknown("cut".to_owned())), "unknown", Some("cut")),
         ] {
             intent.outcome = outcome;
@@ -720,7 +866,6 @@ mod tests {
         insta::assert_json_snapshot!(shown, @r#"
         {
           "alarms": "…",
-          "auditsWithoutEffect": 0,
           "awaitsOpening": false,
           "blind": {
             "since": "2026-01-15T09:00:00Z",
@@ -740,18 +885,12 @@ mod tests {
             }
           ],
           "closings": "…",
-          "due": [
-            "2026-01-15T09:01:00Z"
-          ],
           "findings": "…",
-          "fingerprint": null,
           "grants": "…",
           "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
-          "judgeAgain": null,
           "nextLook": "2026-01-15T09:01:00Z",
           "notBefore": null,
           "openings": "…",
-          "pauseSeconds": 0,
           "ports": [
             {
               "attempts": 1,
@@ -765,11 +904,97 @@ mod tests {
             }
           ],
           "takenDown": [],
-          "wakeUp": "2026-01-15T09:01:00Z",
           "wouldShut": [
             "/subscriptions/s/resourcegroups/rg/providers/microsoft.network/networksecuritygroups/web/securityrules/would"
           ]
         }
         "#);
+    }
+
+    #[test]
+    fn an_alarm_of_another_vm_has_another_id() {
+        let mut other = busy();
+        other.vm = "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm2".parse().unwrap();
+        let ids = |record: &VmRecord| plain(alarms(record)).into_iter().map(|alarm| alarm.id).collect::<Vec<_>>();
+        assert_eq!(ids(&busy()), ids(&busy()));
+        assert_ne!(ids(&busy()), ids(&other));
+    }
+
+    fn audited() -> AuditRecord {
+        AuditRecord {
+            id: "x-close-03389-000002".to_owned(),
+            at: at("09:00:05.25"),
+            kind: AuditKind::ProvedShut,
+            vm: Some(busy().vm),
+            port: Some(3389),
+            sources: Some(Sources::internet()),
+            about: Some("rule".to_owned()),
+            code: "any-source".to_owned(),
+            severity: Severity::High,
+            what: "the port is proved shut".to_owned(),
+            why: "because".to_owned(),
+            attempt: Some(2),
+            behind: behind(),
+        }
+    }
+
+    #[test]
+    fn an_audit_record_is_shown_in_the_words_of_the_other_views() {
+        insta::assert_json_snapshot!(audit(&audited()), @r#"
+        {
+          "id": "x-close-03389-000002",
+          "at": "2026-01-15T09:00:05Z",
+          "kind": "proved-shut",
+          "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+          "port": 3389,
+          "sources": [
+            "*"
+          ],
+          "about": "rule",
+          "code": "any-source",
+          "severity": "high",
+          "why": "because",
+          "attempt": 2,
+          "claims": [
+            {
+              "event": "e1",
+              "at": "2026-01-15T08:59:50Z",
+              "objectId": "00000000-0000-0000-0000-00000000000b",
+              "name": "eve@contoso.com",
+              "operation": "initiate"
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn the_document_explains_every_field_and_no_other() {
+        use crate::console::tests::documented;
+        let mut record = busy();
+        record.blind = Some(Blind { since: at("09:00:00"), trouble: Trouble { cause: Cause::CannotLook, said: "503".to_owned() } });
+        let whole = serde_json::to_value(vm(&record)).unwrap();
+        let (openings, closing) = (&whole["openings"], &whole["closings"][0]);
+        for (heading, value) in [
+            ("GET /api/vms", &serde_json::to_value(&plain(vm_lines(&record))[0]).unwrap()),
+            ("GET /api/vms/{subscription}/{group}/{name}", &whole),
+            ("GET /api/openings", &openings[1]),
+            ("GET /api/grants", &whole["grants"][0]),
+            ("GET /api/findings", &whole["findings"][0]),
+            ("GET /api/alarms", &whole["alarms"][0]),
+            ("GET /api/audit", &serde_json::to_value(audit(&audited())).unwrap()),
+            ("A closing", closing),
+            ("An attempt", &closing["attempt"]),
+            ("A rule of a closing", &closing["rules"][0]),
+            ("A trouble", &closing["trouble"]),
+            ("A port", &whole["ports"][0]),
+            ("What cannot be read", &whole["blind"]),
+            ("A claim", &whole["claims"][0]),
+        ] {
+            let shown: Vec<&str> = value.as_object().expect(heading).keys().map(String::as_str).collect();
+            let mut explained = documented(heading);
+            explained.sort();
+            assert_eq!(explained, shown, "{heading}");
+        }
     }
 }

@@ -67,7 +67,7 @@ impl App {
             close_cap: usize::try_from(settings.close_cap).unwrap_or(usize::MAX),
             subscriptions: settings.subscriptions.clone(),
             installation: Installation {
-                name: settings.service_bus_namespace.clone(),
+                name: settings.app_name.clone(),
                 tenant: settings.tenant_id.to_string(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             },

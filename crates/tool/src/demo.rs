@@ -20,7 +20,7 @@ use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use portcullis_sandbox::state::{Lock, LockLevel, State};
 use portcullis_sandbox::switches::{Events, Returns};
 
-use self::timeline::{Palette, Timeline};
+use self::timeline::{Palette, Timeline, Tone, wrapped};
 use self::watch::Watch;
 use crate::sandbox::{Signals, host};
 
@@ -46,6 +46,18 @@ enum Broken {
     Rule,
     /// The Logs Ingestion endpoint answers 403
     Alert,
+}
+
+impl Broken {
+    /// What is broken, for the first lines.
+    fn sentence(self) -> &'static str {
+        match self {
+            Broken::Close => "a delete lock lies on every network security group.",
+            Broken::Event => "Event Grid delivers no event.",
+            Broken::Rule => "JIT writes every deleted rule again, always.",
+            Broken::Alert => "the Logs Ingestion endpoint answers 403, so Sentinel gets no row.",
+        }
+    }
 }
 
 /// Plays the hour, and answers with success only if the world shows that all went as it should.
@@ -82,18 +94,24 @@ async fn show(broken: Option<Broken>, dir: &Path) -> anyhow::Result<Shown> {
     options.host = Some(app);
     let sandbox = Sandbox::start(options).await.context("the sandbox cannot start")?;
 
-    say(&format!("{}\n\n", story::introduction(sandbox.now())))?;
+    let Screen { palette, width } = Screen::here();
+    say(&format!("{}\n\n", wrapped(&story::introduction(sandbox.now()), width).join("\n")))?;
+    if let Some(broken) = broken {
+        let rows = wrapped(&format!("Broken on purpose: {}", broken.sentence()), width);
+        let rows: Vec<String> = rows.iter().map(|row| palette.paint(Tone::Bad, row)).collect();
+        say(&format!("{}\n\n", rows.join("\n")))?;
+    }
     let mut watch = Watch::default();
-    let mut timeline = Timeline::new(palette());
+    let mut timeline = Timeline::new(palette, width);
     story::play(&sandbox, |state| say(&timeline.told(&watch.look(state)))).await?;
     say(&timeline.rest())?;
 
     let failed = sandbox.host.as_ref().map(|host| host.record().failures()).unwrap_or_default();
     let (ending, wrong) = {
         let state = sandbox.world.lock();
-        (ending::table_and_sums(&state, &watch), verdict::wrong(&state, &watch, &failed))
+        (ending::table_and_sums(&state, &watch, width), verdict::wrong(&state, &watch, &failed))
     };
-    say(&format!("\n{ending}\n\n{}\n", ending::verdict(&wrong, palette())))?;
+    say(&format!("\n{ending}\n\n{}\n", ending::verdict(&wrong, palette, width)))?;
     if let Some(said) = unasked(&sandbox) {
         say(&format!("\n{said}\n"))?;
     }
@@ -141,8 +159,54 @@ fn unasked(sandbox: &Sandbox) -> Option<String> {
     Some(format!("portcullis-handler was started {} times; it said last:\n{last}", process.starts()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place of this command that reads the environment, at its start")]
-fn palette() -> Palette {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stdout().is_terminal() && !refused { Palette::Colour } else { Palette::Plain }
+/// How the output is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Screen {
+    palette: Palette,
+    width: usize,
+}
+
+/// The width where there is no terminal, and the widest that is read well.
+const WIDEST: usize = 120;
+/// Below this a table says nothing any more.
+const NARROWEST: usize = 60;
+
+impl Screen {
+    #[expect(clippy::disallowed_methods, reason = "the one place of this command that reads the environment, at its start")]
+    fn here() -> Screen {
+        let is_terminal = std::io::stdout().is_terminal();
+        // A table knows how wide the terminal is that it would be printed to.
+        let terminal = comfy_table::Table::new().width();
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let plain = set("NO_COLOR").is_some() || set("TERM").as_deref() == Some("dumb");
+        Screen::of(is_terminal, plain, set("COLUMNS").as_deref(), terminal)
+    }
+
+    fn of(is_terminal: bool, plain: bool, columns: Option<&str>, terminal: Option<u16>) -> Screen {
+        let columns = columns.and_then(|columns| columns.parse().ok());
+        let width = columns.or(terminal.filter(|_| is_terminal)).map_or(WIDEST, usize::from);
+        let palette = if is_terminal && !plain { Palette::Colour } else { Palette::Plain };
+        Screen { palette, width: width.clamp(NARROWEST, WIDEST) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminal_says_how_wide_and_whether_in_colour() {
+        let rows = [
+            ((false, false, None, None), Palette::Plain, 120),
+            ((false, false, Some("80"), None), Palette::Plain, 80),
+            ((true, false, None, Some(80)), Palette::Colour, 80),
+            ((true, false, Some("100"), Some(80)), Palette::Colour, 100),
+            ((true, true, None, Some(80)), Palette::Plain, 80),
+            ((true, false, Some("wide"), Some(300)), Palette::Colour, 120),
+            ((true, false, None, Some(20)), Palette::Colour, 60),
+        ];
+        for ((is_terminal, plain, columns, terminal), palette, width) in rows {
+            assert_eq!(Screen::of(is_terminal, plain, columns, terminal), Screen { palette, width });
+        }
+    }
 }

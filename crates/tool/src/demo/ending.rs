@@ -6,49 +6,84 @@ use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use portcullis_domain::audit::AuditKind;
+use portcullis_sandbox::estate::{AUDITOR_APP_ID, AUDITOR_SECRET};
 use portcullis_sandbox::sandbox::Sandbox;
 use portcullis_sandbox::state::State;
 
-use super::timeline::{Palette, Tone, done, length, readable, wrapped};
+use super::timeline::{Palette, Tone, counted, done, length, readable, wrapped};
 use super::verdict::{Wrong, has_row};
 use super::watch::{Opening, Watch};
 
-/// The widest row.
-const WIDTH: u16 = 120;
+/// From this width on every thing has a column of its own.
+const WIDE: usize = 100;
 
-/// The column that takes what the others leave, and breaks its text.
-const DECIDED: usize = 3;
-
-/// The table of openings and the line of sums.
-pub fn table_and_sums(state: &State, watch: &Watch) -> String {
+/// The table of openings and the line of sums, in rows of this width.
+pub fn table_and_sums(state: &State, watch: &Watch, width: usize) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).force_no_tty();
-    table.set_header(["Port", "Open to", "Asked by", "Decided, and why", "Open", "Proved shut", "Rows"]);
-    for column in table.column_iter_mut().enumerate().filter(|(n, _)| *n != DECIDED).map(|(_, column)| column) {
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).force_no_tty();
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    // The column that takes what the others leave, and breaks its text.
+    let (header, decided): (&[&str], usize) = if width >= WIDE {
+        (&["Port", "Open to", "Asked by", "Decided, and why", "Open", "Proved shut", "Rows"], 3)
+    } else {
+        (&["Opening", "Decided, and why", "Open, and proved shut", "Rows"], 1)
+    };
+    table.set_header(header);
+    for column in table.column_iter_mut().enumerate().filter(|(n, _)| *n != decided).map(|(_, column)| column) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     for opening in &watch.openings {
-        table.add_row(row(state, watch, opening));
+        let row = row(state, watch, opening);
+        table.add_row(if width >= WIDE { row.wide() } else { row.narrow() });
     }
-    format!("{table}\n{}", sums(state, watch))
+    let sums = wrapped(&sums(state, watch), width).join("\n");
+    format!("{table}\n{sums}")
 }
 
-fn row(state: &State, watch: &Watch, opening: &Opening) -> [String; 7] {
+/// What the table says of an opening.
+struct Row {
+    place: String,
+    open_to: String,
+    asked_by: String,
+    decided: String,
+    open: String,
+    proved: String,
+    rows: String,
+}
+
+impl Row {
+    fn wide(self) -> Vec<String> {
+        vec![self.place, self.open_to, self.asked_by, self.decided, self.open, self.proved, self.rows]
+    }
+
+    /// Stacked: who asked for what, and when it was open and proved shut.
+    fn narrow(self) -> Vec<String> {
+        let opening = format!("{}\nto {}\n{}", self.place, self.open_to, self.asked_by);
+        let times = if self.proved == NOT_PROVED { self.open } else { format!("{}\nproved {}", self.open, self.proved) };
+        vec![opening, self.decided, times, self.rows]
+    }
+}
+
+/// What stands in the table where nothing was proved.
+const NOT_PROVED: &str = "-";
+
+fn row(state: &State, watch: &Watch, opening: &Opening) -> Row {
     let place = &opening.place;
     let (opened, shut) = (watch.opened(place), watch.shut(place));
     let proved = watch.audits_of(place).rev().find(|audit| audit.kind == AuditKind::ProvedShut).map(|audit| audit.at);
-    let after = |end: DateTime<Utc>| opened.map(|opened| format!("\nafter {} s", (end - opened).num_seconds())).unwrap_or_default();
+    let after =
+        |end: DateTime<Utc>| opened.map(|opened| format!("\n{} s after\nit opened", (end - opened).num_seconds())).unwrap_or_default();
     let audits: Vec<_> = watch.audits_of(place).collect();
     let rows = audits.iter().filter(|audit| has_row(state, audit)).count();
-    [
-        place.to_string(),
-        opening.sources.join(", "),
-        format!("{},\nfor {}", opening.by, length(opening.until - opening.asked)),
-        decided(watch, opening),
-        opened.map_or("never".to_owned(), |opened| format!("{} to\n{}", clock(opened), shut.map_or("now".to_owned(), clock))),
-        proved.map_or("-".to_owned(), |proved| format!("{}{}", clock(proved), after(proved))),
-        format!("{rows} of {}", audits.len()),
-    ]
+    Row {
+        place: place.to_string(),
+        open_to: opening.sources.join(", "),
+        asked_by: format!("{},\nfor {}", opening.by, length(opening.until - opening.asked)),
+        decided: decided(watch, opening),
+        open: opened.map_or("never".to_owned(), |opened| format!("{} to\n{}", clock(opened), shut.map_or("now".to_owned(), clock))),
+        proved: proved.map_or(NOT_PROVED.to_owned(), |proved| format!("{}{}", clock(proved), after(proved))),
+        rows: format!("{rows} of {}", audits.len()),
+    }
 }
 
 fn clock(at: DateTime<Utc>) -> String {
@@ -84,20 +119,16 @@ fn sums(state: &State, watch: &Watch) -> String {
     )
 }
 
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 /// The last words.
-pub fn verdict(wrong: &[Wrong], palette: Palette) -> String {
+pub fn verdict(wrong: &[Wrong], palette: Palette, width: usize) -> String {
     let Some((first, others)) = wrong.split_first() else {
         let text = "ok: what may not be open was shut and proved shut, what may be was left alone, and Sentinel has a row for each record.";
-        return palette.paint(Tone::Good, text);
+        return wrapped(text, width).iter().map(|row| palette.paint(Tone::Good, row)).collect::<Vec<_>>().join("\n");
     };
     let why = if first.why.is_empty() { String::new() } else { format!(": {}", first.why) };
-    let mut rows = wrapped(&format!("failed: {}{why}", first.what), WIDTH.into());
+    let mut rows = wrapped(&format!("failed: {}{why}", first.what), width);
     for other in others {
-        rows.extend(wrapped(&format!("also: {}", other.what), WIDTH.into()));
+        rows.extend(wrapped(&format!("also: {}", other.what), width));
     }
     rows.iter().map(|row| palette.paint(Tone::Bad, row)).collect::<Vec<_>>().join("\n")
 }
@@ -111,7 +142,12 @@ pub fn where_to_look(sandbox: &Sandbox, dir: &Path) -> String {
          \n  set -a; . {env}; set +a\n\
          \x20 curl --cacert \"$SSL_CERT_FILE\" -H \"Authorization: Bearer $SANDBOX_CONTROL_TOKEN\" \"$SANDBOX_CONTROL_URL/log\"\n\
          \x20 curl --cacert \"$SSL_CERT_FILE\" \"$SANDBOX_API_URL/api/health\"\n\
-         \nThe first curl shows the world's log, /state beside it the world; the second the health of the app.",
+         \x20 token=$(curl --cacert \"$SSL_CERT_FILE\" -d grant_type=client_credentials -d scope=\"$SANDBOX_API_SCOPE\" \\\n\
+         \x20   -d client_id={AUDITOR_APP_ID} -d client_secret={AUDITOR_SECRET} \\\n\
+         \x20   \"$SANDBOX_ENTRA_URL/$SANDBOX_TENANT_ID/oauth2/v2.0/token\" | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')\n\
+         \x20 curl --cacert \"$SSL_CERT_FILE\" -H \"Authorization: Bearer $token\" \"$SANDBOX_API_URL/api/audit?kind=proved-shut\"\n\
+         \nThe first curl shows the world's log, /state beside it the world; the second the health of the app; the last two\n\
+         what an auditor may read, here the proofs (docs/api.md has every view).",
         sandbox.now().format("%H:%M:%S")
     )
 }

@@ -56,11 +56,12 @@ const STORY: [Opens; 3] = [
     },
 ];
 
-/// Two lines on what will be seen.
+/// What will be seen.
 pub fn introduction(beginning: DateTime<Utc>) -> String {
     format!(
-        "A simulated Azure, {} to {}. Through just-in-time access (JIT) people open three ports: a harmless one, one to the\n\
-         whole internet, and one for too long whose event is lost. All lines are from the world's log and the audit records.",
+        "A simulated Azure, {} to {}. Through just-in-time access (JIT) people open three ports: a harmless one, one to the \
+         whole internet, and one for too long, whose event is lost and whose rules JIT writes again once after they were \
+         deleted. All lines are from the world's log and the audit records.",
         beginning.format("%H:%M"),
         end(beginning).format("%H:%M")
     )

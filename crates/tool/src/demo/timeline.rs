@@ -10,8 +10,6 @@ use super::watch::{Happening, Opening, Through, What, place_of};
 
 /// Where the third column begins.
 const INDENT: usize = 26;
-/// The widest line.
-const WIDTH: usize = 120;
 /// How often the same is told before it is only counted.
 const TOLD: u32 = 2;
 
@@ -69,7 +67,9 @@ struct Line {
 }
 
 struct Repeated {
-    times: u32,
+    lines: u32,
+    /// How many things those lines and the untold ones are about.
+    things: usize,
     last: DateTime<Utc>,
     tone: Tone,
 }
@@ -77,13 +77,14 @@ struct Repeated {
 /// The lines so far. What happens over and over is told twice and then counted.
 pub struct Timeline {
     palette: Palette,
+    width: usize,
     repeated: BTreeMap<(String, String), Repeated>,
 }
 
 impl Timeline {
-    /// A timeline without a line.
-    pub fn new(palette: Palette) -> Self {
-        Timeline { palette, repeated: BTreeMap::new() }
+    /// A timeline without a line, for rows of this width.
+    pub fn new(palette: Palette, width: usize) -> Self {
+        Timeline { palette, width, repeated: BTreeMap::new() }
     }
 
     /// What happened in one instant, as lines.
@@ -94,33 +95,30 @@ impl Timeline {
                 continue;
             }
             let line = line(happening);
-            if self.times(&line) <= TOLD {
+            if self.lines(&line, happening.count) <= TOLD {
                 self.write(&mut out, &line.at.format("%H:%M:%S").to_string(), &line);
             }
         }
         out
     }
 
-    fn times(&mut self, line: &Line) -> u32 {
+    fn lines(&mut self, line: &Line, things: usize) -> u32 {
         let Some(repeated) = &line.repeated else { return 1 };
         let key = (line.who.clone(), repeated.clone());
-        let said = self.repeated.entry(key).or_insert(Repeated { times: 0, last: line.at, tone: line.tone });
-        said.times += 1;
+        let said = self.repeated.entry(key).or_insert(Repeated { lines: 0, things: 0, last: line.at, tone: line.tone });
+        said.lines += 1;
+        said.things += things;
         said.last = line.at;
-        said.times
+        said.lines
     }
 
-    /// What was only counted, in the order in which it ended.
+    /// What was told twice and then only counted, all in all, in the order in which it ended.
     pub fn rest(&self) -> String {
-        let mut counted: Vec<(&(String, String), &Repeated)> = self.repeated.iter().filter(|(_, said)| said.times > TOLD).collect();
+        let mut counted: Vec<(&(String, String), &Repeated)> = self.repeated.iter().filter(|(_, said)| said.lines > TOLD).collect();
         counted.sort_by_key(|(key, said)| (said.last, *key));
         let mut out = String::new();
         for ((who, what), said) in counted {
-            let more = match said.times - TOLD {
-                1 => "once more".to_owned(),
-                more => format!("{more} times more"),
-            };
-            let text = format!("{what}: {more}, last at {}", said.last.format("%H:%M:%S"));
+            let text = format!("{what}: {} in all, last at {}", times(said.things), said.last.format("%H:%M:%S"));
             self.write(&mut out, "and", &Line { at: said.last, who: who.clone(), tone: said.tone, text, repeated: None });
         }
         out
@@ -129,7 +127,7 @@ impl Timeline {
     fn write(&self, out: &mut String, time: &str, line: &Line) {
         let time = self.palette.paint(Tone::Faint, &format!("{time:<8}"));
         let who = self.palette.paint(line.tone, &format!("{:<14}", line.who));
-        let mut rows = wrapped(&line.text, WIDTH - INDENT).into_iter();
+        let mut rows = wrapped(&line.text, self.width.saturating_sub(INDENT)).into_iter();
         let first = rows.next().unwrap_or_default();
         let paint = |text: &str| match line.tone {
             Tone::Good | Tone::Bad => self.palette.paint(line.tone, text),
@@ -172,10 +170,12 @@ fn line(happening: &Happening) -> Line {
 /// What may happen over and over while something is in the way.
 fn repeated(what: &What) -> Option<String> {
     match what {
-        What::Returned { place } => Some(format!("writes deleted rules for {place} again")),
-        What::NotDeleted { place, status } => Some(format!("refuses to delete rules for {place} ({status})")),
+        What::Returned { place } => Some(format!("writes a deleted rule for {place} again")),
+        What::NotDeleted { place, status } => Some(format!("refuses to delete a rule for {place} ({status})")),
         What::RowsRefused { status } => Some(format!("refuses Portcullis' rows ({status})")),
-        What::Audited { audit, .. } if audit.kind == AuditKind::Close => place_of(audit).map(|place| format!("deletes rules for {place}")),
+        What::Audited { audit, .. } if audit.kind == AuditKind::Close => {
+            place_of(audit).map(|place| format!("sends the delete of a rule for {place}"))
+        }
         What::Audited { .. } | What::Asked(_) | What::Delivered { .. } | What::Opened { .. } | What::TakenAway { .. } => None,
     }
 }
@@ -202,20 +202,21 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
     let place = place_of(audit).map_or_else(|| "the service".to_owned(), |place| place.to_string());
     let why = readable(&audit.why);
     let code = &audit.code;
-    let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+    let rules = counted(rules, "rule");
     match audit.kind {
         AuditKind::FindingAppeared => {
             let how = match through {
-                Through::Event => ", told by the event",
-                Through::Sweep => " in its sweep",
-                Through::Look => "",
+                Through::Event => "told by the event",
+                Through::Sweep => "in its sweep",
+                Through::Look => "in a look that was planned",
             };
-            let done = done(&why);
-            format!("finds {place} open{how}: {code}, {}, {done}", format!("{:?}", audit.severity).to_lowercase())
+            let severity = format!("{:?}", audit.severity).to_lowercase();
+            let done = why.rsplit_once("; ").map_or(why.as_str(), |(_, done)| done);
+            format!("finds {place} open, {how} ({code}, severity {severity}); {done}")
         }
         AuditKind::FindingChanged => format!("finds {place} changed ({code}): {why}"),
         AuditKind::FindingGone => format!("no longer finds {place} open ({code})"),
-        AuditKind::Close => format!("deletes {rules} for {place}: {why}"),
+        AuditKind::Close => format!("sends the delete of {rules} for {place}: {why}"),
         AuditKind::CloseAnswered => format!("is told that the delete of a rule for {place} was {code}"),
         AuditKind::WouldClose => format!("would delete {rules} for {place}: {why}"),
         AuditKind::ProvedShut => {
@@ -268,6 +269,16 @@ pub fn done(why: &str) -> &str {
     done.strip_prefix("it is ").unwrap_or(done)
 }
 
+/// A number of things.
+pub fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// How often.
+pub fn times(number: usize) -> String {
+    if number == 1 { "once".to_owned() } else { format!("{number} times") }
+}
+
 /// A length of time as people say it.
 pub fn length(time: TimeDelta) -> String {
     let (hours, minutes, seconds) = (time.num_hours(), time.num_minutes() % 60, time.num_seconds() % 60);
@@ -311,24 +322,24 @@ mod tests {
 
     fn returned(second: i64) -> Happening {
         let what = What::Returned { place: Place { vm: "web-1".to_owned(), port: 22 } };
-        Happening { at: at(second), what, groups: vec!["nsg-a".to_owned(), "nsg-b".to_owned()] }
+        Happening { at: at(second), what, groups: vec!["nsg-a".to_owned(), "nsg-b".to_owned()], count: 2 }
     }
 
     #[test]
     fn what_happens_over_and_over_is_told_twice_and_then_counted() {
-        let mut timeline = Timeline::new(Palette::Plain);
+        let mut timeline = Timeline::new(Palette::Plain, 120);
         let told: Vec<String> = (0..5).map(|second| timeline.told(&[returned(second)])).collect();
         assert_eq!(told[1], "09:00:01  JIT             writes the deleted rules for 22 of web-1 again, in nsg-a and nsg-b\n");
         assert_eq!(told[2..], ["", "", ""]);
         assert_eq!(
             timeline.rest(),
-            "and       JIT             writes deleted rules for 22 of web-1 again: 3 times more, last at 09:00:04\n"
+            "and       JIT             writes a deleted rule for 22 of web-1 again: 10 times in all, last at 09:00:04\n"
         );
     }
 
     #[test]
     fn colours_are_written_for_a_terminal_only() {
-        let line = |palette| Timeline::new(palette).told(&[returned(0)]);
+        let line = |palette| Timeline::new(palette, 120).told(&[returned(0)]);
         assert!(!line(Palette::Plain).contains('\u{1b}'));
         assert!(line(Palette::Colour).starts_with("\u{1b}[2m09:00:00\u{1b}[0m  \u{1b}[33mJIT           \u{1b}[0m  writes"));
     }
@@ -353,6 +364,20 @@ mod tests {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("a word-that-is-too-wide b", 5), ["a", "word-that-is-too-wide", "b"]);
         assert_eq!(wrapped("", 5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_line_is_broken_at_the_width_of_the_terminal() {
+        let told = Timeline::new(Palette::Plain, 60).told(&[returned(0)]);
+        let rows =
+            ["09:00:00  JIT             writes the deleted rules for 22 of", "                          web-1 again, in nsg-a and nsg-b"];
+        assert_eq!(told.lines().collect::<Vec<_>>(), rows);
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([counted(1, "row"), counted(2, "row"), counted(0, "row")], ["1 row", "2 rows", "0 rows"]);
+        assert_eq!([times(1), times(2)], ["once", "2 times"]);
     }
 
     #[test]

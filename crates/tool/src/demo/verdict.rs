@@ -10,8 +10,8 @@ use portcullis_sandbox::host::record::{Invocation, Outcome};
 use portcullis_sandbox::state::{LogEntry, State};
 
 use super::story;
-use super::timeline::{length, readable};
-use super::watch::{DELETE, Opening, Place, Through, Watch, first_found, through};
+use super::timeline::{counted, length, readable, times};
+use super::watch::{DELETE, Opening, Place, Through, Watch, first_found};
 
 /// The longest opening that is let stand, as the app's setting says it.
 pub const LONGEST: &str = "PT8H";
@@ -134,9 +134,9 @@ fn not_shut(state: &State, watch: &Watch, opening: &Opening, within: TimeDelta) 
     let late = found.at - opening.asked;
     (late > within).then(|| {
         let what = format!(
-            "the port {place} was open to {lets_in} and found only {} after it was asked for, {} at {}; it must be within {}",
+            "the port {place} was open to {lets_in} and was not found until {} after it was asked for ({}, {}); it must be within {}",
             length(late),
-            how(through(state, found)),
+            how(watch.through(found)),
             clock(found.at),
             length(within)
         );
@@ -148,7 +148,7 @@ fn how(through: Through) -> &'static str {
     match through {
         Through::Event => "by its event",
         Through::Sweep => "by the sweep",
-        Through::Look => "by a look of its own",
+        Through::Look => "by a look that was planned",
     }
 }
 
@@ -195,16 +195,17 @@ fn hindrance(state: &State, watch: &Watch, place: &Place) -> String {
         ours(state).filter(|entry| entry.what.eq_ignore_ascii_case(DELETE)).filter(of_place).map(|entry| entry.status).collect();
     let refused: Vec<u16> = deletes.iter().copied().filter(|status| *status >= 400).collect();
     let answers = refused.iter().collect::<BTreeSet<_>>().into_iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-    let returned: usize = watch.rules_of(place).map(|rule| rule.stood.len().saturating_sub(1)).sum();
+    let returned = watch.returns(place);
     let what = match (deletes.len(), refused.len()) {
         (0, _) => "Portcullis deleted none of its rules".to_owned(),
+        (1, 1) => format!("Azure refused the one delete of its rules ({answers})"),
         (tried, refused) if tried == refused => format!("Azure refused all {tried} deletes of its rules ({answers})"),
-        (tried, refused) if returned > 0 => {
-            let deleted = tried - refused;
-            format!("Portcullis deleted its rules {deleted} times and JIT wrote them again {returned} times")
+        _ if returned > 0 => {
+            let sent = watch.audits_of(place).filter(|audit| audit.kind == AuditKind::Close).count();
+            format!("Portcullis sent the delete of a rule {} and JIT wrote one again {}", times(sent), times(returned))
         }
         (tried, refused) if refused > 0 => format!("Azure refused {refused} of the {tried} deletes of its rules ({answers})"),
-        (tried, _) => format!("Portcullis sent {tried} deletes of its rules"),
+        (tried, _) => format!("Portcullis sent {} of its rules", counted(tried, "delete")),
     };
     let alarm = match standing_alarm(watch, place) {
         Some(alarm) => format!("alarm `{}` raised at {}: {}", alarm.code, clock(alarm.at), readable(&alarm.why)),
@@ -224,8 +225,8 @@ fn events(state: &State) -> String {
     let taken = deliveries.iter().filter(|status| **status < 400).count();
     match (deliveries.len(), taken) {
         (0, _) => "Event Grid delivered no event in the whole hour".to_owned(),
-        (all, 0) => format!("Portcullis took none of the {all} events that Event Grid delivered"),
-        (all, taken) => format!("Portcullis took {taken} of the {all} events that Event Grid delivered"),
+        (all, 0) => format!("Portcullis took none of the {} that Event Grid delivered", counted(all, "event")),
+        (all, taken) => format!("Portcullis took {taken} of the {} that Event Grid delivered", counted(all, "event")),
     }
 }
 
@@ -240,13 +241,15 @@ fn not_told(state: &State, watch: &Watch) -> Option<Wrong> {
     for entry in calls {
         *answers.entry(entry.status).or_default() += 1;
     }
-    let told: Vec<String> = answers.iter().map(|(status, times)| format!("{status} {times} times")).collect();
+    let told: Vec<String> = answers.iter().map(|(status, answers)| format!("{status} {}", times(*answers))).collect();
     let why = match told.is_empty() {
         true => "nothing was sent to the ingestion endpoint".to_owned(),
         false => format!("the ingestion endpoint answered {}", told.join(", ")),
     };
     let of = match watch.audits.len() {
+        1 => "the one audit record does not have".to_owned(),
         all if all == missing => format!("none of the {all} audit records has"),
+        all if missing == 1 => format!("1 of the {all} audit records does not have"),
         all => format!("{missing} of the {all} audit records do not have"),
     };
     Some(Wrong::new(Fault::Untold, format!("{of} a row in Sentinel")).because(why))
@@ -301,7 +304,7 @@ fn lost(state: &State, failed: &[Invocation]) -> Vec<Wrong> {
 fn not_played(state: &State, watch: &Watch) -> Vec<Wrong> {
     let mut wrong = Vec::new();
     if watch.openings.len() != story::OPENINGS {
-        let what = format!("JIT's records tell of {} openings and not of {}", watch.openings.len(), story::OPENINGS);
+        let what = format!("JIT's records tell of {} and not of {}", counted(watch.openings.len(), "opening"), story::OPENINGS);
         wrong.push(Wrong::new(Fault::NotPlayed, what));
     }
     let end = story::end(portcullis_sandbox::state::beginning());
@@ -404,6 +407,14 @@ mod tests {
             self.watch.rules.get_mut(&format!("/nsg/{vm}")).unwrap().stood.last_mut().unwrap().1 = until.map(at);
         }
 
+        /// Azure writes a rule, and the watch looks.
+        fn wrote(&mut self, target: &str) {
+            self.state.record(&Caller::default(), "arm", "Microsoft.Network/networkSecurityGroups/securityRules/write", target, 201);
+            let rules = self.watch.rules.clone();
+            self.watch.look(&self.state);
+            self.watch.rules = rules;
+        }
+
         fn called(&mut self, function: &str, target: &str, status: u16) {
             let caller =
                 Caller { object_id: estate::PRODUCT_OBJECT_ID.to_owned(), function: Some(function.to_owned()), ..Caller::default() };
@@ -428,14 +439,19 @@ mod tests {
         hour.called("approval", "/NSG/web-1", 200);
         let open = "the port 22 of web-1 is still open to * at 10:00:00, 59 min 48 s after it was opened";
         let told = |hour: &Hour| hour.wrong().into_iter().find(|what| what.contains("still open")).unwrap();
-        assert_eq!(told(&hour), format!("{open}: Portcullis sent 1 deletes of its rules; no alarm stands"));
+        assert_eq!(told(&hour), format!("{open}: Portcullis sent 1 delete of its rules; no alarm stands"));
         hour.called("approval", "/nsg/web-1", 409);
         assert_eq!(told(&hour), format!("{open}: Azure refused 1 of the 2 deletes of its rules (409); no alarm stands"));
         hour.audits("web-1", AuditKind::AlarmRaised, 300);
-        hour.watch.rules.get_mut("/nsg/web-1").unwrap().stood.insert(0, (at(1), Some(at(2))));
+        hour.audits("web-1", AuditKind::Close, 25);
+        hour.wrote("/nsg/web-1");
+        hour.wrote("/nsg/web-1");
+        let said = told(&hour);
         assert!(
-            told(&hour)
-                .ends_with(": Portcullis deleted its rules 1 times and JIT wrote them again 1 times; alarm `code` raised at 09:05:00: why")
+            said.ends_with(
+                ": Portcullis sent the delete of a rule once and JIT wrote one again once; alarm `code` raised at 09:05:00: why"
+            ),
+            "{said}"
         );
     }
 
@@ -454,7 +470,7 @@ mod tests {
         let mut hour = Hour::good();
         hour.watch.audits.retain(|audit| audit.id != "web-1-finding-appeared-20");
         hour.audits("web-1", AuditKind::FindingAppeared, 61);
-        let expected = "the port 22 of web-1 was open to * and found only 1 min 1 s after it was asked for, by a look of its own at 09:01:01; it must be within 1 min: Event Grid delivered no event in the whole hour";
+        let expected = "the port 22 of web-1 was open to * and was not found until 1 min 1 s after it was asked for (by a look that was planned, 09:01:01); it must be within 1 min: Event Grid delivered no event in the whole hour";
         assert_eq!(hour.wrong(), [expected]);
     }
 
@@ -474,10 +490,10 @@ mod tests {
     fn rows_that_did_not_arrive_are_counted() {
         let mut hour = Hour::good();
         hour.state.rows.pop();
-        assert_eq!(hour.wrong(), ["1 of the 5 audit records do not have a row in Sentinel: nothing was sent to the ingestion endpoint"]);
+        assert_eq!(hour.wrong(), ["1 of the 5 audit records does not have a row in Sentinel: nothing was sent to the ingestion endpoint"]);
         hour.state.rows.clear();
         hour.state.record(&Caller::default(), "logs", "ingest", "", 403);
-        assert_eq!(hour.wrong(), ["none of the 5 audit records has a row in Sentinel: the ingestion endpoint answered 403 1 times"]);
+        assert_eq!(hour.wrong(), ["none of the 5 audit records has a row in Sentinel: the ingestion endpoint answered 403 once"]);
     }
 
     #[test]

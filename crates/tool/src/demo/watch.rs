@@ -68,11 +68,11 @@ pub struct Rule {
 /// How Portcullis came to know of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Through {
-    /// An event named who did it.
+    /// The handling of an event sent the look.
     Event,
     /// The sweep sent the look.
     Sweep,
-    /// A look that was planned before.
+    /// The look was planned before.
     Look,
 }
 
@@ -85,6 +85,8 @@ pub struct Happening {
     pub what: What,
     /// The groups whose rules it is about, one for each rule.
     pub groups: Vec<String>,
+    /// How many things alike are in it: calls of Azure, rules, or records.
+    pub count: usize,
 }
 
 /// What happened.
@@ -117,6 +119,10 @@ pub struct Watch {
     pub rules: BTreeMap<String, Rule>,
     /// Portcullis' audit records, in the order in which they were written.
     pub audits: Vec<AuditRecord>,
+    /// How often Azure itself wrote a rule, by its id in lower case: each time but the first it wrote it again.
+    writes: BTreeMap<String, usize>,
+    /// How Portcullis came to write an audit record, by the record's id.
+    through: BTreeMap<String, Through>,
     entries_read: usize,
 }
 
@@ -139,6 +145,17 @@ impl Watch {
     /// The rules that ever opened a place.
     pub fn rules_of<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Rule> {
         self.rules.values().filter(move |rule| rule.place == *place)
+    }
+
+    /// How often JIT wrote deleted rules of a place again, a rule at a time.
+    pub fn returns(&self, place: &Place) -> usize {
+        let of_place = |id: &str| self.rules.get(id).is_some_and(|rule| rule.place == *place);
+        self.writes.iter().filter(|(id, _)| of_place(id)).map(|(_, writes)| writes.saturating_sub(1)).sum()
+    }
+
+    /// How Portcullis came to write an audit record.
+    pub fn through(&self, audit: &AuditRecord) -> Through {
+        self.through.get(&audit.id).copied().unwrap_or(Through::Look)
     }
 
     /// When a rule first let somebody in at a place.
@@ -192,7 +209,7 @@ impl Watch {
                 let asked = self.openings.iter().find(|opening| opening.asked == entry.at && opening.by == entry.caller);
                 What::Asked(asked?.clone())
             }
-            ("arm", Some(rule)) if is(WRITE) && by_azure => match rule.stood.len() {
+            ("arm", Some(rule)) if is(WRITE) && by_azure => match self.written(&entry.target) {
                 1 => What::Opened { place: rule.place, sources: rule.sources },
                 _ => What::Returned { place: rule.place },
             },
@@ -206,14 +223,24 @@ impl Watch {
             ("blob", _) if entry.status == 201 => {
                 let audit = audit(state, entry.target.strip_prefix("audit/")?)?;
                 self.audits.push(audit.clone());
-                let through = through(state, &audit);
+                let place = place_of(&audit);
+                let asked = self.openings.iter().rev().find(|one| Some(&one.place) == place.as_ref()).map(|one| one.asked);
+                let through = through(state, entry, &audit, asked);
+                self.through.insert(audit.id.clone(), through);
                 let about = audit.about.as_deref().unwrap_or_default().to_ascii_lowercase();
                 let groups = self.rules.get(&about).map(|rule| rule.group.clone()).into_iter().collect();
-                return Some(Happening { at: entry.at, what: What::Audited { audit: Box::new(audit), through }, groups });
+                return Some(Happening { at: entry.at, what: What::Audited { audit: Box::new(audit), through }, groups, count: 1 });
             }
             _ => return None,
         };
-        Some(Happening { at: entry.at, what, groups })
+        Some(Happening { at: entry.at, what, groups, count: 1 })
+    }
+
+    /// Counts a write of a rule.
+    fn written(&mut self, id: &str) -> usize {
+        let writes = self.writes.entry(id.to_ascii_lowercase()).or_default();
+        *writes += 1;
+        *writes
     }
 }
 
@@ -225,7 +252,10 @@ pub fn place_of(audit: &AuditRecord) -> Option<Place> {
 /// Adds to what happened, together with its like of the same instant.
 fn add(happened: &mut Vec<Happening>, next: Happening) {
     match happened.iter_mut().find(|before| before.at == next.at && is_like(&before.what, &next.what)) {
-        Some(before) => before.groups.extend(next.groups),
+        Some(before) => {
+            before.groups.extend(next.groups);
+            before.count += next.count;
+        }
         None => happened.push(next),
     }
 }
@@ -246,16 +276,23 @@ fn audit(state: &State, name: &str) -> Option<AuditRecord> {
     serde_json::from_slice(&blob::content_bytes(&blob.content)).ok()
 }
 
-/// How Portcullis came to write that something was found: by the sweep, if it sent a look at that instant and no event
-/// says who made the opening.
-pub fn through(state: &State, audit: &AuditRecord) -> Through {
-    let of_instant = state.log.iter().rev().skip_while(|entry| entry.at > audit.at).take_while(|entry| entry.at == audit.at);
-    let mut sends = of_instant.filter(|entry| entry.face == "servicebus" && entry.target == "approval");
-    match audit.behind.claims.is_empty() {
-        false => Through::Event,
-        true if sends.any(|entry| entry.function.as_deref() == Some("sweep_shard")) => Through::Sweep,
-        true => Through::Look,
+/// How the run that wrote an audit record came about, by what the world's log shows. A look is sent by the sweep, in the
+/// same instant; or by the run that handled an event and left a claim for the VM, then or, if it was planned since, after
+/// the opening had been asked for.
+fn through(state: &State, written: &LogEntry, audit: &AuditRecord, asked: Option<DateTime<Utc>>) -> Through {
+    let inbox = audit.vm.as_ref().map(|vm| format!("state/inbox/{}/", vm.key())).unwrap_or_default();
+    let asked = asked.unwrap_or(written.at);
+    let before = state.log.iter().rev().skip_while(|entry| entry.order >= written.order).take_while(|entry| entry.at >= asked);
+    for entry in before.filter(|entry| entry.invocation != written.invocation) {
+        let is_left_here = entry.face == "blob" && entry.what == "put" && entry.target.starts_with(&inbox);
+        let is_sent = entry.face == "servicebus" && entry.target == "approval" && entry.at == written.at;
+        match entry.function.as_deref() {
+            Some("approval") if is_left_here => return Through::Event,
+            Some("sweep_shard") if is_sent => return Through::Sweep,
+            _ => {}
+        }
     }
+    Through::Look
 }
 
 /// The first record in which Portcullis says that it found a place open.
@@ -330,4 +367,67 @@ fn openings_of(state: &State, record: &Value) -> Vec<Opening> {
         }
     }
     openings
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use portcullis_domain::finding::Severity;
+    use portcullis_sandbox::estate;
+    use portcullis_sandbox::state::Caller;
+
+    use super::*;
+
+    fn ours(function: &str, invocation: &str) -> Caller {
+        Caller { function: Some(function.to_owned()), invocation: Some(invocation.to_owned()), ..Caller::default() }
+    }
+
+    fn audit() -> AuditRecord {
+        let id = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", "web-1");
+        AuditRecord {
+            id: "x".to_owned(),
+            at: portcullis_sandbox::state::beginning(),
+            kind: AuditKind::FindingAppeared,
+            vm: Some(id.parse().unwrap()),
+            port: Some(22),
+            sources: None,
+            about: None,
+            code: "code".to_owned(),
+            severity: Severity::High,
+            why: "why".to_owned(),
+            attempt: None,
+            what: String::new(),
+            behind: Default::default(),
+        }
+    }
+
+    /// Who sent the look that found something, when the log holds these calls before the record of it.
+    fn told_by(calls: &[(i64, Caller, &str, &str, &str)]) -> Through {
+        let mut state = State::default();
+        let beginning = state.now;
+        for (second, caller, face, what, target) in calls {
+            state.now = beginning + TimeDelta::seconds(*second);
+            state.record(caller, face, what, target, 201);
+        }
+        state.now = beginning + TimeDelta::seconds(100);
+        state.record(&ours("approval", "look"), "blob", "put", "audit/x.json", 201);
+        through(&state, state.log.last().unwrap(), &audit(), Some(beginning + TimeDelta::seconds(50)))
+    }
+
+    #[test]
+    fn who_told_is_read_from_the_log_and_not_from_claims() {
+        let vm = audit().vm.unwrap();
+        let own = format!("state/inbox/{}/e1", vm.key());
+        let (own, other) = (own.as_str(), "state/inbox/s/rg/other/e1");
+        let inbox = |second, invocation: &str, target| (second, ours("approval", invocation), "blob", "put", target);
+        let sweep = |second| (second, ours("sweep_shard", "shard"), "servicebus", "send", "approval");
+        assert_eq!(told_by(&[]), Through::Look);
+        assert_eq!(told_by(&[inbox(100, "event", own)]), Through::Event);
+        assert_eq!(told_by(&[inbox(60, "event", own)]), Through::Event, "a look that the event's look planned");
+        assert_eq!(told_by(&[inbox(40, "event", own)]), Through::Look, "an event of before the opening");
+        assert_eq!(told_by(&[inbox(100, "look", own)]), Through::Look, "its own call");
+        assert_eq!(told_by(&[inbox(100, "event", other)]), Through::Look, "an event about another VM");
+        assert_eq!(told_by(&[sweep(100)]), Through::Sweep);
+        assert_eq!(told_by(&[sweep(99)]), Through::Look, "what an earlier sweep sent has come");
+    }
 }

@@ -1,0 +1,91 @@
+//! What the commands say of themselves, and that what must be named is named.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use portcullis_domain::audit::{AuditRecord, Installation};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(arguments).env("COLUMNS", "100").output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn each_command_says_what_it_takes() {
+    insta::assert_snapshot!("portcullis", help(&["--help"]));
+    insta::assert_snapshot!("demo", help(&["demo", "--help"]));
+    insta::assert_snapshot!("sandbox", help(&["sandbox", "--help"]));
+}
+
+#[test]
+fn the_help_of_the_makefile_names_every_command() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let phony = makefile.lines().find_map(|line| line.strip_prefix(".PHONY:")).unwrap();
+    let commands: BTreeSet<&str> = phony.split_whitespace().filter(|name| !["FORCE", "help", "guard"].contains(name)).collect();
+    let help = makefile.lines().filter_map(|line| line.strip_prefix("\t@echo \"make ")?.split_whitespace().next());
+    assert_eq!(help.collect::<BTreeSet<_>>(), commands);
+    for line in makefile.lines().filter(|line| !line.starts_with(['\t', '#', '.', '$'])) {
+        let Some((target, _)) = line.split_once(':').filter(|(name, rest)| !rest.starts_with('=') && !name.contains([' ', '='])) else {
+            continue;
+        };
+        let is_file = target.contains('/');
+        assert!(is_file || phony.split_whitespace().any(|name| name == target), "{target} is no file and not .PHONY");
+    }
+}
+
+/// Azure drops a column that is not declared without a word.
+#[test]
+fn the_table_to_deploy_has_the_columns_of_a_row() {
+    let audit: AuditRecord = serde_json::from_value(serde_json::json!({
+        "id": "x", "at": "2026-01-15T09:00:00Z", "kind": "close", "vm": null, "port": null, "sources": null, "about": null,
+        "code": "any-source", "severity": "High", "why": "because", "attempt": null, "claims": [],
+    }))
+    .unwrap();
+    let row = audit.row(&Installation { name: String::new(), tenant: String::new(), version: String::new() });
+    let columns: BTreeSet<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+    let document = fs::read_to_string(root().join("docs/deploying.md")).unwrap();
+    let table = document.split_once("| Column |").unwrap().1;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    assert_eq!(rows.filter_map(|row| row.split('`').nth(1)).collect::<BTreeSet<_>>(), columns);
+}
+
+fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let is_ours = !path.ends_with("target") && !path.ends_with("node_modules") && !path.ends_with(".git");
+        if path.is_dir() && is_ours {
+            found.extend(files(&path, end));
+        } else if path.is_file() && path.to_string_lossy().ends_with(end) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A snapshot that no test reads any more would be believed and be wrong.
+#[test]
+fn every_snapshot_belongs_to_a_test() {
+    let sources: Vec<(String, String)> = files(&root(), ".rs")
+        .into_iter()
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap()))
+        .collect();
+    let snapshots = files(&root(), ".snap");
+    assert!(!snapshots.is_empty());
+    for snapshot in snapshots {
+        let name = snapshot.file_stem().unwrap().to_string_lossy().into_owned();
+        let (test, name) = name.split_once("__").unwrap();
+        let asked = format!("assert_snapshot!(\"{name}\"");
+        let belongs = sources.iter().any(|(file, text)| file == test && text.contains(&asked));
+        assert!(belongs, "no test reads {}: delete it", snapshot.display());
+    }
+    let new: Vec<PathBuf> = [".snap.new", ".pending-snap"].into_iter().flat_map(|end| files(&root(), end)).collect();
+    assert_eq!(new, Vec::<PathBuf>::new(), "a snapshot is not settled");
+}
