@@ -153,7 +153,12 @@ async fn faults_of_the_delete_end_proved_shut() {
     let mut passing = vec![status(401), status(409), status(412), status(429), status(500), status(503), Effect::CutBefore];
     // What Azure answers while a group, or what it refers to, is being written.
     let busy = [(429, "ReferencedResourceNotProvisioned"), (429, "RetryableError"), (409, "AnotherOperationInProgress")];
-    passing.extend(busy.map(|(status, code)| Effect::Status { status, code: Some(code.to_owned()), retry_after: None }));
+    passing.extend(busy.map(|(status, code)| Effect::Status {
+        status,
+        code: Some(code.to_owned()),
+        details: Vec::new(),
+        retry_after: None,
+    }));
     let mut rows: Vec<Row> = passing.into_iter().map(|effect| row(effect, "open", "open +slow", "shut +slow -slow by 2 deletes")).collect();
     rows.push(row(status(403), "open +missing-right", "open +missing-right", "shut +missing-right -missing-right by 2 deletes"));
     rows.push(row(status(404), "open", "open +slow", "shut +slow +rule-returns -rule-returns by 2 deletes"));

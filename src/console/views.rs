@@ -724,9 +724,30 @@ mod tests {
               "severity": "high",
               "port": 3389,
               "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/SHUT",
+              "sources": [
+                "10.9.0.0/16"
+              ],
               "evidence": "seen",
               "done": "done",
-              "since": "2026-01-15T09:00:00Z"
+              "since": "2026-01-15T09:00:00Z",
+              "openedBy": "ada@contoso.com",
+              "asked": [
+                {
+                  "start": "2026-01-15T08:59:00Z",
+                  "end": "2026-01-15T11:00:00Z",
+                  "by": "ada@contoso.com",
+                  "justification": "repair"
+                }
+              ],
+              "claims": [
+                {
+                  "event": "e",
+                  "at": "2026-01-15T08:59:01Z",
+                  "objectId": "oid",
+                  "name": "Ada",
+                  "operation": "initiate"
+                }
+              ]
             }
           ],
           "closing": {
@@ -746,7 +767,7 @@ mod tests {
             "noProofBefore": "2026-01-15T09:01:00Z",
             "trouble": {
               "cause": "lock",
-              "cure": "remove the delete lock, or exempt the security group from it",
+              "cure": "remove the lock that Azure names; Portcullis goes on trying and needs nothing else",
               "said": "ScopeLocked"
             },
             "rules": [
@@ -757,12 +778,21 @@ mod tests {
             ],
             "flushConnection": false
           },
+          "openedBy": "ada@contoso.com",
+          "asked": [
+            {
+              "start": "2026-01-15T08:59:00Z",
+              "end": "2026-01-15T11:00:00Z",
+              "by": "ada@contoso.com",
+              "justification": "repair"
+            }
+          ],
           "claims": [
             {
-              "event": "e1",
-              "at": "2026-01-15T08:59:50Z",
-              "objectId": "00000000-0000-0000-0000-00000000000b",
-              "name": "eve@contoso.com",
+              "event": "e",
+              "at": "2026-01-15T08:59:01Z",
+              "objectId": "oid",
+              "name": "Ada",
               "operation": "initiate"
             }
           ]
@@ -817,9 +847,30 @@ mod tests {
           "severity": "low",
           "port": 22,
           "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/LEFT",
+          "sources": [
+            "10.9.0.0/16"
+          ],
           "evidence": "seen",
           "done": "done",
-          "since": "2026-01-15T09:00:00Z"
+          "since": "2026-01-15T09:00:00Z",
+          "openedBy": "ada@contoso.com",
+          "asked": [
+            {
+              "start": "2026-01-15T08:59:00Z",
+              "end": "2026-01-15T11:00:00Z",
+              "by": "ada@contoso.com",
+              "justification": "repair"
+            }
+          ],
+          "claims": [
+            {
+              "event": "e",
+              "at": "2026-01-15T08:59:01Z",
+              "objectId": "oid",
+              "name": "Ada",
+              "operation": "initiate"
+            }
+          ]
         }
         "#);
         insta::assert_json_snapshot!(plain(alarms(&busy())), @r#"
@@ -828,7 +879,7 @@ mod tests {
             "id": "1b9e9300ff7f5a82",
             "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
             "cause": "lock",
-            "cure": "remove the delete lock, or exempt the security group from it",
+            "cure": "remove the lock that Azure names; Portcullis goes on trying and needs nothing else",
             "port": 3389,
             "since": "2026-01-15T09:00:10Z",
             "text": "locked"
@@ -871,7 +922,7 @@ mod tests {
             "since": "2026-01-15T09:00:00Z",
             "trouble": {
               "cause": "cannot-look",
-              "cure": "see what Azure says below; until then nothing is known about this VM",
+              "cure": "mend what Azure's answer names; until then nothing is known about this VM",
               "said": "503"
             }
           },
@@ -953,14 +1004,24 @@ mod tests {
           "about": "rule",
           "code": "any-source",
           "severity": "high",
+          "what": "the port is proved shut",
           "why": "because",
           "attempt": 2,
+          "openedBy": "ada@contoso.com",
+          "asked": [
+            {
+              "start": "2026-01-15T08:59:00Z",
+              "end": "2026-01-15T11:00:00Z",
+              "by": "ada@contoso.com",
+              "justification": "repair"
+            }
+          ],
           "claims": [
             {
-              "event": "e1",
-              "at": "2026-01-15T08:59:50Z",
-              "objectId": "00000000-0000-0000-0000-00000000000b",
-              "name": "eve@contoso.com",
+              "event": "e",
+              "at": "2026-01-15T08:59:01Z",
+              "objectId": "oid",
+              "name": "Ada",
               "operation": "initiate"
             }
           ]

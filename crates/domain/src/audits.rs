@@ -118,7 +118,8 @@ fn proof(closing: &Closing, stays: &[&Opening], now: DateTime<Utc>) -> String {
     let (by_us, others): (Vec<&Opening>, Vec<&Opening>) =
         closing.targets.iter().partition(|target| closing.deleted.contains_key(&target.rule));
     let took = spoken(now - closing.since);
-    let mut told = vec![format!("it was seen so twice, {took} after it was known that it must be")];
+    let seen = if stays.is_empty() { "shut" } else { "gone" };
+    let mut told = vec![format!("it was seen {seen} twice, {took} after it was known that it must be")];
     if !stays.is_empty() {
         told.push(format!("{} stays", names(stays)));
     }
@@ -241,7 +242,7 @@ mod tests {
         assert_eq!(
             audit.why,
             format!(
-                "it was seen so twice, 1 min after it was known that it must be; deleted rule {RULE_1} of g; \
+                "it was seen shut twice, 1 min after it was known that it must be; deleted rule {RULE_1} of g; \
                  rule {RULE_2} of g went without a delete that Azure confirmed to us; connections that were open survive"
             )
         );
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(
             plan.audits[0].why,
             format!(
-                "it was seen so twice, 1 min after it was known that it must be; rule {RULE_2} of g stays; \
+                "it was seen gone twice, 1 min after it was known that it must be; rule {RULE_2} of g stays; \
                  deleted rule {RULE_1} of g; connections were cut"
             )
         );

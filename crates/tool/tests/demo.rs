@@ -111,7 +111,7 @@ fn a_delete_lock_leaves_the_port_open_and_the_alarm_says_why() {
         "Azure refused all ",
         "deletes of its rules (409); alarm `lock` raised at 09:01:",
         "following scope(s) are locked: 'nsg-web-1'",
-        "What to do: remove the delete lock",
+        "What to do: remove the lock that Azure names",
         "also: the port 22 of web-2 is still open",
         "also: 22 of db-1, harmless and asked for until 09:45:00, is still open",
     ]);

@@ -45,7 +45,7 @@ fn the_help_of_the_makefile_names_every_command() {
 fn the_table_to_deploy_has_the_columns_of_a_row() {
     let audit: AuditRecord = serde_json::from_value(serde_json::json!({
         "id": "x", "at": "2026-01-15T09:00:00Z", "kind": "close", "vm": null, "port": null, "sources": null, "about": null,
-        "code": "any-source", "severity": "High", "why": "because", "attempt": null, "claims": [],
+        "code": "any-source", "severity": "High", "what": "", "why": "because", "attempt": null, "asked": [], "claims": [],
     }))
     .unwrap();
     let row = audit.row(&Installation { name: String::new(), tenant: String::new(), version: String::new() });

@@ -227,6 +227,10 @@ impl Watch {
                 let asked = self.openings.iter().rev().find(|one| Some(&one.place) == place.as_ref()).map(|one| one.asked);
                 let through = through(state, entry, &audit, asked);
                 self.through.insert(audit.id.clone(), through);
+                if audit.kind == AuditKind::CloseAnswered {
+                    // The line of Azure's own answer, from the world's log, says the same.
+                    return None;
+                }
                 let about = audit.about.as_deref().unwrap_or_default().to_ascii_lowercase();
                 let groups = self.rules.get(&about).map(|rule| rule.group.clone()).into_iter().collect();
                 return Some(Happening { at: entry.at, what: What::Audited { audit: Box::new(audit), through }, groups, count: 1 });
