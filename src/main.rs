@@ -55,7 +55,9 @@ async fn run() -> Result<(), Vec<String>> {
         (Ok(port), Ok(settings)) => (port, settings),
         (port, settings) => return Err(port.err().into_iter().chain(settings.err().into_iter().flat_map(|mistakes| mistakes.0)).collect()),
     };
-    let listener = host::serve::bind(port).await.map_err(|error| vec![format!("port {port} of 127.0.0.1 cannot be bound: {error}")])?;
+    let listener = host::serve::bind(port)
+        .await
+        .map_err(|error| vec![format!("{PORT} is `{port}`, which cannot be bound on 127.0.0.1 ({error}): give it a free port")])?;
     announce(&settings, port);
     let app = App::new(&settings);
     let router = host::router(Arc::new(app.clone()), console::api(app, &settings));

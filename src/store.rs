@@ -137,6 +137,13 @@ impl Store {
         }
     }
 
+    /// Makes sure that audit records can be reached, too: they have a container, and perhaps rights, of their own.
+    pub async fn check_audits(&self) -> Result<(), StoreError> {
+        match self.blobs.get(&self.audit, MARKER).await? {
+            Read::Found { .. } | Read::Missing { .. } => Ok(()),
+        }
+    }
+
     /// What is remembered of a VM; a VM that was never looked at has an empty record that is not yet written.
     pub async fn vm(&self, vm: &VmId) -> Result<Held<VmRecord>, StoreError> {
         let name = vm_name(vm);

@@ -77,6 +77,21 @@ fn a_program_that_is_not_static_is_refused() {
     assert!(!out.status.success() && said.contains("is not a static program"), "{said}");
 }
 
+#[test]
+fn a_static_program_is_taken_and_keeps_its_run_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("small.rs"), "fn main() {}").unwrap();
+    let rustc = std::process::Command::new("rustc")
+        .args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o", &at("small"), &at("small.rs")])
+        .output()
+        .expect("rustc must be on PATH: cargo is");
+    assert!(rustc.status.success(), "{}", String::from_utf8_lossy(&rustc.stderr));
+    let out = python(&["infra/package.py", &at("small"), &at("stage"), &at("small.zip")]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(unpacked(&dir.path().join("small.zip"), &dir.path().join("app")).contains("0o100755 portcullis-handler"));
+}
+
 #[tokio::test]
 async fn the_app_governs_from_the_unpacked_zip() {
     let dir = tempfile::tempdir().unwrap();

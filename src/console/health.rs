@@ -63,8 +63,12 @@ pub(super) async fn get(State(console): State<Console>) -> Response {
 }
 
 async fn parts(store: &Store) -> (Part, Part) {
-    match store.check().await {
-        Ok(_) => (
+    let checked = async {
+        store.check().await?;
+        store.check_audits().await
+    };
+    match checked.await {
+        Ok(()) => (
             Part::well("The store answers."),
             rows(store.service::<RowsFailing>(ROWS).await.map(|held| held.and_then(|held| held.document.since))),
         ),

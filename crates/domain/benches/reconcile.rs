@@ -30,9 +30,9 @@ fn seen(openings_wanted: usize) -> Vec<Opening> {
     openings(&nsg.into_iter().collect::<Vec<_>>(), &"10.0.0.4".parse().into_iter().collect())
 }
 
-fn main() {
-    let vm: Option<VmId> = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1".parse().ok();
-    let (Some(vm), Some(now)) = (vm, time::parse("2026-01-15T09:00:00Z")) else { return };
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let vm: VmId = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1".parse()?;
+    let now = time::parse("2026-01-15T09:00:00Z").ok_or("not a time")?;
     for count in [1, 10] {
         let openings = seen(count);
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
@@ -52,4 +52,5 @@ fn main() {
         let at = |part: usize| times[ROUNDS * part / 100].as_nanos() as f64 / 1000.0;
         println!("one reconcile with {count} opening(s), first sight: median {:.1} µs, 99th percentile {:.1} µs", at(50), at(99));
     }
+    Ok(())
 }

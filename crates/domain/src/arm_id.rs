@@ -338,9 +338,14 @@ mod tests {
         let named = |length: usize| VM.replace("vm1", &"x".repeat(length));
         assert!(ArmId::parse(&named(ArmId::LONGEST_NAME)).is_ok());
         assert!(matches!(ArmId::parse(&named(ArmId::LONGEST_NAME + 1)), Err(ArmIdError::NotAnId(_))));
-        let nested = |length: usize| format!("{}{}", VM.replace("vm1", ""), "a/".repeat(length / 2));
-        let most = (ArmId::LONGEST - nested(0).len()) / 2 * 2 - 4;
-        assert!(!matches!(ArmId::parse(&nested(most)), Err(ArmIdError::TooLong(_))));
+        let mut exact = VM.to_owned();
+        while exact.len() < ArmId::LONGEST {
+            let left = (ArmId::LONGEST - exact.len()).min(402) - 2;
+            exact.push_str(&format!("/{}/{}", "x".repeat(left / 2), "y".repeat(left - left / 2)));
+        }
+        assert_eq!(exact.len(), ArmId::LONGEST);
+        assert!(ArmId::parse(&exact).is_ok());
+        assert!(matches!(ArmId::parse(&format!("{exact}z")), Err(ArmIdError::TooLong(_))));
     }
 
     #[test]

@@ -300,7 +300,8 @@ mod tests {
     fn what_is_tried_again_and_again_is_no_longer_to_be_looked_at() {
         let mut story = Story::of(vec![any(1)]);
         let close = story.look("10:00:00").closes.remove(0);
-        assert_eq!(audit_of_close(&story.memory, &close, 1, at("10:00:01")).severity, Severity::High);
+        let first = audit_of_close(&story.memory, &close, 1, at("10:00:01"));
+        assert_eq!((first.severity, first.what), (Severity::High, format!("deletes rule {RULE_1} of g, which opens port 22 of vm1 to *")));
         story.delete("10:00:01", &any(1), Outcome::Failed("locked".to_owned()), Some(Cause::Lock));
         assert_eq!(audit_of_close(&story.memory, &close, 2, at("10:00:30")).severity, Severity::Informational);
     }

@@ -49,7 +49,7 @@ impl PortSet {
         Ok((start, end))
     }
 
-    /// The ports as people say them, such as `port 22` or `ports 22,80`.
+    /// The ports as people say them, such as `port 22` or `ports 22, 80`.
     pub fn words(&self) -> String {
         match self.len() {
             1 => format!("port {self}"),
@@ -115,6 +115,15 @@ mod tests {
     fn what_is_no_port_is_refused() {
         for text in ["", "ssh", "65536", "-1", "10-5", "1-2-3", "22,23"] {
             assert_eq!(PortSet::parse([text]), Err(PortError(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_told_as_people_say_them() {
+        for (texts, words) in
+            [(vec!["22"], "port 22"), (vec!["22", "3389"], "ports 22, 3389"), (vec!["20-25"], "ports 20-25"), (vec!["*"], "every port")]
+        {
+            assert_eq!(PortSet::parse(texts).unwrap().words(), words);
         }
     }
 }

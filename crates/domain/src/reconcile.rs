@@ -871,9 +871,11 @@ mod tests {
         assert_eq!(other.conclude("10:20:00"), []);
         other.memory.gone.clear();
         let mut later = shut(any(1), Vec::new());
-        later.memory.gone.values_mut().for_each(|gone| gone.deleted -= TimeDelta::hours(24));
         let closing = Closing::new(Violation::GrantEnded { grant: "g".to_owned() }, at("10:00:00"), false);
-        remember_gone(&mut later.memory, &closing, at("10:20:00"));
+        let deleted = later.memory.gone.values().next().unwrap().deleted;
+        remember_gone(&mut later.memory, &closing, deleted + TimeDelta::hours(24) - TimeDelta::seconds(1));
+        assert_eq!(later.memory.gone.len(), 1);
+        remember_gone(&mut later.memory, &closing, deleted + TimeDelta::hours(24));
         assert_eq!(later.memory.gone, BTreeMap::new());
     }
 
@@ -926,6 +928,17 @@ mod tests {
         let closing = &story.memory.closings[&22];
         assert_eq!((closing.targets.len(), closing.deleted.len()), (MOST_REMEMBERED, MOST_REMEMBERED));
         assert!(closing.targets.iter().any(|target| target.is_same(&any(219))));
+        // What was not deleted, or shows, is still to be shut.
+        let mut closing = Closing::new(closing.why.clone(), at("10:00:00"), false);
+        closing.targets = vec![any(1), any(2), any(3), any(4)];
+        for n in [2, 3, 4] {
+            closing.deleted.insert(any(n).rule, at("10:00:00"));
+        }
+        let shown = any(2);
+        let judged = [Judged { opening: &shown, judgement: Judgement::Left, behind: Behind::default() }];
+        forget_a_target(&mut closing, &judged);
+        assert_eq!(closing.targets, [any(1), any(2), any(4)]);
+        assert_eq!(closing.deleted.keys().collect::<Vec<_>>(), [&any(2).rule, &any(4).rule]);
         let mut record = VmRecord::new(vm());
         let mut many = Closing::new(closing.why.clone(), at("10:00:00"), false);
         for n in 0..300 {
