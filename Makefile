@@ -68,7 +68,8 @@ package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
 
 bench: guard
-	cargo bench --workspace
+	cargo bench --quiet --package portcullis --bench handler
+	cargo bench --quiet --package portcullis-domain --bench reconcile
 
 clean:
 	cargo clean
