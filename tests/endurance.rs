@@ -87,6 +87,18 @@ async fn a_shard_that_takes_too_long_is_told_and_left_to_the_next_sweep() {
     story.is_proved_shut("web-1", 3389);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_used_waits_in_its_queue_while_the_store_is_slow() {
+    let story = in_silence().await;
+    story.fault("blob", "*", "", Effect::Delay { milliseconds: 9_000 }, Some(2));
+    story.send("approval", "{");
+    story.pass(0).await;
+    assert_eq!((story.audits_of("rejected").len(), story.queued("approval")), (0, 1));
+    story.pass(2 * MINUTE).await;
+    assert_eq!((story.audits_of("rejected").len(), story.queued("approval"), story.rejected().len()), (1, 0, 1));
+    story.holds();
+}
+
 #[tokio::test]
 async fn an_index_entry_of_a_run_that_came_to_nothing_hides_nothing_from_the_sweep() {
     let story = in_silence().await;
@@ -261,6 +273,19 @@ async fn a_subscription_that_is_not_named_is_left_alone_by_events_and_looks_too(
     story.send("approval", &json!({"portcullis": {"kind": "look", "vm": vm("web-1")}}).to_string());
     story.pass(11 * MINUTE).await;
     assert_eq!((story.tried(DELETE).len(), story.record("web-1"), names(&story, "events/").len()), (0, None, 0));
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_no_longer_seen_is_told_once() {
+    let other = estate::numbered_subscription(9);
+    let story = Setting::with(|state| estate::add_subscription(state, &other, "Workload 9")).begin().await;
+    story.pass(6 * MINUTE).await;
+    assert_eq!(service_rows(&story), Vec::<String>::new());
+    story.change(|state| state.subscriptions.retain(|subscription| subscription.id != other));
+    story.pass(21 * MINUTE).await;
+    let told = story.audits_of("service-failing");
+    assert_eq!((told.len(), service_rows(&story)), (1, vec!["subscription-lost".to_owned()]), "{told:#?}");
+    assert!(told[0]["what"].as_str().unwrap().contains(&other), "{told:#?}");
 }
 
 #[tokio::test]

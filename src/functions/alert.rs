@@ -38,10 +38,7 @@ pub async fn run(app: &App, body: &str) -> Ended {
 }
 
 async fn reject(app: &App, body: &str, reason: &str) -> Ended {
-    match app.reject("alert", body, reason).await {
-        Ok(ended) => ended,
-        Err(stopped) => app.hold_unread(super::Queue::Alerts, body, stopped).await,
-    }
+    app.reject_or_hold("alert", super::Queue::Alerts, body, reason).await
 }
 
 async fn send_row(app: &App, id: &str) -> Result<String, Stopped> {

@@ -148,21 +148,29 @@ impl App {
         Ok(())
     }
 
-    /// The end of an invocation whose body is none. The store keeps it, or its own queue holds it until the store
-    /// answers; what no queue brings is delivered again by the host.
+    /// The end of an invocation whose body is none. What no queue brings is delivered again by the host.
     pub async fn reject_invocation(&self, function: &str, queue: Option<Queue>, raw: &str, reason: &str) -> Ended {
-        match (self.reject(function, raw, reason).await, queue) {
-            (Ok(ended), _) => ended,
-            (Err(stopped), Some(queue)) => self.hold_unread(queue, raw, stopped).await,
-            (Err(stopped), None) => Ended::Failed { why: format!("{reason}; and {stopped}") },
+        match queue {
+            Some(queue) => self.reject_or_hold(function, queue, raw, reason).await,
+            None => match self.reject(function, raw, reason).await {
+                Ok(ended) => ended,
+                Err(stopped) => Ended::Failed { why: format!("{reason}; and {stopped}") },
+            },
         }
     }
 
-    /// A message that cannot be used and cannot be stored either: the queue holds it until the store answers.
-    async fn hold_unread(&self, queue: Queue, body: &str, stopped: Stopped) -> Ended {
-        if let Stopped::Store(why) = &stopped {
-            self.tell_without_receipt(why).await;
-        }
+    /// The end of a message that cannot be used: the store keeps it, or its queue holds it until the store answers.
+    async fn reject_or_hold(&self, function: &str, queue: Queue, body: &str, reason: &str) -> Ended {
+        let note = match tokio::time::timeout(PATIENCE, self.reject(function, body, reason)).await {
+            Ok(Ok(ended)) => return ended,
+            Ok(Err(stopped)) => {
+                if let Stopped::Store(why) = &stopped {
+                    self.tell_without_receipt(why).await;
+                }
+                stopped.to_string()
+            }
+            Err(_) => slowness(),
+        };
         let held = match self.azure.service_time().await {
             Ok(now) => {
                 let at = now + HOLD_UNREAD;
@@ -172,8 +180,8 @@ impl App {
             Err(why) => Err(why),
         };
         match held {
-            Ok(at) => Ended::AgainAt { at, note: stopped.to_string() },
-            Err(why) => Ended::Failed { why: format!("{stopped}; and {why}") },
+            Ok(at) => Ended::AgainAt { at, note },
+            Err(why) => Ended::Failed { why: format!("{note}; and {why}") },
         }
     }
 
@@ -197,9 +205,12 @@ impl App {
             Ok(Ok(ended)) => ended,
             Ok(Err(stopped)) => self.put_off(message, stopped).await,
             Err(_) => {
-                let note = format!("it was not done within {} s: something that it calls is slow", PATIENCE.as_secs());
-                self.tell_directly(&self.told_slow, "slow", &note).await;
-                self.put_off_for(message, store_pause(message.tries()), note).await
+                let ended = self.put_off_for(message, store_pause(message.tries()), slowness()).await;
+                // There is little time left, and the message comes first.
+                if tokio::time::timeout(TELL_WITHIN, self.tell_directly(&self.told_slow, "slow", &slowness())).await.is_err() {
+                    error!("that something is slow could not be told either");
+                }
+                ended
             }
         }
     }
@@ -300,6 +311,13 @@ where
 
 /// How many calls of one invocation are under way at once: a thousand sends of 20 ms then take three seconds.
 const LANES: usize = 8;
+
+/// How long the telling of slowness may take.
+const TELL_WITHIN: Duration = Duration::from_secs(2);
+
+fn slowness() -> String {
+    format!("it was not done within {} s: something that it calls is slow", PATIENCE.as_secs())
+}
 
 /// How long the work on a message may take. A little less than the deadline of an invocation, so that there is time to
 /// send it again.

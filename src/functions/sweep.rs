@@ -1,7 +1,9 @@
 //! Every five minutes: the estate in shards, one a subscription.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::{App, Ended, Message, PATIENCE, Stopped, in_lanes};
@@ -25,6 +27,11 @@ pub async fn run(app: &App) -> Ended {
         let why = "the app's identity sees no subscription: give it its roles on the subscriptions that it is to govern";
         app.tell_failing("sweep", "no subscription", why, MEANWHILE).await;
     }
+    if app.subscriptions.is_empty()
+        && let Err(stopped) = tell_lost(app, &subscriptions).await
+    {
+        error!(error = %stopped, "whether a subscription is no longer seen is not known until the next tick");
+    }
     let sent = tokio::time::timeout(PATIENCE, in_lanes(&subscriptions, |subscription| send(app, subscription))).await;
     let why = match sent {
         Ok(Ok(())) => {
@@ -40,6 +47,30 @@ pub async fn run(app: &App) -> Ended {
 }
 
 const MEANWHILE: &str = "nothing is swept, so that openings around Portcullis are found by their events alone";
+
+/// The subscriptions of the last sweep, as the store keeps them.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Swept {
+    subscriptions: BTreeSet<String>,
+}
+
+/// Tells once of each subscription that was swept before and is no longer seen: a right that was taken away looks the
+/// same as a subscription that is gone.
+async fn tell_lost(app: &App, seen: &[String]) -> Result<(), Stopped> {
+    let held = app.store.service::<Swept>("swept").await?;
+    let now = Swept { subscriptions: seen.iter().cloned().collect() };
+    let (before, etag) = held.map(|held| (held.document, held.etag)).unwrap_or_default();
+    for lost in before.subscriptions.difference(&now.subscriptions) {
+        let why = "give the app's identity its roles back, if the subscription is still there";
+        let meanwhile = format!("subscription {lost} is no longer seen, so that nothing in it is governed");
+        app.tell_failing("subscription-lost", lost, why, &meanwhile).await;
+    }
+    if now != before {
+        app.store.save_service("swept", &now, etag.as_deref()).await?;
+    }
+    Ok(())
+}
 
 async fn subscriptions(app: &App) -> Result<Vec<String>, CallFailed> {
     let listed = if app.subscriptions.is_empty() { app.azure.subscriptions.visible().await? } else { app.subscriptions.clone() };

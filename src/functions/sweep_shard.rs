@@ -70,10 +70,7 @@ fn left(why: &dyn Display) -> Ended {
 }
 
 async fn reject(app: &App, body: &str, reason: &str) -> Ended {
-    match app.reject("sweep_shard", body, reason).await {
-        Ok(ended) => ended,
-        Err(stopped) => app.hold_unread(Queue::Sweep, body, stopped).await,
-    }
+    app.reject_or_hold("sweep_shard", Queue::Sweep, body, reason).await
 }
 
 enum NotSwept {

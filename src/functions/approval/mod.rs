@@ -40,8 +40,5 @@ async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
 }
 
 async fn reject(app: &App, body: &str, reason: &str) -> Ended {
-    match app.reject("approval", body, reason).await {
-        Ok(ended) => ended,
-        Err(stopped) => app.hold_unread(Queue::Approval, body, stopped).await,
-    }
+    app.reject_or_hold("approval", Queue::Approval, body, reason).await
 }
