@@ -148,23 +148,28 @@ impl AuditRecord {
         format!("{}-{serial:08}-{}-{about}", Self::prefix(vm), kind.text())
     }
 
-    /// A record about the service itself.
-    pub fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, severity: Severity) -> Self {
+    /// A record of which nothing is said yet.
+    pub(crate) fn blank(id: String, at: DateTime<Utc>, kind: AuditKind) -> Self {
         AuditRecord {
-            id: format!("service-{id}"),
+            id,
             at,
             kind,
             vm: None,
             port: None,
             sources: None,
             about: None,
-            code: code.to_owned(),
-            severity,
+            code: String::new(),
+            severity: Severity::Informational,
             what: String::new(),
             why: String::new(),
             attempt: None,
             behind: Behind::default(),
         }
+    }
+
+    /// A record about the service itself.
+    pub fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, severity: Severity) -> Self {
+        AuditRecord { code: code.to_owned(), severity, ..Self::blank(format!("service-{id}"), at, kind) }
     }
 
     /// All that it says, as one text for people.

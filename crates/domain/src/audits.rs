@@ -179,21 +179,7 @@ pub fn audit_of_answer(record: &mut VmRecord, close: &Close, attempt: u32, now: 
 }
 
 fn blank(record: &VmRecord, kind: AuditKind, now: DateTime<Utc>) -> AuditRecord {
-    AuditRecord {
-        id: String::new(),
-        at: now,
-        kind,
-        vm: Some(record.vm.clone()),
-        port: None,
-        sources: None,
-        about: None,
-        code: String::new(),
-        severity: Severity::Informational,
-        what: String::new(),
-        why: String::new(),
-        attempt: None,
-        behind: Behind::default(),
-    }
+    AuditRecord { vm: Some(record.vm.clone()), ..AuditRecord::blank(String::new(), now, kind) }
 }
 
 fn of_opening(audit: &mut AuditRecord, opening: &Opening, why: &Violation, behind: &Behind) {

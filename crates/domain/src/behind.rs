@@ -1,7 +1,5 @@
 //! Who is behind an opening: what JIT's own records say, and what events claim.
 
-use std::fmt::Write;
-
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +45,7 @@ impl Behind {
         let mut asked: Vec<Asked> = records_of(opening, records, port_shut).map(Asked::from).collect();
         asked.sort();
         asked.dedup();
-        asked.drain(..asked.len().saturating_sub(MOST));
+        keep_newest(&mut asked);
         let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut);
         let near = |claim: &Claim| asked.iter().any(|asked| (claim.at - asked.start).abs() <= CLOCKS_DIFFER_BY);
         let fits = |claim: &&Claim| claim.is_initiate() && if asked.is_empty() { since_shut(claim) } else { near(claim) };
@@ -64,51 +62,48 @@ impl Behind {
         self.asked.extend(other.asked.iter().cloned());
         self.asked.sort();
         self.asked.dedup();
-        self.asked.drain(..self.asked.len().saturating_sub(MOST));
+        keep_newest(&mut self.asked);
         for claim in &other.claims {
             if !self.claims.iter().any(|known| known.event == claim.event) {
                 self.claims.push(claim.clone());
             }
         }
-        self.claims.drain(..self.claims.len().saturating_sub(MOST));
+        keep_newest(&mut self.claims);
     }
 
     /// The one person or application that all hints agree on. JIT's records count before events, which name no port;
     /// where the hints differ, or one is silent, nobody is named.
     pub fn one(&self) -> Option<&str> {
-        let by: Option<Vec<&str>> = self.asked.iter().map(|asked| asked.by.as_deref()).collect();
-        if let Some(one) = by.and_then(same) {
-            return Some(one);
-        }
         if self.asked.iter().any(|asked| asked.by.is_some()) {
-            return None;
+            return same(self.asked.iter().map(|asked| asked.by.as_deref().unwrap_or_default()));
         }
-        let shown = |claim: &'_ Claim| -> Option<String> { (!claim.shown().is_empty()).then(|| claim.shown().to_ascii_lowercase()) };
-        let first = self.claims.first()?;
-        self.claims.iter().all(|claim| shown(claim).is_some() && shown(claim) == shown(first)).then(|| first.shown())
+        same(self.claims.iter().map(Claim::shown)).filter(|one| !one.is_empty())
     }
 
     /// The same as the end of a sentence about the opening, such as `, asked for by ada@contoso.com until …`.
     pub fn phrase(&self) -> String {
-        let mut text = String::new();
-        let many = self.asked.len() + self.claims.len() > 0;
-        match (self.one(), self.asked.iter().any(|asked| asked.by.is_some())) {
-            (Some(one), true) => text.push_str(&format!(", asked for by {one}")),
-            (Some(one), false) => text.push_str(&format!(", asked for by {one} as an event says")),
-            (None, _) if many => text.push_str(", asked for by somebody who is not known for certain"),
-            (None, _) => return text,
-        }
+        let mut text = match (self.one(), self.asked.iter().any(|asked| asked.by.is_some())) {
+            (Some(one), true) => format!(", asked for by {one}"),
+            (Some(one), false) => format!(", asked for by {one} as an event says"),
+            (None, _) if self.asked.is_empty() && self.claims.is_empty() => return String::new(),
+            (None, _) => ", asked for by somebody who is not known for certain".to_owned(),
+        };
         if let Some(end) = self.asked.iter().map(|asked| asked.end).max() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, " until {}", end.to_rfc3339_opts(SecondsFormat::Secs, true));
+            text.push_str(&format!(" until {}", end.to_rfc3339_opts(SecondsFormat::Secs, true)));
         }
         text
     }
 }
 
-fn same(texts: Vec<&str>) -> Option<&str> {
-    let first = *texts.first()?;
-    texts.iter().all(|text| text.eq_ignore_ascii_case(first)).then_some(first)
+/// The first of these texts, if the others are the same but for their letter case.
+fn same<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let first = texts.next()?;
+    texts.all(|text| text.eq_ignore_ascii_case(first)).then_some(first)
+}
+
+/// Leaves the last [`MOST`] of them.
+fn keep_newest<T>(all: &mut Vec<T>) {
+    all.drain(..all.len().saturating_sub(MOST));
 }
 
 impl From<&JitRecord> for Asked {

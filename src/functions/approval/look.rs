@@ -1,5 +1,6 @@
 //! `look(VM)`: one run of the reconcile for one VM.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -269,13 +270,13 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
     if let Some(next) = next {
         run.promise_look(app, next).await?;
     }
-    let mut no_longer_due: Vec<Due> = Vec::new();
-    for (at, run) in run.record.due.iter().filter(|(at, _)| Some(**at) != next) {
-        no_longer_due.push(Due { at: *at, vm: vm.clone(), run: run.clone() });
-    }
+    let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        std::mem::take(&mut run.record.due).into_iter().partition(|(at, _)| Some(*at) == next);
+    let mut gone: BTreeSet<(DateTime<Utc>, String)> = gone.into_iter().collect();
     // It may be that of a run that was killed before its record named it.
-    no_longer_due.extend(cause.due.map(|due| Due { at: due.at, vm: vm.clone(), run: due.run.clone() }));
-    run.record.due.retain(|at, _| Some(*at) == next);
+    gone.extend(cause.due.filter(|due| kept.get(&due.at) != Some(&due.run)).map(|due| (due.at, due.run.clone())));
+    let no_longer_due: Vec<Due> = gone.into_iter().map(|(at, run)| Due { at, vm: vm.clone(), run }).collect();
+    run.record.due = kept;
     let wake = wake_up(&mut run.record, run.now, cause.wake);
     run.record.lease = None;
     run.save(app).await?;

@@ -345,18 +345,11 @@ mod tests {
         let id = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", vm);
         AuditRecord {
             id: format!("{vm}-{}-{second}", kind.text()),
-            at: at(second),
-            kind,
             vm: Some(id.parse().unwrap()),
             port: Some(22),
-            sources: None,
-            about: None,
-            code: "code".to_owned(),
-            severity: Severity::High,
             what: "what".to_owned(),
             why: "why".to_owned(),
-            attempt: None,
-            behind: portcullis_domain::behind::Behind::default(),
+            ..AuditRecord::of_service("", at(second), kind, "code", Severity::High)
         }
     }
 

@@ -390,18 +390,11 @@ mod tests {
         let id = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", "web-1");
         AuditRecord {
             id: "x".to_owned(),
-            at: portcullis_sandbox::state::beginning(),
-            kind: AuditKind::FindingAppeared,
             vm: Some(id.parse().unwrap()),
             port: Some(22),
-            sources: None,
-            about: None,
-            code: "code".to_owned(),
-            severity: Severity::High,
             why: "why".to_owned(),
-            attempt: None,
             what: String::new(),
-            behind: Default::default(),
+            ..AuditRecord::of_service("", portcullis_sandbox::state::beginning(), AuditKind::FindingAppeared, "code", Severity::High)
         }
     }
 
