@@ -404,26 +404,10 @@ fn nearest(name: &str) -> Option<&'static str> {
     let (known, edits) = NAMES
         .into_iter()
         .filter(|known| known.starts_with(OUR_PREFIX))
-        .map(|known| (known, distance(known, name)))
+        .map(|known| (known, strsim::levenshtein(known, &name.to_ascii_uppercase())))
         .min_by_key(|(_, edits)| *edits)?;
     let longer = known.len().max(name.len()) - OUR_PREFIX.len();
     (edits <= 2 || edits * 3 <= longer).then_some(known)
-}
-
-/// How many single edits apart two names are, letter case aside.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<u8> = other.to_ascii_uppercase().into_bytes();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let changed = before + usize::from(a != *b);
-            before = row[j + 1];
-            row[j + 1] = changed.min(before + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

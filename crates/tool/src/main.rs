@@ -4,6 +4,7 @@
 
 mod app_files;
 mod demo;
+mod rules;
 mod sandbox;
 
 use std::process::ExitCode;
@@ -22,6 +23,9 @@ struct Cli {
 enum Command {
     /// Runs a simulated Azure with the Functions app in it, on this machine alone.
     Sandbox(sandbox::Arguments),
+    /// Checks, tests, explains and replays rules.
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// Plays an hour of a simulated Azure under Portcullis, and judges by what the world shows.
     Demo(demo::Arguments),
 }
@@ -35,6 +39,7 @@ async fn main() -> ExitCode {
         .init();
     let ended = match Cli::parse().command {
         Command::Sandbox(arguments) => sandbox::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Rules(command) => rules::run(command),
         Command::Demo(arguments) => demo::run(arguments).await,
     };
     match ended {

@@ -22,6 +22,8 @@ fn each_command_says_what_it_takes() {
     insta::assert_snapshot!("portcullis", help(&["--help"]));
     insta::assert_snapshot!("demo", help(&["demo", "--help"]));
     insta::assert_snapshot!("sandbox", help(&["sandbox", "--help"]));
+    insta::assert_snapshot!("rules", help(&["rules", "--help"]));
+    insta::assert_snapshot!("rules_explain", help(&["rules", "explain", "--help"]));
 }
 
 #[test]

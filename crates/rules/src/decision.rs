@@ -1,0 +1,282 @@
+//! What was decided, and why: one value that is acted on, stored, shown and replayed.
+
+use chrono::TimeDelta;
+use portcullis_domain::duration::spoken;
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::terms::Decides;
+use crate::text::PartKind;
+use crate::wish::Wish;
+
+/// A decision with everything that made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// What was decided.
+    pub outcome: Outcome,
+    /// Rules that forbade what was tried before this outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forbade: Vec<Named>,
+    /// The permit that came nearest to letting more happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Miss>,
+    /// The hash of the rule set.
+    pub set: String,
+    /// What it was decided on.
+    pub wish: Wish,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// It may be opened without a person, for as long as this rule says.
+    Open {
+        /// The deciding rule.
+        rule: Named,
+        /// The longest time, in seconds.
+        cap_seconds: i64,
+    },
+    /// It may be opened around the other rules, and everybody is told.
+    BreakGlass {
+        /// The deciding rule.
+        rule: Named,
+        /// The longest time, in seconds.
+        cap_seconds: i64,
+    },
+    /// People decide.
+    Ask {
+        /// The deciding rule.
+        rule: Named,
+        /// The longest time, in seconds.
+        cap_seconds: i64,
+        /// Who decides.
+        decides: Decides,
+    },
+    /// It may not be opened.
+    Refuse(Refusal),
+    /// Nobody knows yet: something that decides could not be reached.
+    Undecided {
+        /// What.
+        why: String,
+    },
+}
+
+/// Why something may not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "because", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Refusal {
+    /// It breaks hard limits, which no rule can lift.
+    Limits {
+        /// A sentence for each.
+        broken: Vec<String>,
+    },
+    /// Rules forbid it.
+    Forbidden {
+        /// The rules.
+        rules: Vec<Named>,
+    },
+    /// A rule could not be worked out.
+    Erred {
+        /// The rule.
+        rule: Named,
+        /// What went wrong.
+        why: String,
+    },
+    /// No rule permits it.
+    NothingPermits,
+}
+
+/// A rule as people are told of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Why it is there.
+    pub reason: String,
+}
+
+/// A permit that did not match, and what it lacked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Miss {
+    /// The rule.
+    pub rule: Named,
+    /// What it would have permitted.
+    pub action: Action,
+    /// What did not hold, in the rule's own words; empty where only a forbid stood against it.
+    pub lacks: Vec<Lack>,
+}
+
+/// One thing that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Lack {
+    /// It is for other people.
+    Principal {
+        /// The rule's words.
+        text: String,
+    },
+    /// It is for other machines.
+    Resource {
+        /// The rule's words.
+        text: String,
+    },
+    /// A condition does not hold.
+    When {
+        /// The rule's words.
+        text: String,
+    },
+    /// A condition that must not hold does.
+    Unless {
+        /// The rule's words.
+        text: String,
+    },
+    /// It permits less time.
+    Max {
+        /// The longest time that it permits, in seconds.
+        seconds: i64,
+    },
+}
+
+/// Whether somebody has a right, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Permission {
+    /// A rule gives it.
+    Permit {
+        /// The rule.
+        rule: Named,
+    },
+    /// No rule gives it, or one takes it away.
+    Refuse {
+        /// The rules that take it away; empty where none gives it.
+        forbade: Vec<Named>,
+        /// Why it could not be worked out, where that was so.
+        why: Option<String>,
+    },
+}
+
+impl Permission {
+    /// The permission as scenario files write it.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Permission::Permit { .. } => "permit",
+            Permission::Refuse { .. } => "refuse",
+        }
+    }
+
+    /// The rules that made it.
+    pub fn rules(&self) -> impl Iterator<Item = &Named> {
+        match self {
+            Permission::Permit { rule } => std::slice::from_ref(rule).iter(),
+            Permission::Refuse { forbade, .. } => forbade.iter(),
+        }
+    }
+
+    /// It in one sentence for people.
+    pub fn sentence(&self) -> String {
+        match self {
+            Permission::Permit { rule } => format!("rule {} permits it: {}", rule.id, rule.reason),
+            Permission::Refuse { why: Some(why), .. } => format!("it could not be decided, which refuses it: {why}"),
+            Permission::Refuse { forbade, .. } if forbade.is_empty() => "no rule permits it".to_owned(),
+            Permission::Refuse { forbade, .. } => {
+                let told: Vec<String> = forbade.iter().map(|rule| format!("rule {} forbids it: {}", rule.id, rule.reason)).collect();
+                told.join("; ")
+            }
+        }
+    }
+}
+
+impl Lack {
+    /// What a part of a rule lacks.
+    pub(crate) fn of(kind: PartKind, text: &str) -> Self {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match kind {
+            PartKind::Principal => Lack::Principal { text },
+            PartKind::Resource => Lack::Resource { text },
+            PartKind::When => Lack::When { text },
+            PartKind::Unless => Lack::Unless { text },
+        }
+    }
+
+    /// Whether the rule is for other people.
+    pub(crate) fn is_about_the_person(&self) -> bool {
+        match self {
+            Lack::Principal { .. } => true,
+            Lack::When { text } | Lack::Unless { text } => text.starts_with("principal "),
+            Lack::Resource { .. } | Lack::Max { .. } => false,
+        }
+    }
+
+    /// It in words.
+    pub fn sentence(&self) -> String {
+        match self {
+            Lack::Principal { text } => format!("this person is not one of `{text}`"),
+            Lack::Resource { text } => format!("this machine is not one of `{text}`"),
+            Lack::When { text } => format!("`{text}` does not hold"),
+            Lack::Unless { text } => format!("`{text}` holds"),
+            Lack::Max { seconds } => format!("it permits {} at most", spoken(TimeDelta::seconds(*seconds))),
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome as scenario files and lists write it.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Outcome::Open { .. } => "open",
+            Outcome::BreakGlass { .. } => "breakGlass",
+            Outcome::Ask { .. } => "ask",
+            Outcome::Refuse(_) => "refuse",
+            Outcome::Undecided { .. } => "undecided",
+        }
+    }
+
+    /// The rule that decided, where one did.
+    pub fn rule(&self) -> Option<&Named> {
+        match self {
+            Outcome::Open { rule, .. } | Outcome::BreakGlass { rule, .. } | Outcome::Ask { rule, .. } => Some(rule),
+            Outcome::Refuse(Refusal::Forbidden { rules }) => rules.first(),
+            Outcome::Refuse(Refusal::Erred { rule, .. }) => Some(rule),
+            Outcome::Refuse(Refusal::Limits { .. } | Refusal::NothingPermits) | Outcome::Undecided { .. } => None,
+        }
+    }
+
+    /// The longest time that may be open, in seconds, where it may be open at all.
+    pub fn cap_seconds(&self) -> Option<i64> {
+        match self {
+            Outcome::Open { cap_seconds, .. } | Outcome::BreakGlass { cap_seconds, .. } | Outcome::Ask { cap_seconds, .. } => {
+                Some(*cap_seconds)
+            }
+            Outcome::Refuse(_) | Outcome::Undecided { .. } => None,
+        }
+    }
+
+    /// It in one sentence for people.
+    pub fn sentence(&self) -> String {
+        let cap = |seconds: &i64| spoken(TimeDelta::seconds(*seconds));
+        match self {
+            Outcome::Open { rule, cap_seconds } => {
+                format!("rule {} permits it, for {} at most: {}", rule.id, cap(cap_seconds), rule.reason)
+            }
+            Outcome::BreakGlass { rule, cap_seconds } => {
+                format!("rule {} lets this person break the glass, for {} at most: {}", rule.id, cap(cap_seconds), rule.reason)
+            }
+            Outcome::Ask { rule, decides, .. } => {
+                let people = if decides.count == 1 { "one person".to_owned() } else { format!("{} people", decides.count) };
+                format!("rule {} leaves it to {people} of {}: {}", rule.id, decides.group, rule.reason)
+            }
+            Outcome::Refuse(Refusal::Limits { broken }) => format!("no rule can permit it: {}", broken.join("; ")),
+            Outcome::Refuse(Refusal::Forbidden { rules }) => {
+                let told: Vec<String> = rules.iter().map(|rule| format!("rule {} forbids it: {}", rule.id, rule.reason)).collect();
+                told.join("; ")
+            }
+            Outcome::Refuse(Refusal::Erred { rule, why }) => format!("rule {} could not be worked out, which refuses it: {why}", rule.id),
+            Outcome::Refuse(Refusal::NothingPermits) => "no rule permits it".to_owned(),
+            Outcome::Undecided { why } => format!("it could not be decided: {why}"),
+        }
+    }
+}

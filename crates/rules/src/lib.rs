@@ -1,0 +1,25 @@
+//! The rules of Portcullis: Cedar policies of the user's that approve, leave to people, or refuse.
+//!
+//! A [`files::RuleFiles`] is loaded into [`set::Rules`], with every [`mistake::Mistake`] at once; the set
+//! [decides](set::Rules::decide) on a [`wish::Wish`], and the [`decision::Decision`] carries what made it: the rule, the
+//! hash of the set, the inputs and the nearest miss. Nothing here reads a clock, an environment or a network; files are
+//! read in [`files`] alone.
+
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod action;
+mod decide;
+pub mod decision;
+pub mod explain;
+pub mod files;
+mod miss;
+pub mod mistake;
+pub mod networks;
+pub mod people;
+pub mod replay;
+pub mod scenario;
+pub mod set;
+pub mod terms;
+mod text;
+pub mod wish;
+mod yaml;

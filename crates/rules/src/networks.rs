@@ -1,0 +1,163 @@
+//! Named ranges of addresses: what networks.yaml says.
+
+use std::collections::BTreeMap;
+
+use portcullis_domain::source::Sources;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use crate::files::NETWORKS;
+use crate::mistake::Mistake;
+use crate::yaml;
+
+/// The networks that rules may name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(BTreeMap<String, Sources>);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    networks: BTreeMap<String, Vec<Spanned<String>>>,
+}
+
+impl Networks {
+    /// Reads the file; every mistake is told. An absent file names no network.
+    pub(crate) fn read(text: Option<&str>) -> (Self, Vec<Mistake>) {
+        Self::read_as(NETWORKS, text)
+    }
+
+    fn read_as(name: &str, text: Option<&str>) -> (Self, Vec<Mistake>) {
+        let Some(text) = text else { return (Networks::default(), Vec::new()) };
+        let file: File = match yaml::read(name, text) {
+            Ok(file) => file,
+            Err(mistake) => return (Networks::default(), vec![mistake]),
+        };
+        let mut mistakes = Vec::new();
+        let mut networks = BTreeMap::new();
+        for (network, ranges) in file.networks {
+            let mut whole = Sources::default();
+            for range in &ranges {
+                match read_range(&range.value) {
+                    Ok(range) => whole = whole.union(&range),
+                    Err((what, cure)) => mistakes.push(Mistake::error(name, yaml::span(text, range.referenced), what).cured(cure)),
+                }
+            }
+            if let Some(last) = ranges.last().filter(|_| whole.amounts_to_internet()) {
+                let what = format!("network `{network}` amounts to the whole internet");
+                mistakes.push(
+                    Mistake::error(name, yaml::span(text, last.referenced), what)
+                        .cured("name only the ranges that people really come from"),
+                );
+            }
+            networks.insert(network, whole);
+        }
+        (Networks(networks), mistakes)
+    }
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The networks that hold all of these sources; none where there is no source.
+    pub fn holding(&self, sources: &Sources) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, network)| !sources.is_empty() && network.covers(sources)).map(|(name, _)| name.as_str())
+    }
+}
+
+/// A range of addresses in CIDR notation, or what is wrong with it and how to write it.
+fn read_range(text: &str) -> Result<Sources, (String, String)> {
+    let cidr = text.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':') && text.contains(['.', ':']) && !text.contains(['-', ',']);
+    let range = Sources::parse([text]).ok().filter(|_| cidr);
+    let Some(range) = range else {
+        let example = "write an address such as 203.0.113.4 or a range such as 203.0.113.0/24";
+        return Err((format!("`{text}` is not a range of addresses"), example.to_owned()));
+    };
+    let written = text.split('/').next().unwrap_or_default();
+    let starts = range.prefixes().into_iter().next().unwrap_or_default();
+    if starts.split('/').next() != Some(written) && !range.amounts_to_internet() && !written.contains(':') {
+        return Err((
+            format!("`{text}` is not the start of a range"),
+            format!("write `{starts}` for the range, or `{written}` for the address"),
+        ));
+    }
+    Ok(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::RuleFiles;
+    use crate::mistake::Colours;
+
+    #[test]
+    fn a_network_holds_sources_only_when_it_holds_all_of_them() {
+        let (networks, mistakes) = Networks::read(Some(
+            "networks:\n  office: [203.0.113.0/25, 198.51.100.7]\n  all: [203.0.113.0/24, 198.51.100.0/24, \"2001:db8::/32\"]\n  none: []\n",
+        ));
+        assert_eq!(mistakes, []);
+        let holding = |texts: &[&str]| networks.holding(&Sources::read(texts.iter().copied())).collect::<Vec<_>>().join(" ");
+        assert_eq!(holding(&["203.0.113.4"]), "all office");
+        assert_eq!(holding(&["203.0.113.4", "198.51.100.7"]), "all office");
+        assert_eq!(holding(&["203.0.113.4", "203.0.113.200"]), "all");
+        assert_eq!(holding(&["203.0.113.4", "192.0.2.1"]), "");
+        assert_eq!(holding(&["2001:db8::1"]), "all");
+        assert_eq!(holding(&["AzureCloud"]), "");
+        assert_eq!(holding(&["odd?"]), "");
+        assert_eq!(holding(&[]), "");
+        assert_eq!(networks.names().collect::<Vec<_>>(), ["all", "none", "office"]);
+    }
+
+    #[test]
+    fn every_range_that_is_none_is_told_with_its_place() {
+        let text = "networks:\n  office:\n    - 203.0.113.4/24\n    - 203.0.113.0/33\n    - AzureCloud\n    - 10.0.0.1-10.0.0.9\n  most: [0.0.0.0/2, 128.0.0.0/1]\n  any: [\"*\"]\n";
+        let files = RuleFiles::of([(NETWORKS, text)]);
+        let (_, mistakes) = Networks::read(Some(text));
+        let shown: Vec<String> = mistakes.iter().map(|mistake| mistake.shown(&files, "", Colours::Plain)).collect();
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        error: `*` is not a range of addresses
+         --> networks.yaml:8:9
+          |
+        8 |   any: ["*"]
+          |         ^^^
+          |
+          = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+        error: network `most` amounts to the whole internet
+         --> networks.yaml:7:21
+          |
+        7 |   most: [0.0.0.0/2, 128.0.0.0/1]
+          |                     ^^^^^^^^^^^
+          |
+          = help: name only the ranges that people really come from
+        error: `203.0.113.4/24` is not the start of a range
+         --> networks.yaml:3:7
+          |
+        3 |     - 203.0.113.4/24
+          |       ^^^^^^^^^^^^^^
+          |
+          = help: write `203.0.113.0/24` for the range, or `203.0.113.4` for the address
+        error: `203.0.113.0/33` is not a range of addresses
+         --> networks.yaml:4:7
+          |
+        4 |     - 203.0.113.0/33
+          |       ^^^^^^^^^^^^^^
+          |
+          = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+        error: `AzureCloud` is not a range of addresses
+         --> networks.yaml:5:7
+          |
+        5 |     - AzureCloud
+          |       ^^^^^^^^^^
+          |
+          = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+        error: `10.0.0.1-10.0.0.9` is not a range of addresses
+         --> networks.yaml:6:7
+          |
+        6 |     - 10.0.0.1-10.0.0.9
+          |       ^^^^^^^^^^^^^^^^^
+          |
+          = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+        "#);
+    }
+}

@@ -1,0 +1,405 @@
+//! A rule set: loaded and checked, with every mistake at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use cedar_policy::{ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use chrono_tz::Tz;
+use miette::Diagnostic;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::action::Action;
+use crate::decision::Named;
+use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
+use crate::miss::Part;
+use crate::mistake::{Mistake, Weight, nearest, place};
+use crate::networks::Networks;
+use crate::people::People;
+use crate::terms::{self, Effect, Source, Terms};
+use crate::text::{Shape, shape, statements};
+
+/// The schema that rules are checked against: what this program can say to a rule.
+pub const SCHEMA_TEXT: &str = include_str!("../../../policies/portcullis.cedarschema");
+
+/// A rule set that can decide.
+#[derive(Debug)]
+pub struct Rules {
+    pub(crate) schema: Schema,
+    pub(crate) zones: Vec<(Tz, PolicySet)>,
+    pub(crate) rules: BTreeMap<String, Rule>,
+    people: People,
+    networks: Networks,
+    hash: String,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Whether it permits or forbids.
+    pub effect: Effect,
+    /// What it is about; a forbid of every action is about all.
+    pub actions: BTreeSet<Action>,
+    /// Its annotations.
+    pub terms: Terms,
+    /// Its file.
+    pub file: String,
+    /// The line on which it begins, from 1.
+    pub line: usize,
+    /// Its text.
+    pub text: String,
+    pub(crate) shape: Shape,
+    pub(crate) parts: OnceLock<Vec<Part>>,
+}
+
+impl Rule {
+    /// The rule as people are told of it.
+    pub fn named(&self) -> Named {
+        Named { id: self.terms.id.clone(), reason: self.terms.reason.clone() }
+    }
+}
+
+/// A rule set that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl Rules {
+    /// Loads a rule set. One that has an error is not loaded at all: half a set could permit what the other half forbids.
+    pub fn load(files: &RuleFiles) -> Result<Self, Mistakes> {
+        let (rules, mistakes) = Rules::check(files);
+        rules.ok_or_else(|| Mistakes(mistakes.into_iter().filter(|mistake| mistake.weight == Weight::Error).collect()))
+    }
+
+    /// Loads a rule set and tells every mistake, in the order of files and places. There is no set where one is an error.
+    pub fn check(files: &RuleFiles) -> (Option<Self>, Vec<Mistake>) {
+        let mut check = Check::new(files);
+        check.schema_file();
+        for (file, text) in files.rules() {
+            for span in statements(text) {
+                check.statement(file, text, span);
+            }
+        }
+        for name in files.not_read() {
+            let mistake = Mistake::error(name, 0..0, "this file is not read, so what it says does not hold");
+            let known = [PEOPLE, NETWORKS, SCHEMA];
+            let cure = nearest(name, known).map_or_else(
+                || "rules are in files that end in .cedar, scenarios in tests/; move other files away".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            );
+            check.mistakes.push(mistake.cured(cure));
+        }
+        if files.rules().next().is_none() {
+            check.mistakes.push(Mistake::error("", 0..0, "there are no rules: no file here ends in .cedar"));
+        }
+        check.done()
+    }
+
+    /// The hash of everything that decides.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// People and groups.
+    pub fn people(&self) -> &People {
+        &self.people
+    }
+
+    /// Named ranges of addresses.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// The rule of this id.
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.get(id)
+    }
+
+    /// All rules, by id.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.values()
+    }
+}
+
+/// A set that is being checked.
+struct Check<'a> {
+    files: &'a RuleFiles,
+    validator: Validator,
+    schema: Schema,
+    people: People,
+    networks: Networks,
+    rules: BTreeMap<String, Rule>,
+    zones: BTreeMap<&'static str, (Tz, PolicySet)>,
+    mistakes: Vec<Mistake>,
+}
+
+impl<'a> Check<'a> {
+    fn new(files: &'a RuleFiles) -> Self {
+        let schema = schema();
+        let (people, mut mistakes) = People::read(files.text(PEOPLE));
+        let (networks, wrong) = Networks::read(files.text(NETWORKS));
+        mistakes.extend(wrong);
+        let validator = Validator::new(schema.clone());
+        Check { files, validator, schema, people, networks, rules: BTreeMap::new(), zones: BTreeMap::new(), mistakes }
+    }
+
+    /// The schema's copy beside the rules must be the program's own, or people would write rules after another one.
+    fn schema_file(&mut self) {
+        let Some(text) = self.files.text(SCHEMA) else { return };
+        if text.trim_end() != SCHEMA_TEXT.trim_end() {
+            let same = text.bytes().zip(SCHEMA_TEXT.bytes()).take_while(|(one, other)| one == other).count();
+            let start = text.get(..same).map_or(0, |same| same.rfind('\n').map_or(0, |at| at + 1));
+            let end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| start + length);
+            let mistake = Mistake::error(SCHEMA, start..end, "this is not the schema of this version of Portcullis");
+            self.mistakes.push(mistake.cured("the program fills what rules see, so its schema cannot be changed here: restore the file"));
+        }
+    }
+
+    fn statement(&mut self, file: &str, text: &str, span: Range<usize>) {
+        let rule_text = &text[span.clone()];
+        let shape = shape(rule_text);
+        let source = Source { file, text: rule_text, start: span.start, shape: &shape };
+        let policy = match Policy::parse(Some(PolicyId::new("rule")), rule_text) {
+            Ok(policy) => policy,
+            Err(errors) => {
+                self.mistakes.extend(errors.iter().map(|error| diagnosed(&source, error)));
+                // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
+                self.terms(&source, effect_of(rule_text, &shape), &BTreeSet::new());
+                return;
+            }
+        };
+        let before = self.mistakes.len();
+        self.validate(&source, &policy);
+        let effect = match policy.effect() {
+            CedarEffect::Permit => Effect::Permit,
+            CedarEffect::Forbid => Effect::Forbid,
+        };
+        let actions = self.actions(&source, &policy, effect);
+        self.names(&source, &policy);
+        let Some(terms) = self.terms(&source, effect, &actions) else { return };
+        if let Some(other) = self.rules.get(&terms.id) {
+            let span = shape.annotations.iter().find(|a| &rule_text[a.name.clone()] == "id").and_then(|a| a.value.clone());
+            let mistake = source.mistake(&span.unwrap_or(0..0), format!("another rule is called `{}`", terms.id));
+            self.mistakes.push(mistake.cured(format!("it is in {}, line {}: give one of them another @id", other.file, other.line)));
+            return;
+        }
+        let (line, _) = place(text, span.start);
+        let broken = self.mistakes[before..].iter().any(|mistake| mistake.weight == Weight::Error);
+        if !broken {
+            let zone = self.zones.entry(terms.timezone.name()).or_insert_with(|| (terms.timezone, PolicySet::new()));
+            if let Err(why) = zone.1.add(policy.new_id(PolicyId::new(&terms.id))) {
+                self.mistakes.push(source.mistake(&shape.head, why.to_string()));
+            }
+        }
+        let rule = Rule {
+            effect,
+            actions,
+            file: file.to_owned(),
+            line,
+            text: rule_text.to_owned(),
+            shape: shape.clone(),
+            parts: OnceLock::new(),
+            terms: terms.clone(),
+        };
+        self.rules.insert(terms.id, rule);
+    }
+
+    /// Its annotations; absent where it has no name by which it could be kept.
+    fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: &BTreeSet<Action>) -> Option<Terms> {
+        let (terms, wrong) = terms::read(source, effect, actions, &self.people);
+        self.mistakes.extend(wrong);
+        Some(terms).filter(|terms| !terms.id.is_empty())
+    }
+
+    fn validate(&mut self, source: &Source<'_>, policy: &Policy) {
+        let mut told = self.validated(source, policy);
+        let head_end = source.start + source.shape.head.end;
+        let is_of_head = |mistake: &Mistake| mistake.weight == Weight::Error && mistake.span.end <= head_end;
+        if told.iter().any(is_of_head) {
+            // Cedar does not look at the conditions of a rule that is about nothing it knows.
+            told.extend(self.validated_without_head(source).into_iter().filter(|mistake| mistake.span.start >= head_end));
+        }
+        // What can never hold can have that from the error.
+        let errs = told.iter().any(|mistake| mistake.weight == Weight::Error);
+        told.retain(|mistake| mistake.weight == Weight::Error || !errs);
+        // One and the same thing is told for each action that the rule is about, in any order.
+        told.sort_by_key(|mistake| {
+            (mistake.span.start, mistake.span.end, of_bare_action(mistake), mistake.cure.is_none(), mistake.what.clone())
+        });
+        let mut places = BTreeSet::new();
+        told.retain(|mistake| places.insert((mistake.span.start, mistake.span.end)));
+        let cured = told.into_iter().map(|mistake| match of_bare_action(&mistake) {
+            true => mistake.cured(
+                "closing and seeing have no such thing: name what the rule is about, `action in [Action::\"open\", Action::\"ask\", Action::\"breakGlass\"]`",
+            ),
+            false => mistake,
+        });
+        self.mistakes.extend(cured);
+    }
+
+    fn validated(&self, source: &Source<'_>, policy: &Policy) -> Vec<Mistake> {
+        let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return Vec::new() };
+        let told = self.validator.validate(&alone, ValidationMode::Strict);
+        let errors = told.validation_errors().map(|error| diagnosed(source, error));
+        errors.chain(told.validation_warnings().map(|warning| diagnosed(source, warning).as_warning())).collect()
+    }
+
+    /// What is wrong with the conditions of a rule, were it about anybody's opening of any machine.
+    fn validated_without_head(&self, source: &Source<'_>) -> Vec<Mistake> {
+        const HEAD: &str = "permit (principal, action == Action::\"open\", resource)";
+        let conditions = &source.text[source.shape.head.end..];
+        let Ok(policy) = Policy::parse(Some(PolicyId::new("rule")), format!("{HEAD}{conditions}")) else { return Vec::new() };
+        let there = |at: usize| (at + source.shape.head.end).saturating_sub(HEAD.len());
+        let told = self.validated(&Source { start: 0, ..*source }, &policy).into_iter();
+        told.map(|mistake| Mistake { span: source.start + there(mistake.span.start)..source.start + there(mistake.span.end), ..mistake })
+            .collect()
+    }
+
+    fn actions(&mut self, source: &Source<'_>, policy: &Policy, effect: Effect) -> BTreeSet<Action> {
+        let named = match policy.action_constraint() {
+            ActionConstraint::Any => {
+                if effect == Effect::Permit {
+                    let mistake = source.mistake(&source.shape.head, "the rule permits every action there is");
+                    self.mistakes.push(mistake.cured("name what it permits: `action == Action::\"open\"`"));
+                    return BTreeSet::new();
+                }
+                return Action::ALL.into_iter().collect();
+            }
+            ActionConstraint::Eq(uid) => vec![uid],
+            ActionConstraint::In(uids) => uids,
+        };
+        named.iter().filter_map(|uid| Action::read(uid.id().unescaped())).collect()
+    }
+
+    /// Names that the schema cannot know: groups, networks, and the spelling of Azure's ids and tags.
+    fn names(&mut self, source: &Source<'_>, policy: &Policy) {
+        let literals: BTreeSet<(String, String)> =
+            policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
+        for (kind, id) in &literals {
+            if let Some(mistake) = self.literal(source, kind, id) {
+                self.mistakes.push(mistake);
+            }
+        }
+        let mut tags = BTreeSet::new();
+        if let Ok(json) = policy.to_json() {
+            collect_tags(&json, &mut tags);
+        }
+        for tag in tags.iter().filter(|tag| **tag != tag.to_lowercase()) {
+            let what = format!("no machine has a tag `{tag}` here: names of tags are in lower case");
+            let mistake = source.mistake(&find(source, &format!("{tag:?}")), what);
+            self.mistakes.push(mistake.cured(format!("write {:?}: Azure does not tell their cases apart", tag.to_lowercase())));
+        }
+    }
+
+    fn literal(&self, source: &Source<'_>, kind: &str, id: &str) -> Option<Mistake> {
+        let written = format!("{kind}::{id:?}");
+        let mistake = |what: String| source.mistake(&find(source, &written), what);
+        let known = |what: &str, names: Vec<&str>| {
+            let found = names.contains(&id);
+            (!found).then(|| mistake(format!("`{id}` is no {what}")).meant(id, names))
+        };
+        let shaped = |parts: usize, example: &str| {
+            let lower = id.to_lowercase();
+            let right = lower.split('/').count() == parts && lower.split('/').next().is_some_and(crate::people::is_guid);
+            match (right, lower == id) {
+                (true, true) => None,
+                (true, false) => {
+                    Some(mistake(format!("`{id}` is never met: ids are in lower case")).cured(format!("write {kind}::{lower:?}")))
+                }
+                (false, _) => Some(mistake(format!("`{id}` is never met")).cured(format!("write {kind}::{example:?}"))),
+            }
+        };
+        match kind {
+            "Group" => known("group of people.yaml", self.people.groups().map(|(name, _)| name).collect()),
+            "Network" => known("network of networks.yaml", self.networks.names().collect()),
+            "Person" => shaped(1, "OBJECT-ID"),
+            "Subscription" => shaped(1, "SUBSCRIPTION-ID"),
+            "ResourceGroup" => shaped(2, "SUBSCRIPTION-ID/resource-group"),
+            "VM" => shaped(3, "SUBSCRIPTION-ID/resource-group/vm"),
+            "ManagementGroup" if id != id.to_lowercase() => Some(
+                mistake(format!("`{id}` is never met: names are in lower case")).cured(format!("write {kind}::{:?}", id.to_lowercase())),
+            ),
+            _ => None,
+        }
+    }
+
+    fn done(mut self) -> (Option<Rules>, Vec<Mistake>) {
+        self.mistakes.sort_by(|a, b| (&a.file, a.span.start, a.span.end).cmp(&(&b.file, b.span.start, b.span.end)));
+        self.mistakes.dedup();
+        let fits = !self.mistakes.iter().any(|mistake| mistake.weight == Weight::Error);
+        let hash = hash(self.files);
+        let rules = fits.then(|| Rules {
+            schema: self.schema,
+            zones: self.zones.into_values().collect(),
+            rules: self.rules,
+            people: self.people,
+            networks: self.networks,
+            hash,
+        });
+        (rules, self.mistakes)
+    }
+}
+
+/// The program's own schema.
+#[expect(clippy::expect_used, reason = "the text is part of the program, and a test loads it")]
+pub(crate) fn schema() -> Schema {
+    let (schema, _) = Schema::from_cedarschema_str(SCHEMA_TEXT).expect("the built-in schema is one");
+    schema
+}
+
+/// What a broken rule was meant to do.
+fn effect_of(text: &str, shape: &Shape) -> Effect {
+    let forbids = text.get(shape.head.clone()).is_some_and(|head| head.starts_with("forbid"));
+    if forbids { Effect::Forbid } else { Effect::Permit }
+}
+
+/// Whether it is about an action that has no context at all, and so perhaps about that action alone.
+fn of_bare_action(mistake: &Mistake) -> bool {
+    [Action::Close, Action::Read].iter().any(|action| mistake.what.contains(&format!("in context for Action::\"{action}\"")))
+}
+
+/// What Cedar says of a rule, at its place in the file.
+fn diagnosed(source: &Source<'_>, said: &dyn Diagnostic) -> Mistake {
+    let label = said.labels().and_then(|mut labels| labels.next());
+    let span = label.as_ref().map_or_else(|| source.shape.head.clone(), |label| label.offset()..label.offset() + label.len());
+    let text = said.to_string();
+    let what = text.strip_prefix("for policy `rule`, ").unwrap_or(&text).to_owned();
+    let mistake = source.mistake(&span, what);
+    let expected = label.as_ref().and_then(|label| label.label()).map(str::to_owned);
+    match said.help().map(|help| help.to_string()).or(expected) {
+        Some(cure) => mistake.cured(cure),
+        None => mistake,
+    }
+}
+
+/// Where a text stands in a rule; its head where it is written in another way.
+fn find(source: &Source<'_>, text: &str) -> Range<usize> {
+    source.text.find(text).map_or_else(|| source.shape.head.clone(), |start| start..start + text.len())
+}
+
+/// The names of tags that a rule speaks of.
+fn collect_tags(json: &Value, tags: &mut BTreeSet<String>) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if name == "hasTag" || name == "getTag" {
+                    tags.extend(value["right"]["Value"].as_str().map(str::to_owned));
+                }
+                collect_tags(value, tags);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_tags(item, tags)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The first 16 hexadecimal digits of a SHA-256 over names and texts of the files that decide.
+fn hash(files: &RuleFiles) -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in files.deciding() {
+        hash.update(format!("{} {} {name}\n", name.len(), text.len()));
+        hash.update(text);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

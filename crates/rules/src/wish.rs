@@ -1,0 +1,172 @@
+//! What is decided on: the inputs of a decision, as they are stored with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::arm_id::VmId;
+use portcullis_domain::source::Sources;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a decision sees. Two decisions of one rule set on equal wishes are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wish {
+    /// For whom.
+    pub who: Who,
+    /// For which machine.
+    pub vm: VmFacts,
+    /// Which ports.
+    pub ports: BTreeSet<u16>,
+    /// From where.
+    pub sources: Sources,
+    /// For how long, in seconds.
+    pub seconds: i64,
+    /// The longest time at once that the JIT policy allows, in seconds; absent where JIT has checked it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jit_longest_seconds: Option<i64>,
+    /// When it is decided on.
+    pub at: DateTime<Utc>,
+    /// How it came.
+    pub way: Way,
+    /// The reason that was given; empty where there is none.
+    #[serde(default)]
+    pub reason: String,
+    /// The incident that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
+    /// Open alerts of Defender for Cloud on the machine; absent while they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<u32>,
+    /// The maintenance window that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// The change that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// Approvals without a person for this person in the last 24 hours.
+    #[serde(default)]
+    pub approvals_today: u32,
+    /// How long the machine was open in the last 24 hours, in seconds.
+    #[serde(default)]
+    pub open_today_seconds: i64,
+}
+
+impl Wish {
+    /// For how long.
+    pub fn duration(&self) -> TimeDelta {
+        TimeDelta::seconds(self.seconds)
+    }
+}
+
+/// How a wish came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Way {
+    /// Somebody asked Portcullis.
+    Asked,
+    /// Somebody asked Portcullis and breaks the glass.
+    BreaksGlass,
+    /// Somebody opened it around Portcullis.
+    Direct,
+}
+
+/// For whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Who {
+    /// Somebody who is known.
+    Person {
+        /// The Entra object id, in lower case.
+        id: String,
+        /// What is known of the groups that the rules name.
+        groups: Groups,
+    },
+    /// Nobody knows who.
+    Unknown,
+}
+
+/// What is known of somebody's groups, by their names in people.yaml.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Groups {
+    /// Each group that was asked about is one that the person is in, or not.
+    Known {
+        /// In these.
+        of: BTreeSet<String>,
+        /// Not in these.
+        not_of: BTreeSet<String>,
+    },
+    /// Nobody could say.
+    Unreachable {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What decides about a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VmFacts {
+    /// The machine.
+    pub id: VmId,
+    /// The management groups above its subscription.
+    #[serde(default)]
+    pub management_groups: BTreeSet<String>,
+    /// Its tags: names in lower case, as Azure compares them.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl VmFacts {
+    /// The facts of a machine; names of tags and of management groups are taken in lower case.
+    pub fn new(id: VmId, management_groups: impl IntoIterator<Item = String>, tags: impl IntoIterator<Item = (String, String)>) -> Self {
+        VmFacts {
+            id,
+            management_groups: management_groups.into_iter().map(|name| name.to_lowercase()).collect(),
+            tags: tags.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect(),
+        }
+    }
+}
+
+/// An incident as Microsoft Sentinel has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Incident {
+    /// Whether it is not closed.
+    pub open: bool,
+    /// How severe.
+    pub severity: IncidentSeverity,
+    /// The object id of its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Whether the machine is one of its entities.
+    pub names_this_vm: bool,
+    /// How long ago it was created, in seconds.
+    pub age_seconds: i64,
+}
+
+/// How severe an incident is, in the words of Microsoft Sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IncidentSeverity {
+    /// Informational.
+    Informational,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+}
+
+impl IncidentSeverity {
+    /// The severity as rules write it.
+    pub fn text(self) -> &'static str {
+        match self {
+            IncidentSeverity::Informational => "informational",
+            IncidentSeverity::Low => "low",
+            IncidentSeverity::Medium => "medium",
+            IncidentSeverity::High => "high",
+        }
+    }
+}

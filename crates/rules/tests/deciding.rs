@@ -1,0 +1,444 @@
+//! What sets decide: order, caps, forbids, time zones, limits, and the nearest miss.
+
+use std::collections::BTreeSet;
+
+use portcullis_domain::source::Sources;
+use portcullis_rules::decision::{Decision, Lack, Outcome, Refusal};
+use portcullis_rules::explain;
+use portcullis_rules::files::RuleFiles;
+use portcullis_rules::replay;
+use portcullis_rules::scenario::read_request;
+use portcullis_rules::set::Rules;
+use portcullis_rules::wish::{Groups, Way, Who, Wish};
+use proptest::prelude::*;
+
+const PEOPLE: &str =
+    "groups:\n  a: {members: [aaaaaaaa-0000-4000-8000-000000000001]}\n  b: {entra: bbbbbbbb-0000-4000-8000-00000000000b}\n";
+const NETWORKS: &str = "networks:\n  office: [198.51.100.0/24]\n";
+
+fn rules(text: &str) -> Rules {
+    let files = RuleFiles::of([("a.cedar", text), ("people.yaml", PEOPLE), ("networks.yaml", NETWORKS)]);
+    Rules::load(&files).unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn wish(rules: &Rules, given: &str) -> Wish {
+    read_request("request.yaml", given, rules).unwrap_or_else(|why| panic!("{why:?}"))
+}
+
+fn decide(text: &str, given: &str) -> Decision {
+    let rules = rules(text);
+    rules.decide(&wish(&rules, given))
+}
+
+fn told(decision: &Decision) -> String {
+    format!("{} {}", decision.outcome.text(), decision.outcome.rule().map_or("-", |rule| rule.id.as_str()))
+}
+
+fn permit(id: &str, more: &str, action: &str) -> String {
+    format!("@id(\"{id}\") @reason(\"why {id}\") {more} permit (principal, action == Action::\"{action}\", resource);\n")
+}
+
+const SOMEBODY: &str = "sources: [198.51.100.7]\n";
+
+#[test]
+fn of_several_permits_the_one_without_people_then_the_fewest_then_the_smallest_cap_then_the_id_decides() {
+    let two = permit("two", "@approvers(\"2 of a\") @max(\"PT1H\")", "ask");
+    let one = permit("one", "@approvers(\"1 of a\") @max(\"PT4H\")", "ask");
+    let other = permit("another-one", "@approvers(\"1 of a\") @max(\"PT4H\")", "ask");
+    let short = permit("short", "@max(\"PT2H\")", "open");
+    let long = permit("long", "@max(\"PT3H\")", "open");
+    let no_cap = permit("a-cap-of-a-day", "", "open");
+    let mut all = vec![&two];
+    for (next, decides, cap) in [
+        (&one, "ask one", 4 * 3600),
+        (&other, "ask another-one", 4 * 3600),
+        (&no_cap, "open a-cap-of-a-day", 24 * 3600),
+        (&long, "open long", 3 * 3600),
+        (&short, "open short", 2 * 3600),
+    ] {
+        all.push(next);
+        let text: String = all.iter().map(|rule| rule.as_str()).collect();
+        let decision = decide(&text, SOMEBODY);
+        assert_eq!((told(&decision).as_str(), decision.outcome.cap_seconds()), (decides, Some(cap)));
+    }
+}
+
+#[test]
+fn a_permit_whose_cap_is_below_what_is_asked_does_not_match() {
+    let text = permit("short", "@max(\"PT1H\")", "open") + &permit("long", "@max(\"PT4H\")", "open");
+    for (duration, decides) in [("PT1H", "open short"), ("PT1H1S", "open long"), ("PT4H", "open long"), ("PT4H1S", "refuse -")] {
+        let decision = decide(&text, &format!("{SOMEBODY}duration: {duration}\n"));
+        assert_eq!(told(&decision), decides, "{duration}");
+    }
+    let miss = decide(&text, &format!("{SOMEBODY}duration: PT5H\n")).nearest.unwrap();
+    assert_eq!((miss.rule.id.as_str(), miss.lacks), ("long", vec![Lack::Max { seconds: 4 * 3600 }]));
+}
+
+#[test]
+fn a_forbid_beats_every_permit_of_its_action_and_no_other() {
+    let permits = permit("open", "", "open") + &permit("ask", "@approvers(\"1 of a\")", "ask") + &permit("glass", "", "breakGlass");
+    let forbid = |actions: &str| format!("{permits}@id(\"no\") @reason(\"not today\") forbid (principal, {actions}, resource);");
+    for (actions, asked, glass) in [
+        ("action == Action::\"open\"", "ask ask", "breakGlass glass"),
+        ("action in [Action::\"open\", Action::\"breakGlass\"]", "ask ask", "ask ask"),
+        ("action", "refuse no", "refuse no"),
+        ("action == Action::\"ask\"", "open open", "open open"),
+    ] {
+        let decision = decide(&forbid(actions), SOMEBODY);
+        assert_eq!(told(&decision), asked, "{actions}");
+        assert_eq!(told(&decide(&forbid(actions), &format!("{SOMEBODY}way: breaksGlass\n"))), glass, "{actions}");
+        assert_eq!(told(&decide(&forbid(actions), &format!("{SOMEBODY}way: direct\n"))), glass, "{actions}");
+    }
+    let decision = decide(&forbid("action == Action::\"open\""), SOMEBODY);
+    assert_eq!(decision.forbade.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>(), ["no"]);
+    let miss = decision.nearest.unwrap();
+    assert_eq!((miss.rule.id.as_str(), miss.lacks), ("open", vec![]));
+}
+
+#[test]
+fn a_forbid_of_one_time_zone_beats_a_permit_of_another() {
+    let text = permit("open", "@timezone(\"America/New_York\")", "open")
+        + "@id(\"night\") @reason(\"x\") @timezone(\"Europe/Berlin\") forbid (principal, action == Action::\"open\", resource) when { context.timeOfDay < duration(\"6h\") };";
+    for (at, decides) in
+        [("2026-01-15T04:59:59Z", "refuse night"), ("2026-01-15T05:00:00Z", "open open"), ("2026-07-15T04:00:00Z", "open open")]
+    {
+        assert_eq!(told(&decide(&text, &format!("{SOMEBODY}at: {at}\n"))), decides, "{at}");
+    }
+}
+
+#[test]
+fn a_day_is_that_of_the_rules_time_zone() {
+    let text = "@id(\"weekend\") @reason(\"x\") @timezone(\"Pacific/Auckland\") permit (principal, action == Action::\"open\", resource) when { [Weekday::\"saturday\", Weekday::\"sunday\"].contains(context.weekday) };";
+    // Noon in UTC is the next day's beginning in Auckland.
+    for (at, decides) in [
+        ("2026-01-16T10:59:59Z", "refuse -"),
+        ("2026-01-16T11:00:00Z", "open weekend"),
+        ("2026-01-18T10:59:59Z", "open weekend"),
+        ("2026-01-18T11:00:00Z", "refuse -"),
+    ] {
+        assert_eq!(told(&decide(text, &format!("{SOMEBODY}at: {at}\n"))), decides, "{at}");
+    }
+}
+
+#[test]
+fn each_hard_limit_holds_against_a_rule_that_permits_everything() {
+    let everything = permit("all", "", "open") + &permit("asked", "@approvers(\"1 of a\")", "ask") + &permit("glass", "", "breakGlass");
+    for (given, says) in [
+        ("sources: []", "name the addresses to open for"),
+        ("sources: [\"*\"]", "amount to the whole internet"),
+        ("sources: [\"0.0.0.0/0\"]", "amount to the whole internet"),
+        ("sources: [Internet]", "amount to the whole internet"),
+        ("sources: [0.0.0.0/2, 128.0.0.0/2]", "amount to the whole internet"),
+        ("sources: [AzureCloud]", "are no addresses"),
+        ("sources: [198.51.100.7]\nduration: PT4M59S", "is shorter than the 5 min"),
+        ("sources: [198.51.100.7]\nduration: PT24H1S", "is longer than the 24 h"),
+        ("sources: [198.51.100.7]\nduration: PT3H\njitLongest: PT2H", "is longer than the 2 h"),
+        ("sources: [198.51.100.7]\nports: []", "no port is named"),
+    ] {
+        for way in ["asked", "breaksGlass", "direct"] {
+            let decision = decide(&everything, &format!("{given}\nway: {way}\n"));
+            let Outcome::Refuse(Refusal::Limits { broken }) = &decision.outcome else { panic!("{given} {way}: {:?}", decision.outcome) };
+            assert!(broken.iter().any(|sentence| sentence.contains(says)), "{broken:?}");
+        }
+    }
+    assert_eq!(told(&decide(&everything, SOMEBODY)), "open all");
+}
+
+#[test]
+fn a_rule_that_cannot_be_worked_out_refuses() {
+    // The sum overflows, which no check can foresee.
+    let text = permit("open", "", "open")
+        + "@id(\"odd\") @reason(\"x\") forbid (principal, action == Action::\"open\", resource) when { context.approvalsToday + 9223372036854775807 < 0 };";
+    assert_eq!(told(&decide(&text, SOMEBODY)), "open open");
+    let decision = decide(&text, &format!("{SOMEBODY}approvalsToday: 1\n"));
+    let Outcome::Refuse(Refusal::Erred { rule, why }) = &decision.outcome else { panic!("{:?}", decision.outcome) };
+    assert!(rule.id == "odd" && why.contains("overflow"), "{why}");
+}
+
+#[test]
+fn nothing_is_decided_while_a_group_that_a_rule_may_ask_for_is_not_known() {
+    let text = "@id(\"b\") @reason(\"x\") permit (principal in Group::\"b\", action == Action::\"open\", resource);";
+    let rules = rules(text);
+    let mut wish = wish(&rules, SOMEBODY);
+    let mut decided = |groups: Groups| {
+        wish.who = Who::Person { id: "aaaaaaaa-0000-4000-8000-000000000001".to_owned(), groups };
+        told(&rules.decide(&wish))
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(decided(Groups::Known { of: set(&["b"]), not_of: set(&[]) }), "open b");
+    assert_eq!(decided(Groups::Known { of: set(&[]), not_of: set(&["b"]) }), "refuse -");
+    assert_eq!(decided(Groups::Known { of: set(&[]), not_of: set(&[]) }), "undecided -");
+    assert_eq!(decided(Groups::Unreachable { why: "Graph is down".to_owned() }), "undecided -");
+    wish.sources = Sources::internet();
+    assert_eq!(told(&rules.decide(&wish)), "refuse -");
+}
+
+#[test]
+fn groups_that_are_listed_need_nobody_to_answer() {
+    let files = RuleFiles::of([
+        ("a.cedar", "@id(\"a\") @reason(\"x\") permit (principal in Group::\"a\", action == Action::\"open\", resource);"),
+        ("people.yaml", "groups:\n  a: {members: [aaaaaaaa-0000-4000-8000-000000000001]}\n"),
+    ]);
+    let rules = Rules::load(&files).unwrap();
+    let mut wish = wish(&rules, SOMEBODY);
+    let id = "AAAAAAAA-0000-4000-8000-000000000001".to_lowercase();
+    wish.who = Who::Person { id, groups: Groups::Unreachable { why: "not granted".to_owned() } };
+    assert_eq!(told(&rules.decide(&wish)), "open a");
+    wish.who = Who::Unknown;
+    assert_eq!(told(&rules.decide(&wish)), "refuse -");
+}
+
+#[test]
+fn machines_are_met_by_everything_above_them_and_by_their_tags() {
+    let vm = "vm: {name: Web-1, resourceGroup: RG-Web, subscription: 5A4DB0C5-0001-4000-8000-000000000001, managementGroups: [Landing-Zones], tags: {Environment: Development}}\n";
+    for (scope, condition, matches) in [
+        ("resource == VM::\"5a4db0c5-0001-4000-8000-000000000001/rg-web/web-1\"", "true", true),
+        ("resource in ResourceGroup::\"5a4db0c5-0001-4000-8000-000000000001/rg-web\"", "true", true),
+        ("resource in Subscription::\"5a4db0c5-0001-4000-8000-000000000001\"", "true", true),
+        ("resource in ManagementGroup::\"landing-zones\"", "true", true),
+        ("resource in ManagementGroup::\"sandboxes\"", "true", false),
+        ("resource", "resource.name like \"web-*\"", true),
+        ("resource", "resource.hasTag(\"environment\") && resource.getTag(\"environment\") == \"Development\"", true),
+        ("resource", "resource.hasTag(\"environment\") && resource.getTag(\"environment\") == \"development\"", false),
+    ] {
+        let text = format!("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", {scope}) when {{ {condition} }};");
+        let decision = decide(&text, &format!("{vm}{SOMEBODY}"));
+        assert_eq!(told(&decision), if matches { "open a" } else { "refuse -" }, "{scope} {condition}");
+    }
+}
+
+#[test]
+fn every_fact_reaches_the_rules() {
+    let given = "sources: [198.51.100.0/28, 203.0.113.4]\nports: [22, 3389]\nduration: PT90M\nway: direct\nreason: INC-7\nalerts: 3\nwindow: patch\nchange: CHG-1\napprovalsToday: 4\nopenToday: PT5H\nincident: {open: false, severity: low, owner: AAAAAAAA-0000-4000-8000-000000000001, namesThisVm: false, age: PT2H}\n";
+    for condition in [
+        "context.ports.containsAll([22, 3389]) && ![22].containsAll(context.ports)",
+        "context.leastPort == 22 && context.greatestPort == 3389",
+        "context.sources == [ip(\"198.51.100.0/28\"), ip(\"203.0.113.4\")]",
+        "context.widestPrefix == 28 && context.networks.isEmpty()",
+        "context.duration == duration(\"1h30m\")",
+        "context.direct && context.reason == \"INC-7\"",
+        "context.approvalsToday == 4 && context.openToday == duration(\"5h\")",
+        "context has alerts && context.alerts == 3",
+        "context has window && context.window == \"patch\" && context has change && context.change == \"CHG-1\"",
+        "context has incident && !context.incident.open && context.incident.severity == Severity::\"low\"",
+        "context has incident && !context.incident.namesThisVm && context.incident.age == duration(\"2h\")",
+        "context has incident && context.incident has owner && context.incident.owner == Person::\"aaaaaaaa-0000-4000-8000-000000000001\"",
+        "context.weekday == Weekday::\"thursday\" && context.timeOfDay == duration(\"12h\")",
+    ] {
+        let text = format!("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) when {{ {condition} }};");
+        assert_eq!(told(&decide(&text, given)), "open a", "{condition}");
+    }
+    let bare = "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) unless { context has incident || context has alerts || context has window || context has change };";
+    assert_eq!(told(&decide(bare, SOMEBODY)), "open a");
+}
+
+#[test]
+fn the_nearest_miss_is_told_in_the_rules_own_words() {
+    let text = r#"@id("far") @reason("x") permit (principal in Group::"a", action == Action::"open", resource) when { context.ports.contains(22) };
+@id("near") @reason("x") permit (principal, action == Action::"open", resource is VM)
+when { context.ports.contains(22) && context.networks.contains(Network::"office") }
+unless { context.approvalsToday > 3 || context.direct };"#;
+    let miss = |given: &str| {
+        let miss = decide(text, given).nearest.unwrap();
+        (miss.rule.id, miss.lacks.iter().map(Lack::sentence).collect::<Vec<_>>().join("; "))
+    };
+    assert_eq!(
+        miss("sources: [192.0.2.1]\nway: direct\n"),
+        ("near".to_owned(), "`context.networks.contains(Network::\"office\")` does not hold; `context.direct` holds".to_owned())
+    );
+    assert_eq!(
+        miss("sources: [198.51.100.7]\nports: [80]\n"),
+        ("near".to_owned(), "`context.ports.contains(22)` does not hold".to_owned())
+    );
+    let foreign = r#"@id("far") @reason("x") permit (principal in Group::"a", action == Action::"open", resource);"#;
+    assert_eq!(decide(foreign, SOMEBODY).nearest.unwrap().lacks[0].sentence(), "this person is not one of `principal in Group::\"a\"`");
+    let elsewhere = r#"@id("far") @reason("x") permit (principal, action == Action::"open", resource in ManagementGroup::"x");"#;
+    assert_eq!(
+        decide(elsewhere, SOMEBODY).nearest.unwrap().lacks[0].sentence(),
+        "this machine is not one of `resource in ManagementGroup::\"x\"`"
+    );
+    assert_eq!(decide("@id(\"a\") @reason(\"x\") forbid (principal, action, resource);", SOMEBODY).nearest, None);
+}
+
+#[test]
+fn a_decision_is_stored_and_read_again_and_decides_the_same() {
+    let text = permit("ask", "@approvers(\"2 of a\") @escalate(\"PT15M b\") @expire(\"PT4H\")", "ask")
+        + &permit("short", "@max(\"PT30M\")", "open");
+    let rules = rules(&text);
+    let decision = rules.decide(&wish(&rules, "sources: [198.51.100.7]\nincident: {}\n"));
+    let stored = serde_json::to_string(&decision).unwrap();
+    assert_eq!(serde_json::from_str::<Decision>(&stored).unwrap(), decision);
+    let lines = format!("{stored}\n\n{{\"kind\": \"close\"}}\n{{\"decision\": {stored}}}\n{{\"decision\": null}}\n");
+    let read = replay::read(&lines).unwrap();
+    assert_eq!(read, [decision.clone(), decision.clone()]);
+    assert_eq!(replay::read(&format!("[{stored}]")).unwrap(), [decision]);
+    let same = replay::replay(&rules, read);
+    assert_eq!((same.decisions, same.differences.len()), (2, 0));
+    for (text, line) in [("{}\nx\n", 2), ("[{]", 1), ("{\"decision\": {}}", 1), ("[1, {\"outcome\": 1}]", 2)] {
+        assert_eq!(replay::read(text).unwrap_err().line, line, "{text}");
+    }
+}
+
+#[test]
+fn a_replay_tells_what_another_set_decides_and_why() {
+    let before = rules(&permit("all", "@max(\"PT4H\")", "open"));
+    let office = "@id(\"all\") @reason(\"why all\") @max(\"PT4H\") permit (principal, action == Action::\"open\", resource) when { context.networks.contains(Network::\"office\") };";
+    let after = rules(office);
+    let decisions: Vec<Decision> =
+        ["198.51.100.7", "192.0.2.1"].iter().map(|source| before.decide(&wish(&before, &format!("sources: [{source}]\n")))).collect();
+    let replayed = replay::replay(&after, decisions.clone());
+    assert_eq!((replayed.decisions, replayed.differences.len()), (2, 1));
+    insta::assert_snapshot!(replayed.differences[0].sentence(), @r#"
+    2026-01-15T12:00:00Z port 22 of vm from 192.0.2.1
+      was  open: rule all permits it, for 4 h at most: why all
+      now  refuse: no rule permits it
+           all permits open, but `context.networks.contains(Network::"office")` does not hold
+    "#);
+    // Another reason is no difference, another cap is.
+    let reworded = rules(&permit("all", "@max(\"PT4H\")", "open").replace("why all", "because"));
+    assert_eq!(replay::replay(&reworded, decisions.clone()).differences, []);
+    let shorter = rules(&permit("all", "@max(\"PT3H\")", "open"));
+    assert_eq!(replay::replay(&shorter, decisions).differences.len(), 2);
+}
+
+#[test]
+fn a_decision_is_explained_to_a_person() {
+    let text = r#"@id("office-hours")
+@reason("Everybody works in the office")
+@timezone("Europe/Berlin")
+permit (principal, action == Action::"open", resource)
+when { context.networks.contains(Network::"office") };
+
+@id("not-at-night")
+@reason("At night nobody works")
+@timezone("Europe/Berlin")
+forbid (principal, action == Action::"open", resource)
+when { context.timeOfDay < duration("6h") };
+
+@id("ask")
+@reason("Ask a")
+@approvers("2 of a")
+permit (principal, action == Action::"ask", resource);
+"#;
+    let rules = rules(text);
+    let explained = |given: &str| explain::decision(&rules, &rules.decide(&wish(&rules, given)), "policies/");
+    let all = [
+        explained("sources: [198.51.100.7]\nvm: {name: web-1, tags: {environment: development}}\nreason: deploy\n"),
+        explained("sources: [198.51.100.7, 192.0.2.1]\nat: 2026-01-15T02:00:00Z\nincident: {}\nway: direct\njitLongest: PT3H\n"),
+        explained("sources: [\"*\"]\nperson: {unknown: true}\n"),
+    ];
+    insta::assert_snapshot!(all.join("----\n"), @r#"
+    open: rule office-hours permits it, for 24 h at most: Everybody works in the office
+
+    The rule that decided: office-hours in policies/a.cedar, line 1
+        @id("office-hours")
+        @reason("Everybody works in the office")
+        @timezone("Europe/Berlin")
+        permit (principal, action == Action::"open", resource)
+        when { context.networks.contains(Network::"office") };
+
+    The facts
+      who        00000000-0000-4000-8000-00000000000a, in no group that the rules name
+      machine    web-1 of rg, subscription 00000000-0000-4000-8000-000000000001, tags environment = development
+      ports      22
+      sources    198.51.100.7, in office
+      duration   1 h
+      at         2026-01-15T12:00:00Z (Thursday), Thursday 13:00 in Europe/Berlin
+      way        asked of Portcullis
+      reason     deploy
+      today      0 approvals without a person, machine open for 0 s
+
+    Rule set caee095c110ab368
+    ----
+    people decide: rule ask leaves it to 2 people of a: Ask a
+
+    The rule that decided: ask in policies/a.cedar, line 13
+        @id("ask")
+        @reason("Ask a")
+        @approvers("2 of a")
+        permit (principal, action == Action::"ask", resource);
+
+    What forbade more: not-at-night in policies/a.cedar, line 7
+        @id("not-at-night")
+        @reason("At night nobody works")
+        @timezone("Europe/Berlin")
+        forbid (principal, action == Action::"open", resource)
+        when { context.timeOfDay < duration("6h") };
+
+    The nearest miss: office-hours in policies/a.cedar, line 1 permits open, but
+      - `context.networks.contains(Network::"office")` does not hold
+
+    The facts
+      who        00000000-0000-4000-8000-00000000000a, in no group that the rules name
+      machine    vm of rg, subscription 00000000-0000-4000-8000-000000000001, no tags
+      ports      22
+      sources    192.0.2.1, 198.51.100.7, in no network that the rules know
+      duration   1 h, where JIT allows 3 h
+      at         2026-01-15T02:00:00Z (Thursday), Thursday 03:00 in Europe/Berlin
+      way        opened around Portcullis
+      reason     none given
+      incident   open, severity high, names this machine, 10 min old
+      today      0 approvals without a person, machine open for 0 s
+
+    Rule set caee095c110ab368
+    ----
+    refused: no rule can permit it: the sources * amount to the whole internet: name the addresses that need access
+
+    The facts
+      who        nobody knows
+      machine    vm of rg, subscription 00000000-0000-4000-8000-000000000001, no tags
+      ports      22
+      sources    *, in no network that the rules know
+      duration   1 h
+      at         2026-01-15T12:00:00Z (Thursday), Thursday 13:00 in Europe/Berlin
+      way        asked of Portcullis
+      reason     none given
+      today      0 approvals without a person, machine open for 0 s
+
+    Rule set caee095c110ab368
+    "#);
+}
+
+proptest! {
+    /// A rule matches if and only if it lacks nothing: what the parts say together is what Cedar says of the whole.
+    #[test]
+    fn a_permit_matches_exactly_when_it_lacks_nothing(
+        conditions in proptest::collection::vec((any::<bool>(), condition()), 0..4),
+        port in 20u16..24,
+        direct in any::<bool>(),
+        office in any::<bool>(),
+        approvals in 0u32..4,
+    ) {
+        let conditions: Vec<String> =
+            conditions.iter().map(|(when, text)| format!("{} {{ {text} }}", if *when { "when" } else { "unless" })).collect();
+        let text = format!("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) {};", conditions.join(" "));
+        let rules = rules(&text);
+        let source = if office { "198.51.100.7" } else { "192.0.2.1" };
+        let way = if direct { Way::Direct } else { Way::Asked };
+        let mut wish = wish(&rules, &format!("sources: [{source}]\nports: [{port}]\napprovalsToday: {approvals}\n"));
+        wish.way = way;
+        let decision = rules.decide(&wish);
+        let lacks = &rules.lacks(&wish, None)[0].1;
+        prop_assert_eq!(lacks.is_empty(), told(&decision) == "open a", "{} {:?}", text, lacks);
+    }
+}
+
+/// Conditions of every shape that the splitting has to see through.
+fn condition() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("context.direct".to_owned()),
+        Just("context.networks.contains(Network::\"office\")".to_owned()),
+        (20u16..24).prop_map(|port| format!("context.leastPort == {port}")),
+        (0u32..4).prop_map(|most| format!("context.approvalsToday < {most}")),
+        Just("context.reason != \"a && b || c\"".to_owned()),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a} && {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a} || {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} || {b}) && ({b})")),
+            inner.clone().prop_map(|a| format!("!({a})")),
+            (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("(if {a} then {b} else ({c}))")),
+        ]
+    })
+}

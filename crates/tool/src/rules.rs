@@ -1,0 +1,211 @@
+//! `portcullis rules`: checks, tests, explains and replays a folder of rules. Nothing of Azure is called.
+
+mod explain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use portcullis_rules::files::RuleFiles;
+use portcullis_rules::mistake::{Colours, Mistake, Weight};
+use portcullis_rules::replay;
+use portcullis_rules::scenario::{self, Report, Tested};
+use portcullis_rules::set::Rules;
+
+/// What the rules are asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Checks rules, people, networks and scenarios, and tells every mistake with its place and cure.
+    ///
+    /// Exits with 1 where a mistake keeps the set from being used.
+    Check(Folder),
+    /// Decides on every scenario of the folder's tests/, and tells which came to something else than expected.
+    ///
+    /// Exits with 1 where one did.
+    Test(TestArguments),
+    /// Decides on one request and tells the rule, its text, the facts, and what came nearest.
+    Explain(Box<explain::Arguments>),
+    /// Decides again on stored decisions, and tells which of them this set decides otherwise, and why.
+    ///
+    /// Exits with 1 where one is.
+    Replay(ReplayArguments),
+}
+
+/// Where the rules are.
+#[derive(Args, Debug)]
+pub struct Folder {
+    /// The folder of the rules.
+    #[arg(value_name = "FOLDER", default_value = "policies")]
+    folder: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct TestArguments {
+    #[command(flatten)]
+    folder: Folder,
+    /// Fail, too, when a rule decides in no scenario, or none misses it by one thing alone.
+    #[arg(long)]
+    every_rule: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ReplayArguments {
+    #[command(flatten)]
+    folder: Folder,
+    /// A file of decisions: a JSON list, or one JSON object a line; audit records that hold one will do.
+    #[arg(long, value_name = "FILE")]
+    decisions: PathBuf,
+}
+
+/// Does what is asked.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(folder) => check(&folder),
+        Command::Test(arguments) => test(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Replay(arguments) => replayed(&arguments),
+    }
+}
+
+impl Folder {
+    fn files(&self) -> anyhow::Result<RuleFiles> {
+        RuleFiles::read(&self.folder).with_context(|| format!("there are no rules at {}: name their folder", self.folder.display()))
+    }
+
+    /// The set, or nothing once every mistake is told.
+    fn loaded(&self, files: &RuleFiles) -> Option<Rules> {
+        let (rules, mistakes) = Rules::check(files);
+        self.tell(files, &mistakes);
+        if rules.is_none() {
+            anstream::println!("{}: this set cannot be used", counted(&mistakes));
+        }
+        rules
+    }
+
+    fn tell(&self, files: &RuleFiles, mistakes: &[Mistake]) {
+        for mistake in mistakes {
+            anstream::println!("{}\n", mistake.shown(files, &self.shown_in(), Colours::Terminal));
+        }
+    }
+
+    /// What is put before the names of files.
+    fn shown_in(&self) -> String {
+        format!("{}/", self.folder.display().to_string().trim_end_matches('/'))
+    }
+}
+
+/// A number and its noun.
+fn many(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn counted(mistakes: &[Mistake]) -> String {
+    let count = |weight| mistakes.iter().filter(|mistake| mistake.weight == weight).count();
+    match (count(Weight::Error), count(Weight::Warning)) {
+        (0, 0) => "no mistakes".to_owned(),
+        (0, warnings) => many(warnings, "warning"),
+        (errors, 0) => many(errors, "error"),
+        (errors, warnings) => format!("{}, {}", many(errors, "error"), many(warnings, "warning")),
+    }
+}
+
+fn check(folder: &Folder) -> anyhow::Result<ExitCode> {
+    let files = folder.files()?;
+    let (rules, mut mistakes) = Rules::check(&files);
+    // Scenarios name rules, groups and networks: without a set nothing can be said of them.
+    let scenarios = rules.as_ref().map(|rules| {
+        let (scenarios, wrong) = scenario::read(&files, rules);
+        mistakes.extend(wrong);
+        scenarios.len()
+    });
+    folder.tell(&files, &mistakes);
+    match (&rules, scenarios) {
+        (Some(rules), Some(scenarios)) => {
+            let held = format!("{}, {}, set {}", many(rules.rules().count(), "rule"), many(scenarios, "scenario"), rules.hash());
+            anstream::println!("{held}: {}", counted(&mistakes));
+        }
+        _ => anstream::println!("{}: this set cannot be used", counted(&mistakes)),
+    }
+    let broken = mistakes.iter().any(|mistake| mistake.weight == Weight::Error);
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn test(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
+    let files = folder.files()?;
+    let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
+    let report = match scenario::test(&files, &rules) {
+        Ok(report) => report,
+        Err(mistakes) => {
+            folder.tell(&files, &mistakes);
+            anstream::println!("{}", counted(&mistakes));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if report.tested.is_empty() {
+        bail!("there are no scenarios: write some in {}tests/", folder.shown_in());
+    }
+    let mut file = "";
+    for tested in &report.tested {
+        if tested.scenario.file != file {
+            file = &tested.scenario.file;
+            anstream::println!("{}{file}", folder.shown_in());
+        }
+        tell_tested(tested);
+    }
+    anstream::println!("\n{}", summary(&report));
+    let uncovered = arguments.every_rule && !(report.never_hit.is_empty() && report.never_nearly_hit.is_empty());
+    Ok(if report.failed() > 0 || uncovered { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn tell_tested(tested: &Tested) {
+    if tested.differs.is_empty() {
+        anstream::println!("  ok    {}", tested.scenario.name);
+        return;
+    }
+    anstream::println!("  FAIL  {} (line {})", tested.scenario.name, tested.scenario.line);
+    for difference in &tested.differs {
+        anstream::println!("        {difference}");
+    }
+    anstream::println!("        it came to this: {}", tested.came.sentence());
+    for lack in tested.came.lacks() {
+        anstream::println!("        {lack}");
+    }
+}
+
+fn summary(report: &Report) -> String {
+    let failed = report.failed();
+    let mut text = format!("{}: {} as expected", many(report.tested.len(), "scenario"), report.tested.len() - failed);
+    if failed > 0 {
+        text.push_str(&format!(", {failed} not"));
+    }
+    for (what, rules) in [
+        ("Rules that decide in none of them", &report.never_hit),
+        ("Rules that none of them misses by one thing alone", &report.never_nearly_hit),
+    ] {
+        if !rules.is_empty() {
+            text.push_str(&format!("\n{what}: {}", rules.join(", ")));
+        }
+    }
+    text
+}
+
+fn replayed(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
+    let files = folder.files()?;
+    let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
+    let name = arguments.decisions.display();
+    let text = std::fs::read_to_string(&arguments.decisions).with_context(|| format!("{name} cannot be read"))?;
+    let decisions = replay::read(&text).with_context(|| format!("{name} holds something that is no decision"))?;
+    if decisions.is_empty() {
+        bail!("{name} holds no decision");
+    }
+    let replayed = replay::replay(&rules, decisions);
+    for difference in &replayed.differences {
+        anstream::println!("{}\n", difference.sentence());
+    }
+    let otherwise = replayed.differences.len();
+    anstream::println!("{}: {otherwise} decided otherwise by set {}", many(replayed.decisions, "decision"), rules.hash());
+    Ok(if otherwise > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,310 @@
+//! `portcullis rules` as a person meets it: what is printed, and how it ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use portcullis_rules::action::Action;
+use portcullis_rules::set::SCHEMA_TEXT;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The exit status and all that was printed.
+fn ran(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).current_dir(folder).arg("rules").args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join("policies").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+const PEOPLE: &str = "groups:\n  developers: {members: []}\n";
+const RULE: &str = "@id(\"developers\")\n@reason(\"Developers open\")\n@max(\"PT2H\")\npermit (principal in Group::\"developers\", action == Action::\"open\", resource);\n";
+
+#[test]
+fn every_mistake_of_every_file_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        &[
+            ("a.cedar", &RULE.replace("developers\",", "develpers\",").replace("PT2H", "2h")),
+            ("b.cedar", "@id(\"b\") @reason(\"x\")\nforbid (principal, action, resource) when { context.durration > duration(\"1h\") };"),
+            ("networks.yaml", "networks:\n  office: [198.51.100.300]\n"),
+            ("people.yaml", PEOPLE),
+        ],
+    );
+    let (code, text) = ran(folder.path(), &["check"]);
+    insta::assert_snapshot!(text, @r#"
+    error: `@max` cannot be read: `2h` is not an ISO 8601 duration such as PT3H or PT1H30M
+     --> policies/a.cedar:3:6
+      |
+    3 | @max("2h")
+      |      ^^^^
+      |
+      = help: write PT2H for two hours, PT30M for thirty minutes
+
+    error: `develpers` is no group of people.yaml
+     --> policies/a.cedar:4:22
+      |
+    4 | permit (principal in Group::"develpers", action == Action::"open", resource);
+      |                      ^^^^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `developers`?
+
+    error: attribute `durration` in context for Action::"approve" not found
+     --> policies/b.cedar:2:45
+      |
+    2 | forbid (principal, action, resource) when { context.durration > duration("1h") };
+      |                                             ^^^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `duration`?
+
+    error: `198.51.100.300` is not a range of addresses
+     --> policies/networks.yaml:2:12
+      |
+    2 |   office: [198.51.100.300]
+      |            ^^^^^^^^^^^^^^
+      |
+      = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+
+    4 errors: this set cannot be used
+    "#);
+    assert_eq!(code, 1);
+    assert_eq!(ran(folder.path(), &["test"]), (code, text.clone()));
+    assert_eq!(ran(folder.path(), &["explain", "--source", "198.51.100.7"]), (code, text));
+}
+
+#[test]
+fn mistakes_of_scenarios_are_told_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenarios = "scenarios:\n  - name: a\n    given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}\n    expect: {decision: opne, rule: developer}\n  - name: b\n    right: open\n    expect: {decision: open}\n";
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE), ("tests/a.yaml", scenarios)]);
+    let (code, text) = ran(folder.path(), &["check"]);
+    insta::assert_snapshot!(text, @r"
+    error: `opne` is no decision
+     --> policies/tests/a.yaml:4:24
+      |
+    4 |     expect: {decision: opne, rule: developer}
+      |                        ^^^^
+      |
+      = help: write one of open, breakGlass, ask, refuse, undecided
+
+    error: no rule is called `developer`
+     --> policies/tests/a.yaml:4:36
+      |
+    4 |     expect: {decision: opne, rule: developer}
+      |                                    ^^^^^^^^^
+      |
+      = help: did you mean `developers`?
+
+    error: `198.51.100.300` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as 203.0.113.0/24, or a service tag
+     --> policies/tests/a.yaml:3:54
+      |
+    3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
+      |                                                      ^^^^^^^^^^^^^^
+      |
+      = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+
+    error: `develpers` is no group of people.yaml
+     --> policies/tests/a.yaml:3:31
+      |
+    3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
+      |                               ^^^^^^^^^
+      |
+      = help: did you mean `developers`?
+
+    error: `2h` is not an ISO 8601 duration such as PT3H or PT1H30M
+     --> policies/tests/a.yaml:3:81
+      |
+    3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
+      |                                                                                 ^^
+      |
+      = help: write PT2H for two hours, PT30M for thirty minutes
+
+    error: `noon` is not a time
+     --> policies/tests/a.yaml:3:89
+      |
+    3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
+      |                                                                                         ^^^^
+      |
+      = help: write it as 2026-01-15T09:00:00+01:00
+
+    error: `open` is no right of its own
+     --> policies/tests/a.yaml:5:5
+      |
+    5 |   - name: b
+      |     ^
+      |
+      = help: leave `right` away: a request tries open, breakGlass and ask
+
+    1 rule, 0 scenarios, set 24bb66bfb203bcab: 7 errors
+    ");
+    assert_eq!(code, 1);
+    write(folder.path(), &[("tests/a.yaml", "scenarios:\n  - name: a\n    givn: {}\n    expect: {decision: open}\n")]);
+    let (code, text) = ran(folder.path(), &["test"]);
+    assert!(code == 1 && text.contains("--> policies/tests/a.yaml:3:5") && text.contains("givn"), "{text}");
+}
+
+#[test]
+fn a_scenario_that_came_to_something_else_fails_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenarios = "defaults: {person: {groups: [developers]}, sources: [198.51.100.7]}\nscenarios:\n  - name: two hours\n    given: {duration: PT2H}\n    expect: {decision: open, rule: developers}\n  - name: three hours\n    given: {duration: PT3H}\n    expect: {decision: open, max: PT2H}\n";
+    let other = format!(
+        "{RULE}@id(\"never\") @reason(\"x\") forbid (principal, action == Action::\"open\", resource) when {{ context.reason == \"never\" && context.direct }};"
+    );
+    write(folder.path(), &[("a.cedar", &other), ("people.yaml", PEOPLE), ("tests/a.yaml", scenarios)]);
+    let (code, text) = ran(folder.path(), &["test"]);
+    insta::assert_snapshot!(text, @r"
+    policies/tests/a.yaml
+      ok    two hours
+      FAIL  three hours (line 6)
+            the decision is refuse, not open
+            the longest time is none, not PT2H
+            it came to this: no rule permits it
+            developers permits open, but it permits 2 h at most
+
+    2 scenarios: 1 as expected, 1 not
+    Rules that decide in none of them: never
+    Rules that none of them misses by one thing alone: never
+    ");
+    assert_eq!(code, 1);
+    write(folder.path(), &[("tests/a.yaml", &scenarios.replace("decision: open, max: PT2H", "decision: refuse"))]);
+    assert_eq!(ran(folder.path(), &["test"]).0, 0);
+    assert_eq!(ran(folder.path(), &["test", "--every-rule"]).0, 1);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, says) in [
+        (&["check"][..], "there are no rules at policies: name their folder"),
+        (&["test", "elsewhere"], "there are no rules at elsewhere: name their folder"),
+    ] {
+        let (code, text) = ran(folder.path(), arguments);
+        assert!(code == 1 && text.contains(says), "{text}");
+    }
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE)]);
+    fs::write(folder.path().join("nothing.json"), "[]").unwrap();
+    fs::write(folder.path().join("broken.json"), "{\n{").unwrap();
+    for (arguments, says) in [
+        (&["test"][..], "there are no scenarios: write some in policies/tests/"),
+        (&["explain", "--scenario", "x"], "no scenario is called \"x\""),
+        (&["explain", "--source", "not/here"], "`not/here` is not a source"),
+        (&["explain", "--for", "soon"], "--for soon: write a duration such as 2h30m"),
+        (&["explain", "--tag", "x"], "--tag x: write NAME=VALUE"),
+        (&["explain", "--group", "developer"], "did you mean `developers`?"),
+        (&["explain", "--request", "none.yaml"], "none.yaml cannot be read"),
+        (&["replay", "--decisions", "nothing.json"], "nothing.json holds no decision"),
+        (&["replay", "--decisions", "broken.json"], "line 1: it is not JSON"),
+    ] {
+        let (code, text) = ran(folder.path(), arguments);
+        assert!(code == 1 && text.contains(says), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_request_is_the_same_from_the_command_line_and_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE)]);
+    let request = "person: {groups: [developers]}\nvm: {name: web-1, tags: {a: b}}\nports: [22, 80]\nsources: [198.51.100.7]\nduration: PT90M\nat: 2026-01-16T09:00:00+01:00\nway: direct\nreason: why\n";
+    fs::write(folder.path().join("request.yaml"), request).unwrap();
+    let line = [
+        "explain",
+        "--group",
+        "developers",
+        "--vm",
+        "web-1",
+        "--tag",
+        "a=b",
+        "--port",
+        "22",
+        "--port",
+        "80",
+        "--source",
+        "198.51.100.7",
+        "--for",
+        "1h30m",
+        "--at",
+        "2026-01-16T09:00:00+01:00",
+        "--direct",
+        "--reason",
+        "why",
+    ];
+    let of_line = ran(folder.path(), &line);
+    assert_eq!(of_line, ran(folder.path(), &["explain", "--request", "request.yaml"]));
+    assert!(
+        of_line.0 == 0 && of_line.1.starts_with("open: rule developers permits it, for 2 h at most: Developers open\n"),
+        "{}",
+        of_line.1
+    );
+    let (_, unknown) = ran(folder.path(), &["explain", "--unknown", "--source", "198.51.100.7"]);
+    assert!(unknown.contains("who        nobody knows"), "{unknown}");
+    let (_, right) = ran(folder.path(), &["explain", "--right", "close", "--group", "developers"]);
+    assert!(right.starts_with("refuse: no rule permits it\n"), "{right}");
+}
+
+/// The fenced `sh` blocks of docs/rules.md, run as they stand over a copy of the shipped rules.
+#[test]
+fn the_commands_of_the_document_work_as_they_stand() {
+    let document = fs::read_to_string(root().join("docs/rules.md")).unwrap();
+    let blocks: Vec<&str> = document.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<(String, String)> = shipped(&root().join("policies"), "");
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    write(folder.path(), &files);
+    let tool = Path::new(env!("CARGO_BIN_EXE_portcullis")).parent().unwrap();
+    let script = format!("set -euo pipefail\nPATH={}:$PATH\n{}", tool.display(), blocks.concat());
+    let output = Command::new("bash").current_dir(folder.path()).args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for says in [
+        "no mistakes",
+        "as expected",
+        "people decide: rule ask-for-a-machine",
+        "open, by breaking the glass: rule break-glass",
+        "permit: rule security-duty-closes",
+        "1 decision: 1 decided otherwise",
+        "something is decided otherwise",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+fn shipped(folder: &Path, prefix: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{prefix}{}", path.file_name().unwrap().to_string_lossy());
+        if path.is_dir() {
+            found.extend(shipped(&path, &format!("{name}/")));
+        } else {
+            found.push((name, fs::read_to_string(path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_document_names_every_action_and_everything_that_a_rule_may_speak_of() {
+    let document = fs::read_to_string(root().join("docs/rules.md")).unwrap();
+    for action in Action::ALL {
+        assert!(document.contains(&format!("| `{action}` |")), "{action}");
+    }
+    let ask = SCHEMA_TEXT.split_once("type Ask = {").unwrap().1.split_once("};").unwrap().0;
+    let attributes: BTreeSet<&str> =
+        ask.lines().filter(|line| line.contains("\": ") || line.contains("\"?: ")).filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(attributes.len() > 15);
+    for attribute in attributes {
+        assert!(document.contains(&format!("`context.{attribute}`")), "{attribute}");
+    }
+}
