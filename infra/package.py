@@ -31,6 +31,7 @@ def stage(handler: Path, folder: Path) -> None:
         target = folder / function.parent.name
         target.mkdir()
         shutil.copyfile(function, target / "function.json")
+    shutil.copytree(ROOT / "policies", folder / "policies")
     shutil.copyfile(handler, folder / PROGRAM)
     (folder / PROGRAM).chmod(0o755)
 

@@ -5,8 +5,8 @@
 //! The flow of one event: [`host`] takes the invocation and hands its events to [`functions::jit_activity`], which
 //! checks one, keeps it in the [`store`] and sends `event(id)` to the queue `approval`. [`functions::approval`] reads
 //! the JIT policy through [`azure`], leaves a claim for every VM that may be meant and sends `look(VM)` for each. A
-//! look takes the VM's lease, reads Azure again, lets the domain's reconcile plan the difference, and deletes what may
-//! not be open: intent and audit record before the call, outcome after. It comes back by wake-ups until the port is
+//! look takes the VM's lease, reads Azure again, asks the [`rulebook`] about what nothing else decides, lets the domain's
+//! reconcile plan the difference, and deletes what may not be open: intent and audit record before the call, outcome after. It comes back by wake-ups until the port is
 //! proved shut. Every audit record becomes a row in Microsoft Sentinel by [`functions::alert`]. What no event told is
 //! found by [`functions::sweep`] and its shards; what no wake-up brought back, by [`functions::schedule`].
 
@@ -17,6 +17,8 @@ pub mod settings;
 pub mod azure;
 
 pub mod store;
+
+pub mod rulebook;
 
 pub mod functions;
 

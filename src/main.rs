@@ -60,6 +60,9 @@ async fn run() -> Result<(), Vec<String>> {
         .map_err(|error| vec![format!("{PORT} is `{port}`, which cannot be bound on 127.0.0.1 ({error}): give it a free port")])?;
     announce(&settings, port);
     let app = App::new(&settings);
+    // Beside the first invocation, so that the first look does not wait for it.
+    let rulebook = app.rulebook.clone();
+    tokio::spawn(async move { rulebook.rules().await.is_ok() });
     let router = host::router(Arc::new(app.clone()), console::api(app, &settings));
     host::serve::serve(listener, router).await.map_err(|error| vec![format!("the server ended: {error}")])
 }

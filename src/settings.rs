@@ -6,6 +6,7 @@
 mod endpoints;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use portcullis_domain::duration;
@@ -14,7 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 /// Every variable that the app reads, in the order in which the example file shows them.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 23] = [
     MODE,
     TENANT,
     SUBSCRIPTIONS,
@@ -28,10 +29,12 @@ pub const NAMES: [&str; 21] = [
     LOGS_STREAM,
     ARM,
     LOGIN,
+    GRAPH,
     API_AUDIENCE,
     CLIENT,
     LONGEST,
     CLOSE_CAP,
+    POLICIES,
     SITE,
     IDENTITY_ENDPOINT,
     IDENTITY_HEADER,
@@ -54,10 +57,12 @@ const LOGS_RULE: &str = "PORTCULLIS_LOGS_RULE_ID";
 const LOGS_STREAM: &str = "PORTCULLIS_LOGS_STREAM";
 const ARM: &str = "PORTCULLIS_ARM_ENDPOINT";
 const LOGIN: &str = "PORTCULLIS_LOGIN_ENDPOINT";
+const GRAPH: &str = "PORTCULLIS_GRAPH_ENDPOINT";
 const API_AUDIENCE: &str = "PORTCULLIS_API_AUDIENCE";
 const CLIENT: &str = "PORTCULLIS_CLIENT_ID";
 const LONGEST: &str = "PORTCULLIS_LONGEST_OPENING";
 const CLOSE_CAP: &str = "PORTCULLIS_CLOSE_CAP";
+const POLICIES: &str = "PORTCULLIS_POLICIES";
 const SITE: &str = "WEBSITE_SITE_NAME";
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 const IDENTITY_HEADER: &str = "IDENTITY_HEADER";
@@ -124,6 +129,8 @@ pub struct Settings {
     pub arm_endpoint: Url,
     /// Entra ID's login host.
     pub login_endpoint: Url,
+    /// Microsoft Graph.
+    pub graph_endpoint: Url,
     /// Audiences that a caller's token may name; empty lets nobody in but to health.
     pub api_audiences: Vec<String>,
     /// The client id of a user-assigned identity; absent means the system-assigned one.
@@ -132,6 +139,8 @@ pub struct Settings {
     pub longest_opening: TimeDelta,
     /// How many VMs with a never-covered opening one shard's run may send to be closed.
     pub close_cap: u32,
+    /// The folder of the rules, relative to where the host starts the handler: the package's root.
+    pub policies: PathBuf,
     /// The name of the function app, as App Service gives it; elsewhere that of the Service Bus namespace.
     pub app_name: String,
     /// How the app signs in.
@@ -194,6 +203,7 @@ impl Reader<'_> {
         let client_id = self.optional(CLIENT).and_then(|text| self.guid(CLIENT, &text));
         let longest_opening = self.longest_opening();
         let close_cap = self.close_cap();
+        let policies = PathBuf::from(self.optional(POLICIES).unwrap_or_else(|| "policies".to_owned()));
         let app_name = self.optional(SITE);
         let endpoints = endpoints?;
         Some(Settings {
@@ -212,10 +222,12 @@ impl Reader<'_> {
             logs_stream: logs_stream?,
             arm_endpoint: endpoints.arm,
             login_endpoint: endpoints.login,
+            graph_endpoint: endpoints.graph,
             api_audiences,
             client_id,
             longest_opening: longest_opening?,
             close_cap: close_cap?,
+            policies,
             sign_in,
             location: endpoints.location,
         })
@@ -435,6 +447,7 @@ mod tests {
             (LOGS, "https://127.0.0.1:4003"),
             (ARM, "https://127.0.0.1:4004"),
             (LOGIN, "https://localhost:4005"),
+            (GRAPH, "https://127.0.0.1:4007"),
             (IDENTITY_ENDPOINT, "http://127.0.0.1:4006/msi/token"),
             (IDENTITY_HEADER, "secret"),
         ]);
@@ -461,6 +474,8 @@ mod tests {
         assert_eq!((settings.state_container.as_str(), settings.audit_container.as_str()), ("state", "audit"));
         assert_eq!(settings.logs_stream, "Custom-Portcullis_CL");
         assert_eq!((settings.longest_opening, settings.close_cap), (TimeDelta::hours(8), 20));
+        assert_eq!(settings.graph_endpoint.as_str(), "https://graph.microsoft.com/");
+        assert_eq!(settings.policies, PathBuf::from("policies"));
         assert_eq!(settings.sign_in, SignIn::DeveloperTools);
         assert!(settings.subscriptions.is_empty() && settings.api_audiences.is_empty() && settings.client_id.is_none());
     }

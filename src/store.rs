@@ -13,6 +13,7 @@ use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::opening::short_hash;
 use portcullis_domain::record::{Claim, VmRecord};
+use portcullis_domain::want::{Answer, Became, Want};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -109,14 +110,26 @@ pub struct KeptMessage {
 pub struct Inbox {
     /// The claims, with the names to remove them by.
     pub claims: Vec<(String, Claim)>,
+    /// What people want, with the names to remove it by.
+    pub wants: Vec<(String, Want)>,
     /// What is no claim, by name, and why.
     pub unreadable: Vec<(String, String)>,
     /// Whether there is more than was asked for.
     pub more: bool,
 }
 
+/// How the names of wishes in an inbox begin; those of claims are hexadecimal.
+const WANT: &str = "want-";
+
+fn answer_name(id: &str) -> String {
+    format!("requests/{id}.json")
+}
+
 /// Where messages are kept that their queue does not take.
 const KEPT: &str = "later/";
+
+/// More approvals of one person in a day than any rule tells apart.
+const MOST_APPROVALS: usize = 1000;
 
 /// Entries that one page of a list holds.
 const PAGE: usize = 1000;
@@ -229,14 +242,68 @@ impl Store {
         let names = self.names(&format!("inbox/{}/", vm.key()), most.saturating_add(1)).await?;
         let mut inbox = Inbox { more: names.len() > most, ..Inbox::default() };
         for name in names.into_iter().take(most) {
-            match self.read::<Claim>(&name).await {
-                Ok(Found::Document(held)) => inbox.claims.push((name, held.document)),
-                Ok(Found::Nothing(_)) => {}
+            let read = if Self::is_want(&name) {
+                self.read::<Want>(&name).await.map(|found| found.into_document().map(|want| inbox.wants.push((name.clone(), want))))
+            } else {
+                self.read::<Claim>(&name).await.map(|found| found.into_document().map(|claim| inbox.claims.push((name.clone(), claim))))
+            };
+            match read {
+                Ok(Some(()) | None) => {}
                 Err(StoreError::Unreadable { why, .. }) => inbox.unreadable.push((name, why)),
                 Err(failed) => return Err(failed),
             }
         }
+        inbox.wants.sort_by(|(_, one), (_, other)| (one.at, &one.id).cmp(&(other.at, &other.id)));
         Ok(inbox)
+    }
+
+    /// Leaves what somebody wants for the next look at the VM, and says that it was received.
+    pub async fn leave_want(&self, want: &Want) -> Result<(), StoreError> {
+        self.check().await?;
+        let received = Answer { want: want.clone(), became: Became::Received, at: None, why: String::new(), rule: None };
+        self.put_once(&answer_name(&want.id), &received).await?;
+        self.put_once(&format!("inbox/{}/{WANT}{}", want.vm.key(), want.id), want).await.map(|_| ())
+    }
+
+    /// Whether an entry of an inbox is what somebody wants.
+    pub fn is_want(name: &str) -> bool {
+        name.rsplit('/').next().is_some_and(|last| last.starts_with(WANT))
+    }
+
+    /// Writes what became of a wish over what was known of it. The first answer stands.
+    pub async fn answer(&self, answer: &Answer) -> Result<(), StoreError> {
+        let name = answer_name(&answer.want.id);
+        let held = match self.read::<Answer>(&name).await? {
+            Found::Document(held) => Some(held),
+            Found::Nothing(_) => None,
+        };
+        if held.as_ref().is_some_and(|held| held.document.became != Became::Received) {
+            return Ok(());
+        }
+        self.write(&name, answer, held.and_then(|held| held.etag).as_deref()).await.map(|_| ())
+    }
+
+    /// What became of a wish.
+    pub async fn answer_to(&self, id: &str) -> Result<Option<Answer>, StoreError> {
+        Ok(self.read::<Answer>(&answer_name(id)).await?.into_document())
+    }
+
+    /// Enters an approval without a person into the index of what somebody was approved.
+    pub async fn put_approval(&self, person: &str, at: DateTime<Utc>, grant: &str) -> Result<(), StoreError> {
+        let name = format!("approvals/{person}/{}-{grant}", at.format(DUE_TIME));
+        self.put_once(&name, &serde_json::json!({})).await.map(|_| ())
+    }
+
+    /// How many approvals without a person somebody got since a time, but for this grant. Older entries are taken away.
+    pub async fn count_approvals(&self, person: &str, since: DateTime<Utc>, but_for: &str) -> Result<u32, StoreError> {
+        let prefix = format!("approvals/{person}/");
+        let from = format!("{prefix}{}", since.format(DUE_TIME));
+        let names = self.names(&prefix, MOST_APPROVALS).await?;
+        for old in names.iter().filter(|name| **name < from) {
+            self.remove(old).await?;
+        }
+        let counted = names.iter().filter(|name| **name >= from && !name.ends_with(&format!("-{but_for}")));
+        Ok(u32::try_from(counted.count()).unwrap_or(u32::MAX))
     }
 
     /// The text of a blob that cannot be read as what it should be, to be kept elsewhere.
@@ -430,6 +497,15 @@ const NEVER_WRITTEN_AFTER: TimeDelta = TimeDelta::minutes(5);
 enum Found<T> {
     Document(Held<T>),
     Nothing(DateTime<Utc>),
+}
+
+impl<T> Found<T> {
+    fn into_document(self) -> Option<T> {
+        match self {
+            Found::Document(held) => Some(held.document),
+            Found::Nothing(_) => None,
+        }
+    }
 }
 
 fn to_bytes<T: Serialize>(name: &str, document: &T) -> Result<Bytes, StoreError> {

@@ -234,7 +234,7 @@ async fn an_old_event_and_one_of_nothing_change_nothing() {
 
 #[tokio::test]
 async fn a_forged_event_opens_and_shuts_nothing() {
-    let story = quiet().await;
+    let story = Setting::with(|state| state.switches.events = Events::Never).letting_everybody_in().begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], TimeDelta::hours(1)).await;
     story.pass(30).await;
     for (number, operation) in ["write", "delete", "initiate/action"].iter().enumerate() {

@@ -5,7 +5,7 @@ mod story;
 
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
-use story::{DELETE, Story, vm};
+use story::{DELETE, Setting, Story, vm};
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
@@ -21,12 +21,15 @@ async fn an_opening_to_the_whole_internet_is_caught_by_its_event_shut_and_proved
 }
 
 #[tokio::test]
-async fn a_harmless_opening_is_left_and_reported() {
-    let story = Story::begin().await;
+async fn while_the_rules_cannot_be_used_a_harmless_opening_is_left_and_reported_and_that_is_told() {
+    let story = Setting::default().without_rules().begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
     story.pass(300).await;
     assert_eq!(story.allow_rules(22).len(), 2);
     assert_eq!(story.ours(DELETE).len(), 0);
-    assert_eq!(story.row_kinds(), ["finding-appeared", "finding-appeared"]);
+    let mut kinds = story.row_kinds();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["finding-appeared", "finding-appeared", "service-failing"]);
+    assert!(story.audits_of("service-failing")[0]["why"].as_str().unwrap().contains("broken.cedar"), "{}", story.told());
     story.holds();
 }

@@ -162,7 +162,7 @@ async fn a_policy_with_a_firewall_is_a_finding_and_in_enforce_an_alarm_until_it_
 
 #[tokio::test]
 async fn a_record_with_a_mapped_port_is_a_finding_and_an_alarm() {
-    let story = Story::begin().await;
+    let story = Setting::default().letting_everybody_in().begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
     story.change(|state| {
         let policy = state.resources.get_mut(&policy()).unwrap();
@@ -225,7 +225,7 @@ async fn a_story_whose_messages_come_twice_deletes_and_tells_once() {
         state.queues.values_mut().for_each(|queue| queue.come_twice = 40);
         state.switches.events = Events::Doubled;
     });
-    let story = story.begin().await;
+    let story = story.letting_everybody_in().begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], HOUR).await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-2"), 22, &["203.0.113.4"], HOUR).await;
     story.pass(15 * MINUTE).await;

@@ -18,7 +18,7 @@ const MINUTE: i64 = 60;
 #[tokio::test]
 async fn an_opening_is_too_long_by_the_limit_that_is_set() {
     for (longest, closes) in [("PT1H", 2), ("PT4H", 0)] {
-        let story = Setting::default().set("PORTCULLIS_LONGEST_OPENING", longest).begin().await;
+        let story = Setting::default().letting_everybody_in().set("PORTCULLIS_LONGEST_OPENING", longest).begin().await;
         story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], TimeDelta::hours(2)).await;
         story.pass(5 * MINUTE).await;
         assert_eq!(story.ours(DELETE).len(), closes, "{longest}");

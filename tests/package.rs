@@ -55,6 +55,20 @@ fn the_package_holds_what_the_host_reads_and_nothing_else() {
     0o100644 approval/function.json
     0o100644 host.json
     0o100644 jit_activity/function.json
+    0o100644 policies/break-glass.cedar
+    0o100644 policies/developers.cedar
+    0o100644 policies/duties.cedar
+    0o100644 policies/everybody.cedar
+    0o100644 policies/networks.yaml
+    0o100644 policies/people.yaml
+    0o100644 policies/portcullis.cedarschema
+    0o100644 policies/production.cedar
+    0o100644 policies/responders.cedar
+    0o100644 policies/tests/developers.yaml
+    0o100644 policies/tests/duties.yaml
+    0o100644 policies/tests/everybody.yaml
+    0o100644 policies/tests/production.yaml
+    0o100644 policies/tests/responders.yaml
     0o100755 portcullis-handler
     0o100644 schedule/function.json
     0o100644 sweep/function.json

@@ -57,6 +57,7 @@ fn command(port: u16) -> Command {
         ("PORTCULLIS_LOGS_RULE_ID", "dcr-1".to_owned()),
         ("PORTCULLIS_ARM_ENDPOINT", format!("https://127.0.0.1:{dead}")),
         ("PORTCULLIS_LOGIN_ENDPOINT", format!("https://127.0.0.1:{dead}")),
+        ("PORTCULLIS_GRAPH_ENDPOINT", format!("https://127.0.0.1:{dead}")),
         ("IDENTITY_ENDPOINT", format!("http://127.0.0.1:{dead}/msi/token")),
         ("IDENTITY_HEADER", "header".to_owned()),
     ] {

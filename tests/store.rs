@@ -549,6 +549,10 @@ impl Trial {
             what: "deletes".to_owned(),
             why: why.to_owned(),
             attempt: Some(attempt),
+            grant: None,
+            rule: None,
+            person: None,
+            decision: None,
             behind: Behind::default(),
         };
         let all = [audit(&one, 2, "second"), audit(&one, 1, "first"), audit(&other, 1, "other")];

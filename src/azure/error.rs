@@ -24,6 +24,8 @@ pub enum Service {
     Logs,
     /// Entra ID, asked for the keys that callers' tokens are signed with.
     Entra,
+    /// Microsoft Graph, asked for people and their groups.
+    Graph,
 }
 
 impl fmt::Display for Service {
@@ -34,6 +36,7 @@ impl fmt::Display for Service {
             Service::ServiceBus => "Service Bus",
             Service::Logs => "Logs Ingestion",
             Service::Entra => "Entra ID",
+            Service::Graph => "Microsoft Graph",
         })
     }
 }

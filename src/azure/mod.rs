@@ -10,6 +10,7 @@ mod channel;
 pub mod compute;
 pub mod entra;
 pub mod error;
+pub mod graph;
 mod identity;
 pub mod jit;
 pub mod logs;
@@ -32,6 +33,7 @@ use self::channel::Channel;
 use self::compute::Compute;
 use self::entra::Entra;
 pub use self::error::{CallFailed, FailureKind, Service};
+use self::graph::Graph;
 use self::identity::Identity;
 use self::jit::Jit;
 use self::logs::Logs;
@@ -62,6 +64,8 @@ pub struct Azure {
     pub bus: Bus,
     /// Rows to Microsoft Sentinel.
     pub logs: Logs,
+    /// People and their groups.
+    pub graph: Graph,
     /// The keys that callers' tokens are signed with.
     pub entra: Entra,
 }
@@ -90,6 +94,7 @@ impl Azure {
                 settings.service_bus_endpoint.clone(),
             ),
             logs: Logs::new(channel(Service::Logs), &settings.logs_endpoint, &settings.logs_rule_id, &settings.logs_stream),
+            graph: Graph::new(channel(Service::Graph), settings.graph_endpoint.clone()),
             entra: Entra::new(channel(Service::Entra), settings.login_endpoint.clone(), settings.tenant_id, settings.cloud),
         }
     }
@@ -111,6 +116,8 @@ fn scope(service: Service, cloud: Cloud) -> Option<&'static str> {
         (Service::ServiceBus, _) => Some("https://servicebus.azure.net/.default"),
         (Service::Logs, Cloud::Public) => Some("https://monitor.azure.com/.default"),
         (Service::Logs, Cloud::UsGovernment) => Some("https://monitor.azure.us/.default"),
+        (Service::Graph, Cloud::Public) => Some("https://graph.microsoft.com/.default"),
+        (Service::Graph, Cloud::UsGovernment) => Some("https://graph.microsoft.us/.default"),
         (Service::Entra, _) => None,
     }
 }

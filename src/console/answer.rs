@@ -32,6 +32,8 @@ pub(super) enum Refusal {
     Untrusted(Untrusted),
     /// The caller is known and lacks the role.
     NotAllowed(Role),
+    /// The caller is an application by itself, which asks for nothing.
+    NoPerson,
     /// The store cannot be used.
     Store(StoreError),
 }
@@ -54,9 +56,7 @@ impl IntoResponse for Refusal {
                                Check the subscription, the resource group and the name.";
                 answer(StatusCode::NOT_FOUND, "NeverLookedAt", message)
             }
-            Refusal::WrongMethod => {
-                answer(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This path does not take this method: use GET.")
-            }
+            Refusal::WrongMethod => answer(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This path does not take this method."),
             Refusal::BadQuestion(sentence) => answer(StatusCode::BAD_REQUEST, "BadRequest", &sentence),
             Refusal::Untrusted(Untrusted::KeysUnreadable(failed)) => {
                 let message =
@@ -71,6 +71,10 @@ impl IntoResponse for Refusal {
             Refusal::NotAllowed(role) => {
                 let message = format!("The access token does not carry the app role {}: ask for it to be assigned.", role.value());
                 answer(StatusCode::FORBIDDEN, "Forbidden", &message)
+            }
+            Refusal::NoPerson => {
+                let message = "This is an application's own token, and only people ask for access: sign in as a person.";
+                answer(StatusCode::FORBIDDEN, "PersonNeeded", message)
             }
             Refusal::Store(error) => unavailable("StoreUnavailable", store_sentence(&error), &error),
         }

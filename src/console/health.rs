@@ -23,6 +23,7 @@ struct Health {
     version: &'static str,
     store: Part,
     rows: Part,
+    rules: Part,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,13 +53,21 @@ impl Part {
 /// `GET /health`, which needs no token.
 pub(super) async fn get(State(console): State<Console>) -> Response {
     let (store, rows) = parts(&console.app.store).await;
-    let status = if store.ok && rows.ok { Status::Ok } else { Status::Failing };
+    let rules = rules(console.app.rulebook.rules().await.map(|_| ()));
+    let status = if store.ok && rows.ok && rules.ok { Status::Ok } else { Status::Failing };
     let code = match status {
         Status::Ok => StatusCode::OK,
         Status::Failing => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let health =
-        Health { status, mode: console.app.mode.text(), loopback: console.loopback, version: env!("CARGO_PKG_VERSION"), store, rows };
+    let health = Health {
+        status,
+        mode: console.app.mode.text(),
+        loopback: console.loopback,
+        version: env!("CARGO_PKG_VERSION"),
+        store,
+        rows,
+        rules,
+    };
     (code, Json(health)).into_response()
 }
 
@@ -76,6 +85,17 @@ async fn parts(store: &Store) -> (Part, Part) {
             warn!(error = %error, "the store cannot be used");
             (Part::failing(store_sentence(&error)), Part::failing("Not known: the store cannot be used."))
         }
+    }
+}
+
+/// Whether the rules can be used. Their mistakes name people and networks, so that the log alone has them.
+fn rules(loaded: Result<(), &str>) -> Part {
+    match loaded {
+        Ok(()) => Part::well("The rules are used."),
+        Err(_) => Part::failing(
+            "The rules cannot be used: nothing opens, and openings that no hard limit forbids are only reported. The log says why; \
+             `portcullis rules check` finds it before a deployment.",
+        ),
     }
 }
 
@@ -98,6 +118,8 @@ fn rows(failing_since: Result<Option<DateTime<Utc>>, StoreError>) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -119,11 +141,11 @@ mod tests {
             version: "1",
             store: Part::well("Well."),
             rows: Part::failing("Not well."),
+            rules: Part::well("Well."),
         };
         let shown = serde_json::to_value(&health).unwrap();
-        let names: Vec<&String> = shown.as_object().unwrap().keys().collect();
-        let mut explained = documented("GET /api/health");
-        explained.sort();
-        assert_eq!(explained, names);
+        let names: BTreeSet<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        let explained = documented("GET /api/health");
+        assert_eq!(explained.into_iter().collect::<BTreeSet<_>>(), names);
     }
 }

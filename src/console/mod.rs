@@ -1,8 +1,10 @@
-//! The HTTP API: health for everybody, and what is remembered for who may read it. Nothing here changes anything.
+//! The HTTP API: health for everybody, what is remembered for who may read it, and what operators ask for. Nothing here
+//! changes anything but by leaving a wish for the next look at a VM.
 //!
 //! Paths come without the prefix `/api`, which the host's router takes away.
 
 mod answer;
+mod asks;
 mod health;
 mod keys;
 mod page;
@@ -13,14 +15,16 @@ mod views;
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
+use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::record::VmRecord;
 use tracing::info;
+use uuid::Uuid;
 
 use self::answer::Refusal;
 use self::page::{Keyed, Page};
@@ -58,34 +62,70 @@ fn views() -> [(&'static str, MethodRouter<Console>); 8] {
     ]
 }
 
+/// What operators alone may ask for, by its path. The body is small: nothing else is read.
+fn asks() -> [(&'static str, MethodRouter<Console>); 2] {
+    [("/grants", post(asks::open)), ("/grants/{id}/close", post(asks::close))]
+}
+
 fn routes(console: Console) -> Router {
     let views = views()
         .into_iter()
         .fold(Router::new(), |router, (path, view)| router.route(path, view))
         // On routes alone, so that a wrong path or method is told before a token is asked for.
         .route_layer(middleware::from_fn_with_state(console.clone(), auditors_only));
+    let asks = asks()
+        .into_iter()
+        .fold(Router::new(), |router, (path, ask)| router.route(path, ask))
+        .layer(DefaultBodyLimit::max(LARGEST_WISH))
+        .route_layer(middleware::from_fn_with_state(console.clone(), operators_only));
+    let answers = Router::new()
+        .route("/requests/{id}", get(asks::answer))
+        .route_layer(middleware::from_fn_with_state(console.clone(), auditors_and_operators));
     Router::new()
         .route("/health", get(health::get))
         .merge(views)
+        .merge(asks)
+        .merge(answers)
         .method_not_allowed_fallback(|| async { Refusal::WrongMethod })
         .route("/{*path}", any(|| async { Refusal::NotFound }))
         .layer(middleware::from_fn(answer::guarded))
         .with_state(console)
 }
 
-/// Lets pass who carries the role. Before it nothing is read and no query is looked at, so that nobody else learns
-/// what there is.
+/// Far more than a wish needs.
+const LARGEST_WISH: usize = 16 * 1024;
+
 async fn auditors_only(State(console): State<Console>, request: Request, next: Next) -> Response {
+    let_pass(&console, &[Role::Auditor], request, next).await
+}
+
+async fn operators_only(State(console): State<Console>, request: Request, next: Next) -> Response {
+    let_pass(&console, &[Role::Operator], request, next).await
+}
+
+async fn auditors_and_operators(State(console): State<Console>, request: Request, next: Next) -> Response {
+    let_pass(&console, &[Role::Operator, Role::Auditor], request, next).await
+}
+
+/// Lets pass who carries one of the roles. Before it nothing is read and no query is looked at, so that nobody else
+/// learns what there is.
+async fn let_pass(console: &Console, roles: &[Role], mut request: Request, next: Next) -> Response {
     let caller = match console.tokens.caller(request.headers()).await {
         Ok(caller) => caller,
         Err(untrusted) => return Refusal::Untrusted(untrusted).into_response(),
     };
     let path = request.uri().path().to_owned();
-    if !caller.has(Role::Auditor) {
-        info!(caller.id = caller.object_id, caller.client, path, "refused: the caller lacks the role {}", Role::Auditor.value());
-        return Refusal::NotAllowed(Role::Auditor).into_response();
+    let Some(role) = roles.iter().find(|role| caller.has(**role)) else {
+        let lacks = roles.first().copied().unwrap_or(Role::Auditor);
+        info!(caller.id = caller.object_id, caller.client, path, "refused: the caller lacks the role {}", lacks.value());
+        return Refusal::NotAllowed(lacks).into_response();
+    };
+    if *role == Role::Operator && request.method() == Method::POST && !(caller.is_person && Uuid::parse_str(&caller.object_id).is_ok()) {
+        info!(caller.id = caller.object_id, caller.client, path, "refused: an application asks for nothing");
+        return Refusal::NoPerson.into_response();
     }
-    info!(caller.id = caller.object_id, caller.client, path, "read by an auditor");
+    info!(caller.id = caller.object_id, caller.client, path, role = role.value(), "let in");
+    request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
@@ -164,10 +204,10 @@ fn is_audit_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use axum::body::{Body, to_bytes};
-    use axum::http::{Method, StatusCode};
+    use axum::http::StatusCode;
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
@@ -190,6 +230,7 @@ mod tests {
             ("PORTCULLIS_LOGS_RULE_ID", "dcr-1"),
             ("PORTCULLIS_ARM_ENDPOINT", "https://127.0.0.1:1"),
             ("PORTCULLIS_LOGIN_ENDPOINT", "https://127.0.0.1:1"),
+            ("PORTCULLIS_GRAPH_ENDPOINT", "https://127.0.0.1:1"),
             ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token"),
             ("IDENTITY_HEADER", "h"),
         ]);
@@ -204,15 +245,21 @@ mod tests {
     pub(super) fn documented(heading: &str) -> Vec<&'static str> {
         let below = DOCUMENT.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
         let section = below.split("\n#").next().unwrap_or_default();
-        let table = section.split_once("| Field |").unwrap_or_else(|| panic!("no table below `{heading}`")).1;
+        let table = section
+            .split_once("| Field |")
+            .or_else(|| section.split_once("| Member |"))
+            .unwrap_or_else(|| panic!("no table below `{heading}`"))
+            .1;
         let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
         rows.filter_map(|row| row.split('`').nth(1)).collect()
     }
 
     #[test]
     fn the_document_has_every_route_and_no_other() {
-        let headings: Vec<&str> = DOCUMENT.lines().filter_map(|line| line.strip_prefix("## GET /api")).collect();
-        let routes: Vec<&str> = ["/health"].into_iter().chain(views().map(|(path, _)| path)).collect();
+        let headings: BTreeSet<String> =
+            DOCUMENT.lines().filter_map(|line| line.strip_prefix("## ").filter(|h| h.contains(" /api/"))).map(str::to_owned).collect();
+        let reads = ["/health", "/requests/{id}"].into_iter().chain(views().map(|(path, _)| path)).map(|path| format!("GET /api{path}"));
+        let routes: BTreeSet<String> = reads.chain(asks().map(|(path, _)| format!("POST /api{path}"))).collect();
         assert_eq!(headings, routes);
     }
 
@@ -303,13 +350,19 @@ mod tests {
         }
         for path in VIEWS.iter().chain(&["/health"]) {
             for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+                // Operators ask at the path of the grants.
+                if *path == "/grants" && method == Method::POST {
+                    assert_eq!(ask(method, path, None).await.status, StatusCode::UNAUTHORIZED);
+                    continue;
+                }
                 let answered = ask(method, path, None).await;
                 assert_eq!(
                     (answered.status, answered.body["error"]["code"].as_str()),
                     (StatusCode::METHOD_NOT_ALLOWED, Some("MethodNotAllowed")),
                     "{path}"
                 );
-                assert_eq!(answered.headers["allow"], "GET,HEAD", "{path}");
+                let allowed = if *path == "/grants" { "GET,HEAD,POST" } else { "GET,HEAD" };
+                assert_eq!(answered.headers["allow"], allowed, "{path}");
             }
         }
     }

@@ -19,6 +19,9 @@ use crate::azure::entra::Entra;
 pub enum Role {
     /// May read everything. Given to people and to applications.
     Auditor,
+    /// May ask for ports to be opened and for grants to end. Given to people: an application's own token asks for
+    /// nothing.
+    Operator,
 }
 
 impl Role {
@@ -26,6 +29,7 @@ impl Role {
     pub fn value(self) -> &'static str {
         match self {
             Role::Auditor => "Auditor",
+            Role::Operator => "Operator",
         }
     }
 }
@@ -37,6 +41,10 @@ pub struct Caller {
     pub object_id: String,
     /// The client id of the program that the token was given to.
     pub client: String,
+    /// A name for people; empty where the token has none.
+    pub name: String,
+    /// Whether a person signed in, and not an application by itself.
+    pub is_person: bool,
     roles: Vec<String>,
 }
 
@@ -109,6 +117,11 @@ struct Claims {
     oid: Option<String>,
     appid: Option<String>,
     azp: Option<String>,
+    /// What a person lets the program do; an application's own token has none (access-token claims reference).
+    scp: Option<String>,
+    preferred_username: Option<String>,
+    upn: Option<String>,
+    unique_name: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
 }
@@ -140,7 +153,13 @@ impl Tokens {
         }
         // An ID token has the same issuer, audience, keys and roles; only an access token names its client.
         let client = claims.azp.or(claims.appid).ok_or(Untrusted::IdToken)?;
-        Ok(Caller { object_id: claims.oid.unwrap_or_default(), client, roles: claims.roles })
+        Ok(Caller {
+            object_id: claims.oid.unwrap_or_default(),
+            client,
+            name: claims.preferred_username.or(claims.upn).or(claims.unique_name).unwrap_or_default(),
+            is_person: claims.scp.is_some_and(|scopes| !scopes.trim().is_empty()),
+            roles: claims.roles,
+        })
     }
 }
 
@@ -258,7 +277,16 @@ pub(super) mod tests {
     async fn an_application_and_a_person_are_known_by_tokens_of_either_version() {
         let (tokens, _) = tokens();
         let caller = call(&tokens, &signed(&v2())).await.unwrap();
-        assert_eq!(caller, Caller { object_id: "oid-app".to_owned(), client: "client".to_owned(), roles: vec!["Auditor".to_owned()] });
+        assert_eq!(
+            caller,
+            Caller {
+                object_id: "oid-app".to_owned(),
+                client: "client".to_owned(),
+                name: String::new(),
+                is_person: false,
+                roles: vec!["Auditor".to_owned()]
+            }
+        );
         assert!(caller.has(Role::Auditor));
         let caller = call(&tokens, &signed(&v1())).await.unwrap();
         assert_eq!((caller.client.as_str(), caller.has(Role::Auditor)), ("cli", true));

@@ -5,11 +5,13 @@ use portcullis_domain::arm_id::{RuleId, VmId};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::behind::{Asked, Behind};
 use portcullis_domain::finding::{Finding, FindingCode, Severity};
-use portcullis_domain::grant::{Declined, Grant, Phase};
+use portcullis_domain::grant::{Declined, End, Grant, Origin, Phase};
 use portcullis_domain::opening::short_hash;
 use portcullis_domain::record::{Alarm, Blind, Cause, Claim, Closing, Intent, Outcome, SeenOpening, Trouble, VmRecord};
 use portcullis_domain::source::Sources;
+use portcullis_domain::want::{Answer, Became, What};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::page::Keyed;
 
@@ -101,8 +103,15 @@ pub(super) struct GrantView {
     from: Second,
     until: Second,
     person: String,
+    name: Option<String>,
+    rule: Option<String>,
+    origin: &'static str,
     phase: &'static str,
     declined: Option<&'static str>,
+    confirm_by: Option<Second>,
+    ended: Option<&'static str>,
+    ended_because: Option<String>,
+    first_shut_read: Option<Second>,
 }
 
 /// A port that is being shut.
@@ -208,6 +217,10 @@ pub(super) struct AuditView {
     what: String,
     why: String,
     attempt: Option<u32>,
+    grant: Option<String>,
+    rule: Option<String>,
+    person: Option<String>,
+    decision: Option<Value>,
     #[serde(flatten)]
     behind: BehindView,
 }
@@ -295,10 +308,12 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         closings,
         shut: _,
         gone: _,
+        initiates: _,
         attempts: _,
         findings: _,
         alarms: _,
         would_close,
+        opened: _,
         blind,
         taken_down,
         awaits_opening,
@@ -406,8 +421,19 @@ impl GrantView {
             from: Second(grant.from),
             until: Second(grant.until),
             person: grant.person.clone(),
+            name: Some(grant.name.clone()).filter(|name| !name.is_empty()),
+            rule: Some(grant.rule.clone()).filter(|rule| !rule.is_empty()),
+            origin: match grant.origin {
+                Origin::Asked => "asked",
+                Origin::Adopted => "adopted",
+                Origin::BreakGlass => "break-glass",
+            },
             phase,
             declined,
+            confirm_by: grant.confirm_by.map(Second),
+            ended: grant.ended.as_ref().map(End::code),
+            ended_because: grant.ended.as_ref().map(End::phrase),
+            first_shut_read: grant.first_shut_read.map(Second),
         }
     }
 }
@@ -514,10 +540,69 @@ impl ClaimView {
     }
 }
 
+/// What became of a wish.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AnswerView {
+    id: String,
+    vm: VmId,
+    by: String,
+    wants: &'static str,
+    grant_id: String,
+    received: Second,
+    became: Became,
+    decided: Option<Second>,
+    why: Option<String>,
+    rule: Option<String>,
+    grant: Option<GrantView>,
+}
+
+impl AnswerView {
+    /// The answer, with the grant as it stands now; a grant that is over is none.
+    pub(super) fn of(answer: &Answer, record: &VmRecord) -> Self {
+        let want = &answer.want;
+        let (wants, grant_id) = match &want.what {
+            What::Open { .. } => ("open", &want.id),
+            What::Close { grant } => ("close", grant),
+        };
+        AnswerView {
+            id: want.id.clone(),
+            vm: want.vm.clone(),
+            by: want.by.shown().to_owned(),
+            wants,
+            grant_id: grant_id.clone(),
+            received: Second(want.at),
+            became: answer.became,
+            decided: answer.at.map(Second),
+            why: Some(answer.why.clone()).filter(|why| !why.is_empty()),
+            rule: answer.rule.clone(),
+            grant: record.grants.iter().find(|grant| grant.id == *grant_id).map(GrantView::of),
+        }
+    }
+}
+
 /// An audit record as it is shown.
 pub(super) fn audit(record: &AuditRecord) -> AuditView {
     // Named one by one, so that what is added to a record is shown, or left away on purpose.
-    let AuditRecord { id, at, kind, vm, port, sources, about, code, severity: bad, what, why, attempt, behind } = record;
+    let AuditRecord {
+        id,
+        at,
+        kind,
+        vm,
+        port,
+        sources,
+        about,
+        code,
+        severity: bad,
+        what,
+        why,
+        attempt,
+        grant,
+        rule,
+        person,
+        decision,
+        behind,
+    } = record;
     AuditView {
         id: id.clone(),
         at: Second(*at),
@@ -531,6 +616,10 @@ pub(super) fn audit(record: &AuditRecord) -> AuditView {
         what: what.clone(),
         why: why.clone(),
         attempt: *attempt,
+        grant: grant.clone(),
+        rule: rule.clone(),
+        person: person.clone(),
+        decision: decision.clone(),
         behind: BehindView::of(behind),
     }
 }
@@ -555,10 +644,13 @@ fn declined(declined: Declined) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use portcullis_domain::judge::Violation;
     use portcullis_domain::opening::Opening as DomainOpening;
     use portcullis_domain::port::PortSet;
     use portcullis_domain::record::{Lease, WakeUp};
+    use portcullis_domain::want::{Want, Wanter};
 
     use super::*;
 
@@ -630,6 +722,12 @@ mod tests {
             until: at("10:00:00"),
             person: "00000000-0000-0000-0000-00000000000a".to_owned(),
             phase: Phase::Declined(Declined::Withdrawn),
+            name: "ada@contoso.com".to_owned(),
+            rule: "responders".to_owned(),
+            origin: Origin::Adopted,
+            confirm_by: Some(at("09:30:00")),
+            ended: None,
+            first_shut_read: None,
         });
         record.claims.push(Claim {
             event: "e1".to_owned(),
@@ -814,8 +912,15 @@ mod tests {
             "from": "2026-01-15T08:00:00Z",
             "until": "2026-01-15T10:00:00Z",
             "person": "00000000-0000-0000-0000-00000000000a",
+            "name": "ada@contoso.com",
+            "rule": "responders",
+            "origin": "adopted",
             "phase": "declined",
-            "declined": "withdrawn"
+            "declined": "withdrawn",
+            "confirmBy": "2026-01-15T09:30:00Z",
+            "ended": null,
+            "endedBecause": null,
+            "firstShutRead": null
           }
         ]
         "#);
@@ -844,7 +949,7 @@ mod tests {
           "id": "59c02e5d5ae6e9fd",
           "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
           "code": "unapproved",
-          "severity": "low",
+          "severity": "medium",
           "port": 22,
           "about": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/RG/PROVIDERS/MICROSOFT.NETWORK/NETWORKSECURITYGROUPS/WEB/SECURITYRULES/LEFT",
           "sources": [
@@ -915,51 +1020,51 @@ mod tests {
             shown[list] = serde_json::json!("…");
         }
         insta::assert_json_snapshot!(shown, @r#"
-        {
-          "alarms": "…",
-          "awaitsOpening": false,
-          "blind": {
-            "since": "2026-01-15T09:00:00Z",
-            "trouble": {
-              "cause": "cannot-look",
-              "cure": "mend what Azure's answer names; until then nothing is known about this VM",
-              "said": "503"
-            }
-          },
-          "claims": [
             {
-              "at": "2026-01-15T08:59:50Z",
-              "event": "e1",
-              "name": "eve@contoso.com",
-              "objectId": "00000000-0000-0000-0000-00000000000b",
-              "operation": "initiate"
+              "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+              "openings": "…",
+              "grants": "…",
+              "closings": "…",
+              "findings": "…",
+              "alarms": "…",
+              "claims": [
+                {
+                  "event": "e1",
+                  "at": "2026-01-15T08:59:50Z",
+                  "objectId": "00000000-0000-0000-0000-00000000000b",
+                  "name": "eve@contoso.com",
+                  "operation": "initiate"
+                }
+              ],
+              "ports": [
+                {
+                  "port": 22,
+                  "attempts": 1,
+                  "provedShut": "2026-01-15T07:00:00Z"
+                },
+                {
+                  "port": 3389,
+                  "attempts": 2,
+                  "provedShut": null
+                }
+              ],
+              "blind": {
+                "since": "2026-01-15T09:00:00Z",
+                "trouble": {
+                  "cause": "cannot-look",
+                  "cure": "mend what Azure's answer names; until then nothing is known about this VM",
+                  "said": "503"
+                }
+              },
+              "takenDown": [],
+              "awaitsOpening": false,
+              "wouldShut": [
+                "/subscriptions/s/resourcegroups/rg/providers/microsoft.network/networksecuritygroups/web/securityrules/would"
+              ],
+              "notBefore": null,
+              "nextLook": "2026-01-15T09:01:00Z"
             }
-          ],
-          "closings": "…",
-          "findings": "…",
-          "grants": "…",
-          "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
-          "nextLook": "2026-01-15T09:01:00Z",
-          "notBefore": null,
-          "openings": "…",
-          "ports": [
-            {
-              "attempts": 1,
-              "port": 22,
-              "provedShut": "2026-01-15T07:00:00Z"
-            },
-            {
-              "attempts": 2,
-              "port": 3389,
-              "provedShut": null
-            }
-          ],
-          "takenDown": [],
-          "wouldShut": [
-            "/subscriptions/s/resourcegroups/rg/providers/microsoft.network/networksecuritygroups/web/securityrules/would"
-          ]
-        }
-        "#);
+            "#);
     }
 
     #[test]
@@ -985,6 +1090,10 @@ mod tests {
             what: "the port is proved shut".to_owned(),
             why: "because".to_owned(),
             attempt: Some(2),
+            grant: Some("g1".to_owned()),
+            rule: Some("responders".to_owned()),
+            person: Some("ada@contoso.com".to_owned()),
+            decision: Some(serde_json::json!({"set": "s"})),
             behind: behind(),
         }
     }
@@ -992,41 +1101,53 @@ mod tests {
     #[test]
     fn an_audit_record_is_shown_in_the_words_of_the_other_views() {
         insta::assert_json_snapshot!(audit(&audited()), @r#"
+    {
+      "id": "x-close-03389-000002",
+      "at": "2026-01-15T09:00:05Z",
+      "kind": "proved-shut",
+      "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+      "port": 3389,
+      "sources": [
+        "*"
+      ],
+      "about": "rule",
+      "code": "any-source",
+      "severity": "high",
+      "what": "the port is proved shut",
+      "why": "because",
+      "attempt": 2,
+      "grant": "g1",
+      "rule": "responders",
+      "person": "ada@contoso.com",
+      "decision": {
+        "set": "s"
+      },
+      "openedBy": "ada@contoso.com",
+      "asked": [
         {
-          "id": "x-close-03389-000002",
-          "at": "2026-01-15T09:00:05Z",
-          "kind": "proved-shut",
-          "vm": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
-          "port": 3389,
-          "sources": [
-            "*"
-          ],
-          "about": "rule",
-          "code": "any-source",
-          "severity": "high",
-          "what": "the port is proved shut",
-          "why": "because",
-          "attempt": 2,
-          "openedBy": "ada@contoso.com",
-          "asked": [
-            {
-              "start": "2026-01-15T08:59:00Z",
-              "end": "2026-01-15T11:00:00Z",
-              "by": "ada@contoso.com",
-              "justification": "repair"
-            }
-          ],
-          "claims": [
-            {
-              "event": "e",
-              "at": "2026-01-15T08:59:01Z",
-              "objectId": "oid",
-              "name": "Ada",
-              "operation": "initiate"
-            }
-          ]
+          "start": "2026-01-15T08:59:00Z",
+          "end": "2026-01-15T11:00:00Z",
+          "by": "ada@contoso.com",
+          "justification": "repair"
         }
-        "#);
+      ],
+      "claims": [
+        {
+          "event": "e",
+          "at": "2026-01-15T08:59:01Z",
+          "objectId": "oid",
+          "name": "Ada",
+          "operation": "initiate"
+        }
+      ]
+    }
+    "#);
+    }
+
+    fn answered() -> Answer {
+        let by = Wanter { id: "oid".to_owned(), name: "Sam".to_owned() };
+        let want = Want { id: "w1".to_owned(), at: at("09:00:00"), vm: busy().vm, by, what: What::Close { grant: "g1".to_owned() } };
+        Answer { want, became: Became::Received, at: None, why: String::new(), rule: None }
     }
 
     #[test]
@@ -1044,6 +1165,7 @@ mod tests {
             ("GET /api/findings", &whole["findings"][0]),
             ("GET /api/alarms", &whole["alarms"][0]),
             ("GET /api/audit", &serde_json::to_value(audit(&audited())).unwrap()),
+            ("GET /api/requests/{id}", &serde_json::to_value(AnswerView::of(&answered(), &record)).unwrap()),
             ("A closing", closing),
             ("An attempt", &closing["attempt"]),
             ("A rule of a closing", &closing["rules"][0]),
@@ -1052,10 +1174,9 @@ mod tests {
             ("What cannot be read", &whole["blind"]),
             ("A claim", &whole["claims"][0]),
         ] {
-            let shown: Vec<&str> = value.as_object().expect(heading).keys().map(String::as_str).collect();
-            let mut explained = documented(heading);
-            explained.sort();
-            assert_eq!(explained, shown, "{heading}");
+            let shown: BTreeSet<&str> = value.as_object().expect(heading).keys().map(String::as_str).collect();
+            let explained = documented(heading);
+            assert_eq!(explained.into_iter().collect::<BTreeSet<_>>(), shown, "{heading}");
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod approval;
 mod ended;
 pub mod jit_activity;
 mod message;
+mod people;
 pub mod schedule;
 pub mod sweep;
 pub mod sweep_shard;
@@ -17,20 +18,24 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::{AuditKind, AuditRecord, Installation};
 use portcullis_domain::finding::Severity;
 use portcullis_domain::judge::Limits;
 use portcullis_domain::opening::short_hash;
 use portcullis_domain::reconcile::Mode;
+use portcullis_domain::want::Want;
 use serde_json::json;
 use tracing::{error, warn};
 
 pub use self::ended::{Ended, Stopped};
 pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
+use self::people::PeopleKept;
 use crate::azure::servicebus::Options;
 use crate::azure::{Azure, CallFailed};
+use crate::rulebook::Rulebook;
 use crate::settings::Settings;
-use crate::store::{Store, StoreError};
+use crate::store::{Due, Store, StoreError};
 
 /// Everything that the functions work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +52,10 @@ pub struct App {
     pub close_cap: usize,
     /// The subscriptions that are governed; empty means all that the identity can see.
     pub subscriptions: Vec<uuid::Uuid>,
+    /// The rules.
+    pub rulebook: Rulebook,
+    /// What is known of people.
+    people: Arc<PeopleKept>,
     /// What rows say about this installation.
     pub installation: Installation,
     /// The period for which it was last told that the store does not answer.
@@ -66,6 +75,8 @@ impl App {
             mode: settings.mode,
             close_cap: usize::try_from(settings.close_cap).unwrap_or(usize::MAX),
             subscriptions: settings.subscriptions.clone(),
+            rulebook: Rulebook::new(settings.policies.clone()),
+            people: Arc::default(),
             installation: Installation {
                 name: settings.app_name.clone(),
                 tenant: settings.tenant_id.to_string(),
@@ -90,6 +101,22 @@ impl App {
     async fn send_with(&self, message: &Message, options: Options) -> Result<(), Stopped> {
         let options = Options { message_id: Some(message.id()), ..options };
         self.azure.bus.send(message.queue().name(), &message.body(), options).await.map_err(Stopped::Queue)
+    }
+
+    /// Leaves what somebody wants for the next look at the VM, and sends for it. The due entry stands before the wish, so
+    /// that the schedule looks if the queue does not take the message.
+    pub async fn want(&self, want: &Want) -> Result<(), StoreError> {
+        self.store.put_due(&Due { at: want.at, vm: want.vm.clone(), run: want.id.chars().take(8).collect() }).await?;
+        self.store.leave_want(want).await?;
+        if let Err(why) = self.send(&Message::look(&want.vm)).await {
+            warn!(want.id, error = %why, "a look could not be sent: the schedule looks instead");
+        }
+        Ok(())
+    }
+
+    /// Whether the VM's subscription is one of those that the settings name.
+    pub fn governs_vm(&self, vm: &VmId) -> bool {
+        self.governs(vm.subscription())
     }
 
     /// Whether this subscription, as a GUID in lower case, is one of those that the settings name.
@@ -284,6 +311,15 @@ impl App {
             error!(error = %why, code, "a failure of the service could not be told either");
         }
     }
+}
+
+/// A name that nothing else has: of a run, of a wish.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the app that needs something unheard of: two runs with one name would share a lease"
+)]
+pub(crate) fn fresh_name() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// An audit record about the service itself: what is so, and why.

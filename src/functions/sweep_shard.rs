@@ -119,7 +119,12 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
 fn urgency(violation: &Violation) -> u8 {
     match violation {
         Violation::AnySource { .. } => 0,
-        Violation::Overlong { .. } | Violation::Outlived { .. } | Violation::GrantEnded { .. } => 1,
+        Violation::Overlong { .. }
+        | Violation::Outlived { .. }
+        | Violation::GrantEnded { .. }
+        | Violation::Expired { .. }
+        | Violation::OverCap { .. }
+        | Violation::Unapproved { .. } => 1,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use url::{Host, Url};
 
-use super::{ARM, BLOB, BUS, Cloud, IDENTITY_ENDPOINT, IDENTITY_HEADER, LOGIN, LOGS, NAMESPACE, Reader, SignIn, Where};
+use super::{ARM, BLOB, BUS, Cloud, GRAPH, IDENTITY_ENDPOINT, IDENTITY_HEADER, LOGIN, LOGS, NAMESPACE, Reader, SignIn, Where};
 
 /// The endpoints, all of them Azure's or all of them on loopback.
 pub(super) struct Endpoints {
@@ -15,6 +15,7 @@ pub(super) struct Endpoints {
     pub logs: Url,
     pub arm: Url,
     pub login: Url,
+    pub graph: Url,
     pub cloud: Cloud,
     pub location: Where,
 }
@@ -33,6 +34,7 @@ const INGESTION: Service =
     Service { public: "https://NAME.REGION-1.ingest.monitor.azure.com", government: "https://NAME.REGION-1.ingest.monitor.azure.us" };
 const RESOURCES: Service = Service { public: "https://management.azure.com", government: "https://management.usgovcloudapi.net" };
 const SIGN_IN: Service = Service { public: "https://login.microsoftonline.com", government: "https://login.microsoftonline.us" };
+const DIRECTORY: Service = Service { public: "https://graph.microsoft.com", government: "https://graph.microsoft.us" };
 
 impl Service {
     fn in_cloud(&self, cloud: Cloud) -> &'static str {
@@ -138,10 +140,11 @@ impl Reader<'_> {
         let logs = logs.and_then(|text| self.endpoint(LOGS, &INGESTION, &text));
         let arm = self.endpoint_or_azures(ARM, &RESOURCES);
         let login = self.endpoint_or_azures(LOGIN, &SIGN_IN);
-        let given: Vec<&Given> = [&blob, &bus, &logs, &arm, &login].into_iter().flatten().collect();
+        let graph = self.endpoint_or_azures(GRAPH, &DIRECTORY);
+        let given: Vec<&Given> = [&blob, &bus, &logs, &arm, &login, &graph].into_iter().flatten().collect();
         let (cloud, location) = self.located(&given, sign_in)?;
         let (blob, bus, logs) = (blob?.url, bus?.url, logs?.url);
-        Some(Endpoints { blob, namespace: namespace?, bus, logs, arm: arm?.url, login: login?.url, cloud, location })
+        Some(Endpoints { blob, namespace: namespace?, bus, logs, arm: arm?.url, login: login?.url, graph: graph?.url, cloud, location })
     }
 
     fn endpoint_or_azures(&mut self, name: &'static str, service: &'static Service) -> Option<Given> {
@@ -250,7 +253,7 @@ impl Reader<'_> {
 }
 
 /// How many services there are.
-const SERVICES: usize = 5;
+const SERVICES: usize = 6;
 
 fn said(cloud: Cloud) -> &'static str {
     match cloud {
@@ -288,12 +291,13 @@ mod tests {
 
     /// What an endpoint may be: Azure's, Azure's with a path, on loopback, elsewhere, not to be read.
     const KINDS: [&str; 5] = ["azure", "more", "loopback", "elsewhere", "broken"];
-    const ALL: [(&str, &str); 5] = [
+    const ALL: [(&str, &str); 6] = [
         (BLOB, "portcullis.blob.core.windows.net"),
         (NAMESPACE, "portcullis.servicebus.windows.net"),
         (LOGS, "p.westeurope-1.ingest.monitor.azure.com"),
         (ARM, "management.azure.com"),
         (LOGIN, "login.microsoftonline.com"),
+        (GRAPH, "graph.microsoft.com"),
     ];
 
     fn value(kind: &str, host: &str) -> String {
@@ -310,8 +314,8 @@ mod tests {
     #[test]
     fn no_mix_of_endpoints_is_taken_and_each_is_told() {
         let identities = [None, Some("http://127.0.0.1:4006/msi/token"), Some("http://169.254.1.1/token")];
-        for mix in 0..KINDS.len().pow(5) {
-            let kinds: Vec<&str> = (0..5).map(|n| KINDS[mix / KINDS.len().pow(n) % KINDS.len()]).collect();
+        for mix in 0..KINDS.len().pow(6) {
+            let kinds: Vec<&str> = (0..6).map(|n| KINDS[mix / KINDS.len().pow(n) % KINDS.len()]).collect();
             for identity in identities {
                 let values: Vec<String> = kinds.iter().zip(ALL).map(|(kind, (_, host))| value(kind, host)).collect();
                 let mut given = azure();
@@ -465,6 +469,7 @@ mod tests {
         let mut values = azure();
         values.extend([
             (LOGIN, "https://login.microsoftonline.us"),
+            (GRAPH, "https://graph.microsoft.us"),
             (BLOB, "https://p.blob.core.usgovcloudapi.net"),
             (NAMESPACE, "p.servicebus.usgovcloudapi.net"),
             (LOGS, "https://p.usgovvirginia-1.ingest.monitor.azure.us"),

@@ -3,12 +3,14 @@
 //! The world is judged by its own state and log, never by what the handler says of it.
 
 mod proof;
+pub mod settings;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::source::Sources;
 use portcullis_sandbox::engine::Clock;
 use portcullis_sandbox::host::HostFiles;
 use portcullis_sandbox::sandbox::{HostOptions, Mode, Sandbox, SandboxOptions};
@@ -19,6 +21,9 @@ use tokio::sync::Semaphore;
 
 /// The action by which a rule goes.
 pub const DELETE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/delete";
+
+/// The action by which JIT is asked to open.
+pub const INITIATE: &str = "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action";
 
 /// A fault that changes nothing and goes down with each call that it meets.
 const COUNTS: Effect = Effect::Delay { milliseconds: 0 };
@@ -40,13 +45,15 @@ pub struct Setting {
     pub mode: Mode,
     /// Settings of the handler besides the sandbox's own.
     pub settings: Vec<(String, String)>,
+    /// Files of the rules besides the shipped ones, or instead of them.
+    pub rules: Vec<(String, String)>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         let mut state = State::default();
         estate::small(&mut state);
-        Setting { state, mode: Mode::Enforce, settings: Vec::new() }
+        Setting { state, mode: Mode::Enforce, settings: Vec::new(), rules: Vec::new() }
     }
 }
 
@@ -70,6 +77,36 @@ impl Setting {
         self
     }
 
+    /// The same with another file of rules, or another text of a shipped one.
+    pub fn ruled_by(mut self, name: &str, text: &str) -> Self {
+        self.rules.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// The same where rules let everybody in who is known, for as long as the limits do: for stories of other things.
+    pub fn letting_everybody_in(self) -> Self {
+        self.ruled_by("all.cedar", EVERYBODY)
+    }
+
+    /// The same where no rules can be used, so that what no limit forbids is left.
+    pub fn without_rules(self) -> Self {
+        self.ruled_by("broken.cedar", "permit")
+    }
+
+    /// The shipped rules with the people of the simulated Azure, and those of this setting, in a folder of their own.
+    fn write_rules(&self, folder: &Path) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let shipped = std::fs::read_dir(root.join("policies")).unwrap().map(|entry| entry.unwrap().path());
+        std::fs::create_dir_all(folder).unwrap();
+        for path in shipped.filter(|path| path.is_file()) {
+            std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+        std::fs::copy(root.join("crates/tool/src/policies/people.yaml"), folder.join("people.yaml")).unwrap();
+        for (name, text) in &self.rules {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+    }
+
     /// Starts the story.
     pub async fn begin(self) -> Story {
         let dir = tempfile::tempdir().unwrap();
@@ -84,17 +121,23 @@ impl Setting {
     }
 
     async fn begin_with(self, mut host: HostOptions, dir: tempfile::TempDir) -> Story {
+        let policies = dir.path().join("policies");
+        self.write_rules(&policies);
         host.settings = self.settings;
         let mut options = SandboxOptions::new(dir.path().join("sandbox"));
         options.world = Some(self.state);
         options.host = Some(host);
         options.clock = Clock::Standing;
         options.mode = self.mode;
+        options.app_settings = vec![("PORTCULLIS_POLICIES".to_owned(), policies.display().to_string())];
         let sandbox = Sandbox::start(options).await.unwrap();
         let http = sandbox.client().unwrap();
         Story { sandbox, http, _dir: dir }
     }
 }
+
+/// A rule that lets everybody in who is known.
+const EVERYBODY: &str = "@id(\"everybody\") @reason(\"Everybody may\") permit (principal is Person, action == Action::\"open\", resource);";
 
 /// Stories that run at once, each with a handler of its own: most of their time they wait between two tries of a call.
 const AT_ONCE: usize = 16;
@@ -265,6 +308,57 @@ impl Story {
         let policy = policy_in(vm.split('/').nth(2).unwrap_or_default());
         let (status, answer) = self.arm(who, reqwest::Method::POST, &format!("{policy}/initiate"), Some(body)).await;
         assert_eq!(status, 202, "{answer}");
+    }
+
+    /// A POST to our own API as this person, and the answer.
+    pub async fn posts(&self, who: &str, path: &str, body: &Value) -> (u16, Value) {
+        let token = self.world(|state| entra::mint(state, who, "api://portcullis").unwrap());
+        let url = format!("{}/api{path}", self.sandbox.env("SANDBOX_API_URL"));
+        let response = self.http.post(url).bearer_auth(token).json(body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
+    }
+
+    /// What became of a wish.
+    pub async fn answer_to(&self, id: &str) -> Value {
+        let token = self.world(|state| entra::mint(state, estate::SECURITY_OBJECT_ID, "api://portcullis").unwrap());
+        let url = format!("{}/api/requests/{id}", self.sandbox.env("SANDBOX_API_URL"));
+        self.http.get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The operator asks for a port for somebody, and the wish is worked on. Gives what became of it.
+    pub async fn grants(&self, person: &str, name: &str, port: u16, source: &str, duration: &str) -> Value {
+        let body = json!({"vm": vm(name), "port": port, "sources": [source], "duration": duration, "reason": "a story", "person": person});
+        let (status, answer) = self.posts(estate::SECURITY_OBJECT_ID, "/grants", &body).await;
+        assert_eq!(status, 202, "{answer}");
+        self.pass(1).await;
+        self.answer_to(answer["id"].as_str().unwrap()).await
+    }
+
+    /// The operator ends a grant early. Gives what became of it.
+    pub async fn closes(&self, who: &str, name: &str, grant: &str) -> Value {
+        let (status, answer) = self.posts(who, &format!("/grants/{grant}/close"), &json!({"vm": vm(name)})).await;
+        assert_eq!(status, 202, "{answer}");
+        self.pass(1).await;
+        self.answer_to(answer["id"].as_str().unwrap()).await
+    }
+
+    /// Whether JIT's allow rules in front of a VM let in every one of these addresses at this port, in each of its groups
+    /// that has such a rule.
+    pub fn lets_in(&self, name: &str, port: u16, addresses: &[&str]) -> bool {
+        let rules = self.rules_of(&vm(name), port);
+        let sources: Vec<String> = self.world(|state| {
+            let of = |id: &String| {
+                let (group, rule) = id.split_once("/securityRules/")?;
+                let rules = state.resources.get(group)?["properties"]["securityRules"].as_array()?.clone();
+                let rule = rules.into_iter().find(|known| known["name"] == rule)?;
+                let many = rule["properties"]["sourceAddressPrefixes"].as_array().into_iter().flatten();
+                let one = rule["properties"].get("sourceAddressPrefix");
+                Some(one.into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
+            };
+            rules.iter().filter_map(of).flatten().collect()
+        });
+        let all = Sources::read(sources.iter().map(String::as_str));
+        addresses.iter().all(|address| all.covers(&Sources::read([*address])))
     }
 
     /// The names of JIT's allow rules that are in some group now for this port.

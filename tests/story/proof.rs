@@ -8,7 +8,7 @@ use portcullis_sandbox::state::{Condition, LogEntry, State};
 use portcullis_sandbox::{blob, estate};
 use serde_json::{Value, json};
 
-use super::{DELETE, Story, vm};
+use super::{DELETE, INITIATE, Story, vm};
 
 /// The two reads that prove a port shut are at least so far apart, and both come after the last delete.
 const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
@@ -65,19 +65,19 @@ impl Story {
     }
 
     /// Every write of the product says which function made it, and only `approval` changes Azure: by deleting JIT's
-    /// allow rules.
+    /// allow rules, and by asking JIT to open.
     fn only_approval_changes_azure(&self) {
         for entry in self.world(|state| state.log.clone()).iter().filter(|entry| is_ours(entry)) {
             assert!(entry.function.is_some() && entry.invocation.is_some(), "a write outside every invocation: {entry:?}");
             if entry.face == "arm" {
                 assert_eq!(entry.function.as_deref(), Some("approval"), "{entry:?}");
-                assert!(entry.what.eq_ignore_ascii_case(DELETE), "{entry:?}");
-                assert!(entry.target.to_ascii_lowercase().contains("-jitrule-"), "{entry:?}");
+                let deletes = entry.what.eq_ignore_ascii_case(DELETE) && entry.target.to_ascii_lowercase().contains("-jitrule-");
+                assert!(deletes || entry.what.eq_ignore_ascii_case(INITIATE), "{entry:?}");
             }
         }
     }
 
-    /// Before each delete, whatever came of it, a due entry of its VM for a later time stood; and since its last delete the
+    /// Before each delete and each `initiate`, whatever came of it, a due entry of its VM for a later time stood; and since its last delete the
     /// same invocation had written the VM's record with If-Match and then an audit record of this delete and no other.
     fn each_delete_was_told_before(&self) {
         let log = self.world(|state| state.log.clone());
@@ -92,7 +92,7 @@ impl Story {
                 "delete" if done => {
                     due.remove(entry.target.as_str());
                 }
-                _ if is_ours(entry) && entry.what.eq_ignore_ascii_case(DELETE) => {
+                _ if is_ours(entry) && [DELETE, INITIATE].iter().any(|effect| entry.what.eq_ignore_ascii_case(effect)) => {
                     let (audit, vm) = self.announced(&log[..place], entry);
                     assert!(told.insert(audit), "one audit record for two deletes: {entry:?}");
                     let (now, its) = (format!("state/due/{}", entry.at.format("%Y%m%dT%H%M%SZ")), format!("/{}/", key(&vm)));
@@ -105,19 +105,23 @@ impl Story {
     }
 
     /// The audit record that announced a delete, and the VM that it is about.
-    fn announced(&self, before: &[LogEntry], delete: &LogEntry) -> (String, String) {
-        let run = before.iter().rev().filter(|entry| entry.invocation == delete.invocation);
-        let run = run.take_while(|entry| !entry.what.eq_ignore_ascii_case(DELETE));
+    fn announced(&self, before: &[LogEntry], effect: &LogEntry) -> (String, String) {
+        let run = before.iter().rev().filter(|entry| entry.invocation == effect.invocation);
+        let run = run.take_while(|entry| ![DELETE, INITIATE].iter().any(|effect| entry.what.eq_ignore_ascii_case(effect)));
         let mut puts = run.filter(|entry| entry.face == "blob" && entry.what == "put" && entry.status < 300);
         let close = puts.by_ref().filter(|entry| entry.condition == Some(Condition::IfNoneMatch)).find_map(|entry| {
             let audit = self.audit_in(entry.target.strip_prefix("audit/")?)?;
-            let announces = audit["kind"] == "close" && same(&audit["about"], &delete.target);
+            let announces = if effect.what.eq_ignore_ascii_case(DELETE) {
+                audit["kind"] == "close" && same(&audit["about"], &effect.target)
+            } else {
+                audit["kind"] == "open"
+            };
             announces.then(|| (entry.target.clone(), audit["vm"].as_str().unwrap_or_default().to_owned()))
         });
-        let (audit, vm) = close.unwrap_or_else(|| panic!("no audit record before {delete:?}\n{}", self.told()));
+        let (audit, vm) = close.unwrap_or_else(|| panic!("no audit record before {effect:?}\n{}", self.told()));
         let record = format!("state/vm/{}.json", key(&vm));
         let is_intent = |entry: &LogEntry| entry.target == record && entry.condition == Some(Condition::IfMatch);
-        assert!(puts.any(is_intent), "no intent before {audit}: {delete:?}");
+        assert!(puts.any(is_intent), "no intent before {audit}: {effect:?}");
         (audit, vm)
     }
 

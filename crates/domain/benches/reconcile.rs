@@ -11,6 +11,7 @@ use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::reconcile::{Look, Mode, reconcile};
 use portcullis_domain::record::VmRecord;
+use portcullis_domain::ruling::{Confirmations, Rulings};
 use portcullis_domain::time;
 use serde_json::{Value, json};
 
@@ -36,8 +37,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for count in [1, 10] {
         let openings = seen(count);
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
-        let look =
-            Look { now, ended: now, openings: &openings, groups_settled: true, records: &[], remarks: &[], limits, mode: Mode::Enforce };
+        let look = Look {
+            now,
+            ended: now,
+            openings: &openings,
+            groups_settled: true,
+            records: &[],
+            remarks: &[],
+            limits,
+            mode: Mode::Enforce,
+            rulings: &Rulings::new(),
+            confirmations: &Confirmations::new(),
+        };
         let mut times: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
                 let record = VmRecord::new(vm.clone());

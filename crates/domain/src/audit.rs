@@ -34,6 +34,24 @@ pub enum AuditKind {
     AlarmRaised,
     /// An alarm was cleared.
     AlarmCleared,
+    /// What somebody opened around Portcullis is permitted by a rule.
+    Adopted,
+    /// Somebody else said the same as the claim that a grant was made on.
+    Confirmed,
+    /// Somebody may have a port open: asked for, and permitted.
+    Granted,
+    /// What somebody asked for is not permitted, or never came to be.
+    Declined,
+    /// JIT is about to be asked to open; written before the call.
+    Open,
+    /// What JIT answered.
+    OpenAnswered,
+    /// The rule of a grant was seen.
+    Opened,
+    /// A grant ended.
+    GrantEnded,
+    /// Nothing that a grant allowed is open any more.
+    GrantClosed,
     /// Something that came in could not be used and was stored.
     Rejected,
     /// A part of the service itself does not work.
@@ -54,6 +72,15 @@ impl AuditKind {
             AuditKind::FindingGone => "finding-gone",
             AuditKind::AlarmRaised => "alarm-raised",
             AuditKind::AlarmCleared => "alarm-cleared",
+            AuditKind::Adopted => "adopted",
+            AuditKind::Confirmed => "confirmed",
+            AuditKind::Granted => "granted",
+            AuditKind::Declined => "declined",
+            AuditKind::Open => "open",
+            AuditKind::OpenAnswered => "open-answered",
+            AuditKind::Opened => "opened",
+            AuditKind::GrantEnded => "grant-ended",
+            AuditKind::GrantClosed => "grant-closed",
             AuditKind::Rejected => "rejected",
             AuditKind::ServiceFailing => "service-failing",
         }
@@ -64,6 +91,10 @@ impl AuditKind {
         match self {
             AuditKind::Close | AuditKind::CloseAnswered | AuditKind::ProvedShut | AuditKind::ProvedGone => "Disable",
             AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged | AuditKind::FindingGone => "Read",
+            AuditKind::Adopted | AuditKind::Granted | AuditKind::Open | AuditKind::OpenAnswered | AuditKind::Opened => "Enable",
+            AuditKind::Declined => "Other",
+            AuditKind::GrantEnded | AuditKind::GrantClosed => "Disable",
+            AuditKind::Confirmed => "Read",
             AuditKind::AlarmRaised | AuditKind::AlarmCleared | AuditKind::Rejected | AuditKind::ServiceFailing => "Other",
         }
     }
@@ -97,6 +128,18 @@ pub struct AuditRecord {
     pub why: String,
     /// The attempt, where it is about an effect.
     pub attempt: Option<u32>,
+    /// The grant that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+    /// The rule that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// For whom the grant is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// The decision whole: what it was decided on, and what came nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Value>,
     /// Who may be behind the opening that it is about. Hints, never proofs.
     #[serde(flatten)]
     pub behind: Behind,
@@ -141,6 +184,11 @@ impl AuditRecord {
         format!("{}-close-answered-{port:05}-{attempt:06}", Self::prefix(vm))
     }
 
+    /// The id of the record of one `initiate`, and that of what JIT answered to it.
+    pub fn open_ids(vm: &VmId, port: u16, attempt: u32) -> [String; 2] {
+        ["open", "open-answered"].map(|kind| format!("{}-{kind}-{port:05}-{attempt:06}", Self::prefix(vm)))
+    }
+
     /// The id of the record with this number among a VM's records without an effect, about this thing: a run that is
     /// repeated after a kill may number the same things in another order, and none of them must hide another.
     pub fn numbered_id(vm: &VmId, serial: u64, kind: AuditKind, about: &str) -> String {
@@ -163,8 +211,17 @@ impl AuditRecord {
             what: String::new(),
             why: String::new(),
             attempt: None,
+            grant: None,
+            rule: None,
+            person: None,
+            decision: None,
             behind: Behind::default(),
         }
+    }
+
+    /// A record of what became of a wish.
+    pub fn of_want(id: String, at: DateTime<Utc>, kind: AuditKind, severity: Severity) -> Self {
+        AuditRecord { code: kind.text().to_owned(), severity, ..Self::blank(id, at, kind) }
     }
 
     /// A record about the service itself.
@@ -225,6 +282,10 @@ impl AuditRecord {
             "Code": self.code,
             "Sources": self.sources.as_ref().map(ToString::to_string).unwrap_or_default(),
             "Attempt": self.attempt,
+            "GrantId": self.grant.as_deref().unwrap_or_default(),
+            "RuleName": self.rule.as_deref().unwrap_or_default(),
+            "GrantedTo": self.person.as_deref().unwrap_or_default(),
+            "Decision": self.decision,
             "OpenedBy": self.behind.one().unwrap_or_default(),
             "Asked": self.behind.asked,
             "Claims": self.behind.claims,
@@ -234,12 +295,15 @@ impl AuditRecord {
     fn result(&self) -> &'static str {
         match self.kind {
             AuditKind::ProvedShut | AuditKind::ProvedGone | AuditKind::FindingGone | AuditKind::AlarmCleared => "Success",
+            AuditKind::Adopted | AuditKind::Confirmed | AuditKind::Granted | AuditKind::Opened | AuditKind::GrantClosed => "Success",
+            AuditKind::Declined => "Failure",
             AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => "Failure",
             // "NA" is ASIM's word for what has no result yet.
             AuditKind::Close | AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged => "NA",
-            AuditKind::CloseAnswered if self.code == ACCEPTED => "Success",
-            AuditKind::CloseAnswered if self.code == UNKNOWN => "NA",
-            AuditKind::CloseAnswered => "Failure",
+            AuditKind::GrantEnded | AuditKind::Open => "NA",
+            AuditKind::CloseAnswered | AuditKind::OpenAnswered if self.code == ACCEPTED => "Success",
+            AuditKind::CloseAnswered | AuditKind::OpenAnswered if self.code == UNKNOWN => "NA",
+            AuditKind::CloseAnswered | AuditKind::OpenAnswered => "Failure",
         }
     }
 
@@ -253,6 +317,15 @@ impl AuditRecord {
             AuditKind::ProvedGone => format!("JIT proved gone{port}"),
             AuditKind::FindingAppeared | AuditKind::FindingChanged | AuditKind::FindingGone => format!("Finding {}{port}", self.code),
             AuditKind::AlarmRaised | AuditKind::AlarmCleared => format!("Alarm {}{port}", self.code),
+            AuditKind::Adopted => format!("Grant adopted{port}"),
+            AuditKind::Confirmed => format!("Grant confirmed{port}"),
+            AuditKind::Granted => format!("Grant given{port}"),
+            AuditKind::Declined => format!("Grant declined{port}"),
+            AuditKind::Open => format!("JIT open{port}"),
+            AuditKind::OpenAnswered => format!("JIT open{port} {}", self.code),
+            AuditKind::Opened => format!("JIT opened{port}"),
+            AuditKind::GrantEnded => format!("Grant ended{port}"),
+            AuditKind::GrantClosed => format!("Grant closed{port}"),
             AuditKind::Rejected => "Reject".to_owned(),
             AuditKind::ServiceFailing => format!("Service {}", self.code),
         }
@@ -265,7 +338,7 @@ mod tests {
     use crate::record::Claim;
     use crate::time;
 
-    const KINDS: [AuditKind; 12] = [
+    const KINDS: [AuditKind; 21] = [
         AuditKind::Close,
         AuditKind::CloseAnswered,
         AuditKind::WouldClose,
@@ -276,6 +349,15 @@ mod tests {
         AuditKind::FindingGone,
         AuditKind::AlarmRaised,
         AuditKind::AlarmCleared,
+        AuditKind::Adopted,
+        AuditKind::Confirmed,
+        AuditKind::Granted,
+        AuditKind::Declined,
+        AuditKind::Open,
+        AuditKind::OpenAnswered,
+        AuditKind::Opened,
+        AuditKind::GrantEnded,
+        AuditKind::GrantClosed,
         AuditKind::Rejected,
         AuditKind::ServiceFailing,
     ];
@@ -294,6 +376,10 @@ mod tests {
             what: "ports are shut".to_owned(),
             why: "because".to_owned(),
             attempt: Some(1),
+            grant: Some("g".to_owned()),
+            rule: None,
+            person: Some("p".to_owned()),
+            decision: Some(json!({"set": "s"})),
             behind: Behind {
                 asked: Vec::new(),
                 claims: vec![Claim {
@@ -338,6 +424,10 @@ mod tests {
             ("TargetPortNumber", json!(3389)),
             ("Sources", json!("*")),
             ("Dvc", json!("portcullis")),
+            ("GrantId", json!("g")),
+            ("RuleName", json!("")),
+            ("GrantedTo", json!("p")),
+            ("Decision", json!({"set": "s"})),
         ] {
             assert_eq!(row[column], value, "{column}");
         }
@@ -383,6 +473,15 @@ mod tests {
                 "finding-gone: Read Success Finding any-source 3389",
                 "alarm-raised: Other Failure Alarm any-source 3389",
                 "alarm-cleared: Other Success Alarm any-source 3389",
+                "adopted: Enable Success Grant adopted 3389",
+                "confirmed: Read Success Grant confirmed 3389",
+                "granted: Enable Success Grant given 3389",
+                "declined: Other Failure Grant declined 3389",
+                "open: Enable NA JIT open 3389",
+                "open-answered: Enable Failure JIT open 3389 any-source",
+                "opened: Enable Success JIT opened 3389",
+                "grant-ended: Disable NA Grant ended 3389",
+                "grant-closed: Disable Success Grant closed 3389",
                 "rejected: Other Failure Reject",
                 "service-failing: Other Failure Service any-source",
             ]

@@ -1,15 +1,19 @@
 //! The audit records of one run, in the words that people read.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::audit::{ACCEPTED, AuditKind, AuditRecord, REFUSED, UNKNOWN};
 use crate::behind::Behind;
 use crate::duration::spoken;
 use crate::finding::{Finding, Severity};
+use crate::grant::{End, Grant, Origin};
 use crate::judge::Violation;
 use crate::opening::Opening;
-use crate::reconcile::{Close, Mode, code_of};
+use crate::reconcile::{Close, Mode, Open, code_of};
 use crate::record::{Alarm, Closing, Outcome, VmRecord};
+use crate::ruling::{Adoption, Ruling};
 
 /// Audit records of one run without an effect, numbered from the serial of the VM's record.
 pub(crate) struct Audits {
@@ -26,12 +30,13 @@ impl Audits {
         let mut audit = blank(record, kind, self.now);
         record.serial += 1;
         fill(&mut audit);
-        let about = format!("{} {:?} {:?}", audit.code, audit.port, audit.about);
+        let about = format!("{} {:?} {:?} {:?}", audit.code, audit.port, audit.about, audit.grant);
         audit.id = AuditRecord::numbered_id(&record.vm, record.serial, kind, &about);
         self.written.push(audit);
     }
 
-    pub(crate) fn finding(&mut self, record: &mut VmRecord, kind: AuditKind, finding: &Finding) {
+    /// A finding that appeared, changed or is gone; with the decision that made it one, where a rule did.
+    pub(crate) fn finding(&mut self, record: &mut VmRecord, kind: AuditKind, finding: &Finding, ruling: Option<&Ruling>) {
         let stood = spoken(self.now - finding.since);
         self.add(record, kind, |audit| {
             audit.port = finding.port;
@@ -47,6 +52,99 @@ impl Audits {
                 audit.what = format!("{}{}", finding.evidence, finding.behind.phrase());
                 audit.why.clone_from(&finding.done);
             }
+            if let Some(Ruling::Shut { rule, decision, .. }) = ruling {
+                audit.rule.clone_from(rule);
+                audit.decision.clone_from(decision);
+            }
+        });
+    }
+
+    /// What somebody opened around Portcullis, and a rule permits. The glass that was broken is told as loudly as an alarm.
+    pub(crate) fn adopted(&mut self, record: &mut VmRecord, adoption: &Adoption) {
+        let grant = &adoption.grant;
+        let (severity, how) = match grant.origin {
+            Origin::BreakGlass => (Severity::High, "broke the glass and opened"),
+            Origin::Adopted | Origin::Asked => (Severity::Informational, "opened"),
+        };
+        let waits = grant.confirm_by.map(|by| format!(", which has to be confirmed by {}", by.to_rfc3339_opts(SecondsFormat::Secs, true)));
+        let until = grant.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        self.of_grant(record, AuditKind::Adopted, grant, |audit, target| {
+            audit.code = match grant.origin {
+                Origin::BreakGlass => "break-glass".to_owned(),
+                Origin::Adopted | Origin::Asked => "adopted".to_owned(),
+            };
+            audit.severity = severity;
+            audit.decision = Some(adoption.decision.clone());
+            let sources = &grant.sources;
+            audit.what = format!("{} {how} {target} to {sources} until {until}{}", grant.shown(), waits.unwrap_or_default());
+            audit.why.clone_from(&adoption.said);
+        });
+    }
+
+    /// That what a grant was made on is confirmed.
+    pub(crate) fn confirmed(&mut self, record: &mut VmRecord, grant: &Grant, by: &str) {
+        self.of_grant(record, AuditKind::Confirmed, grant, |audit, target| {
+            audit.code = "confirmed".to_owned();
+            audit.what = format!("it was {} who opened {target}", grant.shown());
+            audit.why = format!("{by} says so, too");
+        });
+    }
+
+    /// That the rule of a grant was seen.
+    pub(crate) fn opened(&mut self, record: &mut VmRecord, grant: &Grant) {
+        let until = grant.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        self.of_grant(record, AuditKind::Opened, grant, |audit, target| {
+            audit.code = "opened".to_owned();
+            audit.what = format!("{target} is open to {} for {} until {until}", grant.sources, grant.shown());
+            audit.why = format!("grant {}", grant.id);
+        });
+    }
+
+    /// That a grant never came to be.
+    pub(crate) fn declined(&mut self, record: &mut VmRecord, grant: &Grant) {
+        self.of_grant(record, AuditKind::Declined, grant, |audit, target| {
+            audit.code = "never-sent".to_owned();
+            audit.severity = Severity::Medium;
+            audit.what = format!("grant {} of {} for {target} never came to be", grant.id, grant.shown());
+            audit.why = "it was permitted, and JIT could not be asked for it in time".to_owned();
+        });
+    }
+
+    /// That a grant ended.
+    pub(crate) fn grant_ended(&mut self, record: &mut VmRecord, grant: &Grant) {
+        self.of_end(record, AuditKind::GrantEnded, grant, "ends");
+    }
+
+    /// That nothing a grant allowed is open any more.
+    pub(crate) fn grant_closed(&mut self, record: &mut VmRecord, grant: &Grant) {
+        self.of_end(record, AuditKind::GrantClosed, grant, "is closed");
+    }
+
+    fn of_end(&mut self, record: &mut VmRecord, kind: AuditKind, grant: &Grant, verb: &str) {
+        let end = grant.ended.clone().unwrap_or(End::Time);
+        self.of_grant(record, kind, grant, |audit, target| {
+            audit.code = end.code().to_owned();
+            audit.severity = match (&end, kind) {
+                (End::Unconfirmed | End::Contradicted { .. }, AuditKind::GrantEnded) => Severity::High,
+                _ => Severity::Informational,
+            };
+            audit.what = format!("grant {} of {} for {target} {verb}", grant.id, grant.shown());
+            audit.why = end.phrase();
+            if kind == AuditKind::GrantClosed {
+                audit.why.push_str("; nothing that it allowed was seen open, twice");
+            }
+        });
+    }
+
+    fn of_grant(&mut self, record: &mut VmRecord, kind: AuditKind, grant: &Grant, fill: impl FnOnce(&mut AuditRecord, &str)) {
+        let target = format!("port {} of {}", grant.port, record.vm.name());
+        self.add(record, kind, |audit| {
+            audit.port = Some(grant.port);
+            audit.sources = Some(grant.sources.clone());
+            audit.grant = Some(grant.id.clone());
+            audit.person = Some(grant.shown().to_owned());
+            audit.rule = Some(grant.rule.clone()).filter(|rule| !rule.is_empty());
+            fill(audit, &target);
         });
     }
 
@@ -131,6 +229,38 @@ fn proof(closing: &Closing, stays: &[&Opening], now: DateTime<Utc>) -> String {
     }
     told.push(if closing.flush_connection { "connections were cut" } else { "connections that were open survive" }.to_owned());
     told.join("; ")
+}
+
+/// The audit records of one `initiate`: written before it is sent, and of what JIT answered. `people` are those it is for.
+pub fn audits_of_open(record: &VmRecord, open: &Open, attempt: u32, now: DateTime<Utc>, outcome: Option<&Outcome>) -> AuditRecord {
+    let [before, after] = AuditRecord::open_ids(&record.vm, open.port, attempt);
+    let grants: Vec<&Grant> = record.grants.iter().filter(|grant| open.grants.contains(&grant.id)).collect();
+    let names = |of: fn(&Grant) -> &str| {
+        let names: BTreeSet<&str> = grants.iter().map(|grant| of(grant)).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let words = crate::initiate::words(open, record);
+    let (kind, id) = if outcome.is_some() { (AuditKind::OpenAnswered, after) } else { (AuditKind::Open, before) };
+    let mut audit = blank(record, kind, now);
+    audit.id = id;
+    audit.port = Some(open.port);
+    audit.sources = Some(open.sources.clone());
+    audit.attempt = Some(attempt);
+    audit.grant = Some(names(|grant| &grant.id));
+    audit.person = Some(names(Grant::shown));
+    audit.rule = Some(names(|grant| &grant.rule));
+    (audit.code, audit.what, audit.why) = match outcome {
+        None => ("open".to_owned(), format!("asks JIT to open {words}"), format!("for {}", names(Grant::shown))),
+        Some(Outcome::Accepted | Outcome::NothingToDelete) => {
+            (ACCEPTED.to_owned(), format!("JIT accepted to open {words}"), "what came of it is found out by reading".to_owned())
+        }
+        Some(Outcome::Failed(said)) => (REFUSED.to_owned(), format!("JIT did not open {words}"), said.clone()),
+        Some(Outcome::Unknown(said)) => (UNKNOWN.to_owned(), format!("JIT has perhaps opened {words}, perhaps not"), said.clone()),
+    };
+    if audit.code == REFUSED {
+        audit.severity = Severity::Medium;
+    }
+    audit
 }
 
 /// The audit record of one delete, written before it is sent.
@@ -277,6 +407,10 @@ mod tests {
                 what: format!("deletes rule {RULE_1} of g, which opens port 22 of vm1 to * (attempt 3 at this port)"),
                 why: "it lets in *, which amounts to the whole internet".to_owned(),
                 attempt: Some(3),
+                grant: None,
+                rule: None,
+                person: None,
+                decision: None,
                 behind: Behind::default(),
             }
         );

@@ -7,8 +7,10 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use crate::audit::AuditRecord;
 use crate::audits::Audits;
 use crate::finding::FindingCode;
+use crate::grant::{Grant, Phase};
+use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER};
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
-use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Trouble, VmRecord};
+use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, VmRecord};
 
 /// What is remembered when the VM could not be read, so that there was nothing to reconcile.
 pub fn could_not_look(record: &mut VmRecord, now: DateTime<Utc>, trouble: Trouble) {
@@ -20,7 +22,7 @@ pub fn could_not_look(record: &mut VmRecord, now: DateTime<Utc>, trouble: Troubl
 pub fn conclude(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Vec<AuditRecord> {
     let mut audits = Audits::new(now);
     replace_alarms(record, now, mode, &mut audits);
-    record.next_look = next_look(record, now, mode).map(whole_second);
+    record.next_look = next_look(record, now).map(whole_second);
     audits.written
 }
 
@@ -79,12 +81,23 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::Overlong
                 | FindingCode::Outlived
                 | FindingCode::GrantEnded
+                | FindingCode::Unconfirmed
+                | FindingCode::Expired
+                | FindingCode::OverCap
                 | FindingCode::Unapproved
                 | FindingCode::UnreadableRecord => continue,
             };
             let alarm = Alarm { cause, port: finding.port, since: now, text: finding.evidence.clone() };
             wanted.insert(format!("{}-{}", cause.text(), finding.id), alarm);
         }
+    }
+    for (port, asking) in record.initiates.iter().filter(|(_, asking)| asking.intents.len() >= BRAKE) {
+        let said = match &asking.outcome {
+            Some(Outcome::Failed(said) | Outcome::Unknown(said)) => said.as_str(),
+            Some(Outcome::Accepted | Outcome::NothingToDelete) | None => "it accepts, and writes no rule",
+        };
+        let text = format!("JIT was asked {} times to open port {port} of {}: {said}", asking.intents.len(), record.vm.name());
+        wanted.insert(format!("brake-{port}"), Alarm { cause: Cause::Brake, port: Some(*port), since: now, text });
     }
     if let Some(blind) = &record.blind {
         let stands = record.alarms.contains_key(BLIND);
@@ -111,7 +124,7 @@ fn is_open(record: &VmRecord, port: u16, closing: &Closing) -> String {
 
 const BLIND: &str = "cannot-look";
 
-fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<DateTime<Utc>> {
+fn next_look(record: &mut VmRecord, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let soon = now + TimeDelta::seconds(1);
     let mut next = None;
     let mut stuck = record.blind.is_some() || record.awaits_opening;
@@ -131,6 +144,18 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
             None => stuck = true,
         }
     }
+    for asking in record.initiates.values() {
+        match (&asking.outcome, asking.intents.last(), asking.intents.first()) {
+            (Some(Outcome::Failed(_)), _, _) if asking.intents.len() < BRAKE => stuck = true,
+            (_, Some(last), Some(first)) => {
+                // Its rule takes some seconds, and up to two minutes; then it is asked again, or given up.
+                let due = [*last + FIRST_READ_AFTER, *last + RULE_TAKES, *last + REPEATED_AFTER, *first + OPENS_WITHIN];
+                let due = due.into_iter().filter(|at| *at > now).min();
+                next = earliest(next, due.map(|at| at.min(now + RULE_TAKES)).or(Some(soon)));
+            }
+            (_, None, _) | (_, _, None) => {}
+        }
+    }
     if stuck || returned {
         let tries = u64::from(record.attempts.values().sum::<u32>()) + record.serial + now.timestamp().unsigned_abs();
         let least = if stuck { TimeDelta::zero() } else { FIRST_READ_AFTER };
@@ -140,14 +165,33 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
     }
     // In observe mode too: that an opening has outlived the limit is told when it has.
     next = earliest(next, record.judge_again.map(|again| again.max(soon)));
-    if mode == Mode::Enforce {
-        next = earliest(next, record.grants.iter().filter_map(|grant| grant.next_turn(now)).min());
-    }
+    next = earliest(next, record.grants.iter().filter_map(|grant| grant.next_turn(now)).min());
+    next = earliest(next, record.grants.iter().filter_map(|grant| proof_due(grant, soon)).min());
+    next = earliest(next, record.grants.iter().filter_map(|grant| confirmation_due(grant, now)).min());
     if let Some(hold) = record.not_before {
         next = next.map(|at| at.max(hold));
     }
     earliest(next, alarm_due(record))
 }
+
+/// When the second read is due that proves a grant over, or the first one that could begin to.
+fn proof_due(grant: &Grant, soon: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let first = grant.first_shut_read.map(|first| (first + BETWEEN_READS + TimeDelta::seconds(1)).max(soon));
+    first.or_else(|| (grant.phase == Phase::Closing).then_some(soon + LOOKS_FOR_AN_END))
+}
+
+/// While a grant that has ended still shows, its closing asks for looks; this one only makes sure that there is one.
+const LOOKS_FOR_AN_END: TimeDelta = TimeDelta::seconds(59);
+
+/// When a claim has to be looked after: the activity log lags by minutes.
+fn confirmation_due(grant: &Grant, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    grant.confirm_by.filter(|_| grant.is_live(now)).map(|by| by.min(now + CONFIRMATION_EVERY))
+}
+
+const CONFIRMATION_EVERY: TimeDelta = TimeDelta::minutes(2);
+
+/// How often an `initiate` is looked after: recorded ones wrote their rule after some 12 seconds.
+const RULE_TAKES: TimeDelta = TimeDelta::seconds(15);
 
 /// How long after an accepted delete the first read is made: recorded deletes take a few seconds.
 const FIRST_READ_AFTER: TimeDelta = TimeDelta::seconds(5);
@@ -166,10 +210,8 @@ mod tests {
 
     use super::*;
     use crate::finding::Severity;
-    use crate::grant::Phase;
     use crate::jit::{JitRecord, RecordStatus};
     use crate::opening::Opening;
-    use crate::record::Outcome;
     use crate::samples::{at, grant, opening, opening_in, record};
     use crate::story::{Story, any, home, kinds, remark, said};
 

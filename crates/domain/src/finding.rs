@@ -19,7 +19,13 @@ pub enum FindingCode {
     Outlived,
     /// An opening whose grant has ended.
     GrantEnded,
-    /// An opening that no grant covers and no limit forbids: left and reported.
+    /// An opening whose grant ended because nothing confirmed who opened it.
+    Unconfirmed,
+    /// An opening whose record is over and that JIT did not take away.
+    Expired,
+    /// An opening for longer than the rule that would permit it does.
+    OverCap,
+    /// An opening that no grant covers, and that no rule permits or none could be asked about yet.
     Unapproved,
     /// An opening with a source or a port that cannot be read.
     Unreadable,
@@ -39,6 +45,9 @@ impl FindingCode {
             FindingCode::Overlong => "overlong",
             FindingCode::Outlived => "outlived",
             FindingCode::GrantEnded => "grant-ended",
+            FindingCode::Unconfirmed => "unconfirmed",
+            FindingCode::Expired => "expired",
+            FindingCode::OverCap => "over-cap",
             FindingCode::Unapproved => "unapproved",
             FindingCode::Unreadable => "unreadable",
             FindingCode::FirewallPolicy => "firewall-policy",
@@ -50,13 +59,17 @@ impl FindingCode {
     /// How bad it is, in the words of ASIM's `EventSeverity`.
     pub fn severity(self) -> Severity {
         match self {
-            FindingCode::AnySource | FindingCode::FirewallPort => Severity::High,
+            FindingCode::AnySource | FindingCode::FirewallPort | FindingCode::Unconfirmed => Severity::High,
             FindingCode::Overlong
             | FindingCode::Outlived
-            | FindingCode::GrantEnded
+            | FindingCode::Expired
+            | FindingCode::OverCap
+            | FindingCode::Unapproved
             | FindingCode::Unreadable
             | FindingCode::FirewallPolicy => Severity::Medium,
-            FindingCode::Unapproved | FindingCode::UnreadableRecord => Severity::Low,
+            FindingCode::UnreadableRecord => Severity::Low,
+            // That a grant ends is as it should be; that its rule stays is an alarm.
+            FindingCode::GrantEnded => Severity::Informational,
         }
     }
 }
@@ -143,11 +156,14 @@ mod tests {
     use super::*;
     use crate::time;
 
-    const CODES: [FindingCode; 9] = [
+    const CODES: [FindingCode; 12] = [
         FindingCode::AnySource,
         FindingCode::Overlong,
         FindingCode::Outlived,
         FindingCode::GrantEnded,
+        FindingCode::Unconfirmed,
+        FindingCode::Expired,
+        FindingCode::OverCap,
         FindingCode::Unapproved,
         FindingCode::Unreadable,
         FindingCode::FirewallPolicy,
@@ -165,9 +181,10 @@ mod tests {
     #[test]
     fn each_code_has_its_severity() {
         let of = |severity| CODES.into_iter().filter(|c| c.severity() == severity).map(FindingCode::text).collect::<Vec<_>>();
-        assert_eq!(of(Severity::High), ["any-source", "firewall-port"]);
-        assert_eq!(of(Severity::Medium), ["overlong", "outlived", "grant-ended", "unreadable", "firewall-policy"]);
-        assert_eq!(of(Severity::Low), ["unapproved", "unreadable-record"]);
+        assert_eq!(of(Severity::High), ["any-source", "unconfirmed", "firewall-port"]);
+        assert_eq!(of(Severity::Medium), ["overlong", "outlived", "expired", "over-cap", "unapproved", "unreadable", "firewall-policy"]);
+        assert_eq!(of(Severity::Low), ["unreadable-record"]);
+        assert_eq!(of(Severity::Informational), ["grant-ended"]);
     }
 
     #[test]

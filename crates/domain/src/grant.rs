@@ -26,6 +26,94 @@ pub struct Grant {
     pub person: String,
     /// Where it stands in its life.
     pub phase: Phase,
+    /// The person as people know them: a user principal name, else empty.
+    #[serde(default)]
+    pub name: String,
+    /// The rule that allowed it.
+    #[serde(default)]
+    pub rule: String,
+    /// How it came about.
+    #[serde(default)]
+    pub origin: Origin,
+    /// While nothing but a claim says who it is for: until when somebody else has to say the same.
+    #[serde(default)]
+    pub confirm_by: Option<DateTime<Utc>>,
+    /// Why it ended, once it has.
+    #[serde(default)]
+    pub ended: Option<End>,
+    /// When the first read ended that showed nothing of it open, since anything of it was.
+    #[serde(default)]
+    pub first_shut_read: Option<DateTime<Utc>>,
+}
+
+/// How a grant came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    /// Somebody asked Portcullis.
+    #[default]
+    Asked,
+    /// Somebody opened it around Portcullis, and a rule permits that.
+    Adopted,
+    /// Somebody broke the glass around Portcullis.
+    BreakGlass,
+}
+
+/// Why a grant ended.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum End {
+    /// Its time was over.
+    Time,
+    /// Nobody but a claim said who it was for.
+    Unconfirmed,
+    /// What a claim said of it was not so.
+    Contradicted {
+        /// What is known instead.
+        said: String,
+    },
+    /// Another hand took its rule away.
+    ShutByAnother,
+    /// Somebody ended it early.
+    Early {
+        /// Who, for people.
+        by: String,
+    },
+    /// It could not be opened.
+    NotOpened {
+        /// Why.
+        said: String,
+    },
+    /// Its machine is gone.
+    VmGone,
+}
+
+impl End {
+    /// The stable code of rows.
+    pub fn code(&self) -> &'static str {
+        match self {
+            End::Time => "time",
+            End::Unconfirmed => "unconfirmed",
+            End::Contradicted { .. } => "contradicted",
+            End::ShutByAnother => "shut-by-another",
+            End::Early { .. } => "early",
+            End::NotOpened { .. } => "not-opened",
+            End::VmGone => "vm-gone",
+        }
+    }
+
+    /// It in words, as the end of a sentence about the grant.
+    pub fn phrase(&self) -> String {
+        match self {
+            End::Time => "its time is over".to_owned(),
+            End::Unconfirmed => "nothing confirmed who opened it".to_owned(),
+            End::Contradicted { said } => format!("what an event said of it is not so: {said}"),
+            End::ShutByAnother => "another hand took its rule away".to_owned(),
+            End::Early { by } => format!("{by} ended it early"),
+            End::NotOpened { said } => format!("it could not be opened: {said}"),
+            End::VmGone => "its machine is gone".to_owned(),
+        }
+    }
 }
 
 impl Grant {
@@ -36,6 +124,20 @@ impl Grant {
             Phase::Requested | Phase::Waiting | Phase::Closing | Phase::Closed | Phase::Declined(_) => false,
         };
         allowed && self.from <= now && now < self.until
+    }
+
+    /// Ends it, for this reason, if it may be open; tells whether it may have been.
+    pub fn end(&mut self, why: End) -> bool {
+        let Ok(phase) = self.phase.after(Step::End) else { return false };
+        self.phase = phase;
+        self.ended = Some(why);
+        self.first_shut_read = None;
+        true
+    }
+
+    /// Who it is for, for people: the name, else the object id.
+    pub fn shown(&self) -> &str {
+        if self.name.is_empty() { &self.person } else { &self.name }
     }
 
     /// When it next begins or ceases to be live by time alone; absent when neither will happen.
@@ -225,7 +327,6 @@ pub fn limits_broken(sources: &Sources, asked: TimeDelta, policy_longest: TimeDe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time;
 
     const PHASES: [Phase; 11] = [
         Phase::Requested,
@@ -284,16 +385,7 @@ mod tests {
     }
 
     fn grant(phase: Phase) -> Grant {
-        Grant {
-            id: "g1".to_owned(),
-            vm: "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm1".parse().unwrap(),
-            port: 22,
-            sources: Sources::read(["203.0.113.4"]),
-            from: time::parse("2026-01-15T09:00:00Z").unwrap(),
-            until: time::parse("2026-01-15T10:00:00Z").unwrap(),
-            person: "p".to_owned(),
-            phase,
-        }
+        Grant { from: crate::samples::at("09:00:00"), ..crate::samples::grant("g1", 22, "203.0.113.4", "10:00:00", phase) }
     }
 
     #[test]

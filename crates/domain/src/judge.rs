@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::duration;
-use crate::grant::{Grant, live_sources};
+use crate::grant::{End, Grant, live_sources};
 use crate::jit::JitRecord;
 use crate::opening::Opening;
 use crate::source::Sources;
@@ -45,7 +45,33 @@ pub enum Violation {
     GrantEnded {
         /// The grant.
         grant: String,
+        /// Why it ended.
+        #[serde(default = "by_time")]
+        why: End,
     },
+    /// Its record has been over for longer than JIT takes to take a rule away.
+    Expired {
+        /// The end of the last record that can be its reason.
+        ended: DateTime<Utc>,
+    },
+    /// A rule would permit it, for less time.
+    OverCap {
+        /// The rule.
+        rule: String,
+        /// Seconds that were asked for.
+        asked_seconds: i64,
+        /// Seconds that the rule permits.
+        cap_seconds: i64,
+    },
+    /// No rule permits it to whoever may have opened it, or one forbids it.
+    Unapproved {
+        /// What the rules say, in one sentence.
+        said: String,
+    },
+}
+
+fn by_time() -> End {
+    End::Time
 }
 
 impl Violation {
@@ -55,7 +81,11 @@ impl Violation {
             Violation::AnySource { .. } => "any-source",
             Violation::Overlong { .. } => "overlong",
             Violation::Outlived { .. } => "outlived",
+            Violation::GrantEnded { why: End::Unconfirmed | End::Contradicted { .. }, .. } => "unconfirmed",
             Violation::GrantEnded { .. } => "grant-ended",
+            Violation::Expired { .. } => "expired",
+            Violation::OverCap { .. } => "over-cap",
+            Violation::Unapproved { .. } => "unapproved",
         }
     }
 
@@ -74,7 +104,14 @@ impl Violation {
                     hours(longest_seconds)
                 )
             }
-            Violation::GrantEnded { grant } => format!("grant {grant}, which covered it, has ended"),
+            Violation::GrantEnded { grant, why } => format!("grant {grant}, which covered it, has ended: {}", why.phrase()),
+            Violation::Expired { ended } => {
+                format!("its time was over at {}, and JIT did not take it away", ended.format("%Y-%m-%dT%H:%M:%SZ"))
+            }
+            Violation::OverCap { rule, asked_seconds, cap_seconds } => {
+                format!("it was asked for {}, longer than the {} that rule {rule} permits", hours(asked_seconds), hours(cap_seconds))
+            }
+            Violation::Unapproved { said } => said.clone(),
         }
     }
 }
@@ -119,7 +156,8 @@ pub fn judge(openings: &[Opening], facts: Facts<'_>, seen: impl Fn(&Opening) -> 
         }
         let violation = any_source(openings, &uncovered, n)
             .or_else(|| overlong(opening, facts, seen(opening)))
-            .or_else(|| grant_ended(opening, &uncovered[n], facts));
+            .or_else(|| grant_ended(opening, &uncovered[n], facts))
+            .or_else(|| expired(opening, facts, seen(opening)));
         violation.map_or(Judgement::Left, Judgement::Shut)
     };
     (0..openings.len()).map(judge_one).collect()
@@ -194,7 +232,26 @@ fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>) -> Option<Vi
         opening.ports.contains(grant.port) && grant.has_ended(facts.now) && was_covered
     };
     let ended = facts.grants.iter().filter(meets).max_by_key(|grant| (grant.until, grant.id.as_str()))?;
-    Some(Violation::GrantEnded { grant: ended.id.clone() })
+    Some(Violation::GrantEnded { grant: ended.id.clone(), why: ended.ended.clone().unwrap_or(End::Time) })
+}
+
+/// So long JIT has time to take a rule away after its record's end: how late it does is not known.
+pub const EXPIRED_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+fn expired(opening: &Opening, facts: Facts<'_>, seen: Seen) -> Option<Violation> {
+    let ended = last_end(opening, facts.records, seen.port_shut).filter(|ended| *ended + EXPIRED_AFTER < facts.now)?;
+    Some(Violation::Expired { ended })
+}
+
+/// When the last record ended that can have been the reason of an opening, if every such record is over by its time. A
+/// record is `Revoked` then.
+pub fn last_end(opening: &Opening, records: &[JitRecord], port_shut: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    let meets = |record: &&JitRecord| {
+        let since_shut = port_shut.is_none_or(|shut| record.start > shut);
+        let same_source = opening.sources.covers(&record.sources) || record.sources.covers(&opening.sources);
+        opening.ports.contains(record.port) && since_shut && same_source
+    };
+    records.iter().filter(meets).map(|record| record.end).max()
 }
 
 #[cfg(test)]
@@ -387,7 +444,7 @@ mod tests {
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
         let facts = Facts { now: at("10:00:00"), records: &[], grants: &case.grants, limits };
         let judgement = judge(&case.openings, facts, |_| Seen { first: at("09:30:00"), port_shut: None });
-        assert_eq!(judgement, [Judgement::Shut(Violation::GrantEnded { grant: "late".to_owned() })]);
+        assert_eq!(judgement, [Judgement::Shut(Violation::GrantEnded { grant: "late".to_owned(), why: End::Time })]);
     }
 
     #[test]
@@ -396,7 +453,7 @@ mod tests {
             Violation::AnySource { sources: Sources::internet() },
             Violation::Overlong { asked_seconds: 86_400, longest_seconds: 28_800 },
             Violation::Outlived { since: at("01:00:00"), longest_seconds: 28_800 },
-            Violation::GrantEnded { grant: "g1".to_owned() },
+            Violation::GrantEnded { grant: "g1".to_owned(), why: End::Time },
         ]
         .map(|v| v.sentence());
         assert_eq!(
@@ -405,7 +462,7 @@ mod tests {
                 "it lets in *, which amounts to the whole internet",
                 "it was asked for 24 h, longer than the 8 h that is allowed",
                 "it has stood since 2026-01-15T01:00:00Z, longer than the 8 h that is allowed",
-                "grant g1, which covered it, has ended",
+                "grant g1, which covered it, has ended: its time is over",
             ]
         );
     }

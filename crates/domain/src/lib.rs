@@ -5,7 +5,8 @@
 //!
 //! From the outside in: ARM bodies become [`jit`] policies and records and [`nsg`] rules; with the addresses of a
 //! VM ([`network`]) they become [`opening`]s; [`judge`] says which of them may not be; [`reconcile`] compares them
-//! with live [`grant`]s and plans the difference; [`conclude`] says which alarms stand and when to look again. What is
+//! with live [`grant`]s, and with what the rules say ([`ruling`]), and plans the difference, which may be to ask JIT for
+//! more ([`initiate`]); [`conclude`] says which alarms stand and when to look again. What is
 //! remembered between two looks is a [`record::VmRecord`]; what is told to people is a [`finding`] or an [`audit`] record,
 //! with who may be [`behind`] it.
 
@@ -19,8 +20,10 @@ pub mod conclude;
 pub mod duration;
 pub mod finding;
 pub mod grant;
+pub mod initiate;
 pub mod jit;
 pub mod judge;
+mod life;
 pub mod network;
 pub mod nsg;
 pub mod opening;
@@ -28,9 +31,11 @@ pub mod port;
 pub mod ranges;
 pub mod reconcile;
 pub mod record;
+pub mod ruling;
 pub mod source;
 pub mod sweep;
 pub mod time;
+pub mod want;
 
 mod json;
 #[cfg(test)]

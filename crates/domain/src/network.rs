@@ -1,6 +1,6 @@
 //! Where a VM stands in the network: its addresses and the security groups in front of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub struct Vm {
     pub id: VmId,
     /// Its network interfaces; none while it has none.
     pub nics: Vec<NicId>,
+    /// Its tags, as Azure has them.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Vm {
@@ -22,7 +24,10 @@ impl Vm {
     pub fn read(body: &Value) -> Result<Self, ArmIdError> {
         let profile = body.pointer("/properties/networkProfile").unwrap_or(&Value::Null);
         let nics = items(profile, "networkInterfaces").iter();
-        Ok(Vm { id: VmId::parse(text(body, "id"))?, nics: nics.map(|nic| NicId::parse(text(nic, "id"))).collect::<Result<_, _>>()? })
+        let nics = nics.map(|nic| NicId::parse(text(nic, "id"))).collect::<Result<_, _>>()?;
+        let tags = body.get("tags").and_then(Value::as_object).into_iter().flatten();
+        let tags = tags.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+        Ok(Vm { id: VmId::parse(text(body, "id"))?, nics, tags })
     }
 }
 

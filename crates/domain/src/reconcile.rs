@@ -11,12 +11,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::audit::{AuditKind, AuditRecord};
 use crate::audits::Audits;
 use crate::behind::Behind;
+use crate::duration::spoken;
 use crate::finding::{Finding, FindingCode};
-use crate::grant::{Grant, Phase, SHORTEST, live_sources};
+use crate::grant::{End, Grant, Phase, SHORTEST, live_sources};
+use crate::initiate;
 use crate::jit::JitRecord;
-use crate::judge::{Facts, Judgement, Limits, Seen, Violation, judge, records_of};
+use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, records_of};
+use crate::life;
 use crate::opening::Opening;
-use crate::record::{Closing, Gone, SeenOpening, VmRecord};
+use crate::record::{Closing, Gone, OpenSpan, SeenOpening, VmRecord};
+use crate::ruling::{Confirmations, Ruling, Rulings};
 use crate::source::Sources;
 
 /// Whether Portcullis acts or only says what it would do.
@@ -57,6 +61,10 @@ pub struct Look<'a> {
     pub limits: Limits,
     /// Whether to act.
     pub mode: Mode,
+    /// What the rules say of openings; absent where they were not asked, or could not be loaded.
+    pub rulings: &'a Rulings,
+    /// What was found out about claims.
+    pub confirmations: &'a Confirmations,
 }
 
 /// Something odd about a JIT policy of a VM.
@@ -94,6 +102,8 @@ pub struct Open {
     pub sources: Sources,
     /// The latest end of the live grants.
     pub until: DateTime<Utc>,
+    /// The live grants, by id.
+    pub grants: BTreeSet<String>,
 }
 
 /// What has to be done.
@@ -127,9 +137,12 @@ pub const RULE_MAY_COME: TimeDelta = TimeDelta::seconds(150);
 pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     let mut record = record;
     let openings = sorted(look.openings);
+    let mut audits = Audits::new(look.now);
     remember_openings(&mut record, &openings, look);
+    life::begin(&mut record, look, &mut audits);
     let judgements = judge_all(&record, &openings, look);
-    let judgements: Vec<Judgement> = openings.iter().zip(judgements).map(|(o, j)| keep_shutting(&record, o, j, look)).collect();
+    let judgements: Vec<Judgement> =
+        openings.iter().zip(judgements).map(|(o, j)| ruled(o, keep_shutting(&record, o, j, look), look)).collect();
     let behind = |opening: &Opening| {
         let port_shut = opening.port().and_then(|port| record.shut.get(&port).copied());
         Behind::of(opening, look.records, port_shut, &record.claims)
@@ -137,7 +150,6 @@ pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     let judged: Vec<Judged<'_>> =
         openings.iter().zip(judgements).map(|(opening, judgement)| Judged { opening, judgement, behind: behind(opening) }).collect();
 
-    let mut audits = Audits::new(look.now);
     let closes = match look.mode {
         Mode::Enforce => plan_closes(&mut record, &judged, look),
         Mode::Observe => would_close(&mut record, &judged, &mut audits),
@@ -145,11 +157,45 @@ pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     prove_shut(&mut record, &openings, look, &mut audits);
     note_findings(&mut record, &judged, look, &mut audits);
     let mut plan =
-        Plan { record, closes, opens: Vec::new(), cut_short: BTreeSet::new(), shut_by_another: BTreeSet::new(), audits: audits.written };
+        Plan { record, closes, opens: Vec::new(), cut_short: BTreeSet::new(), shut_by_another: BTreeSet::new(), audits: Vec::new() };
     if look.mode == Mode::Enforce {
         plan_opens(&mut plan, &openings, look);
+        plan.opens = initiate::gate(&mut plan.record, std::mem::take(&mut plan.opens), look, &mut audits);
+        for id in &plan.cut_short {
+            let said = format!("its rule had to go with what else it let in, and JIT opens for {} at least", spoken(SHORTEST));
+            if let Some(n) = plan.record.grants.iter().position(|grant| grant.id == *id) {
+                life::end(&mut plan.record, n, End::NotOpened { said }, &mut audits);
+            }
+            plan.record.taken_down.remove(id);
+        }
     }
+    life::prove(&mut plan.record, &openings, look, &mut audits);
+    plan.audits = audits.written;
     plan
+}
+
+/// The openings of which only the rules can say whether they may be: no live grant covers them, no limit forbids them,
+/// nothing is known of them that makes them wrong, and they can be read.
+pub fn to_be_ruled(record: &VmRecord, look: &Look<'_>) -> Vec<Opening> {
+    let openings = sorted(look.openings);
+    let judgements = judge_all(record, &openings, look);
+    let is_open = |opening: &Opening, judgement: Judgement| {
+        keep_shutting(record, opening, judgement, look) == Judgement::Left && opening.sources.is_understood() && !opening.ports.is_empty()
+    };
+    openings
+        .into_iter()
+        .zip(judgements)
+        .filter(|(opening, judgement)| is_open(opening, judgement.clone()))
+        .map(|(opening, _)| opening)
+        .collect()
+}
+
+/// What the rules say of an opening that nothing else decides.
+fn ruled(opening: &Opening, judgement: Judgement, look: &Look<'_>) -> Judgement {
+    match (judgement, look.rulings.get(&opening.rule)) {
+        (Judgement::Left, Some(Ruling::Shut { why, .. })) => Judgement::Shut(why.clone()),
+        (judgement, _) => judgement,
+    }
 }
 
 /// An opening, what was found about it, and who may have made it.
@@ -174,8 +220,20 @@ fn remember_openings(record: &mut VmRecord, openings: &[Opening], look: &Look<'_
     };
     record.openings = openings.iter().map(|opening| SeenOpening { opening: opening.clone(), first: first_seen(opening) }).collect();
     record.blind = None;
+    remember_time_open(record, !openings.is_empty(), look.now);
     record.awaits_opening = look.records.iter().any(|r| r.is_initiating(look.now) || may_still_open(r, look));
     record.judge_again = None;
+}
+
+/// Remembers when the VM was open in the last day, at any port.
+fn remember_time_open(record: &mut VmRecord, is_open: bool, now: DateTime<Utc>) {
+    let last = record.opened.last_mut().filter(|span| span.until.is_none());
+    match (is_open, last) {
+        (true, None) => record.opened.push(OpenSpan { from: now, until: None }),
+        (false, Some(span)) => span.until = Some(now),
+        (true, Some(_)) | (false, None) => {}
+    }
+    record.opened.retain(|span| span.until.is_none_or(|until| until + TimeDelta::days(1) > now));
 }
 
 fn may_still_open(record: &JitRecord, look: &Look<'_>) -> bool {
@@ -221,9 +279,13 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
                     .doing("it is left for a person to look at"));
             }
             Judgement::Left => {
-                add(found(FindingCode::Unapproved)
-                    .seen(format!("{opens}, and no grant covers it"))
-                    .doing("it is left: no hard limit forbids it"));
+                let left = match look.rulings.get(&opening.rule) {
+                    Some(Ruling::Wait { why, .. }) => format!("it is left for now: {why}"),
+                    Some(Ruling::Adopt(_) | Ruling::Shut { .. }) | None => {
+                        "it is left: no hard limit forbids it, and no rules could be asked".to_owned()
+                    }
+                };
+                add(found(FindingCode::Unapproved).seen(format!("{opens}, and no grant covers it")).doing(left));
             }
             Judgement::Shut(violation) => {
                 add(found(code_of(violation)).seen(format!("{opens}; {}", violation.sentence())).doing(acts));
@@ -232,6 +294,12 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
         if *judgement == Judgement::Left {
             let again = first_seen(record, opening).map(|first| first + look.limits.longest_opening + TimeDelta::seconds(1));
             record.judge_again = earliest(record.judge_again, again);
+            let port_shut = opening.port().and_then(|port| record.shut.get(&port).copied());
+            let expires = last_end(opening, look.records, port_shut).map(|end| end + EXPIRED_AFTER + TimeDelta::seconds(1));
+            record.judge_again = earliest(record.judge_again, expires);
+            if let Some(Ruling::Wait { until, .. }) = look.rulings.get(&opening.rule) {
+                record.judge_again = earliest(record.judge_again, Some(*until));
+            }
         }
     }
     for remark in look.remarks.iter().collect::<BTreeSet<_>>() {
@@ -240,7 +308,7 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
             .doing("it is left for a person to look at"));
     }
     keep_until_proved(record, &mut found);
-    replace_findings(record, found, audits);
+    replace_findings(record, found, audits, look.rulings);
 }
 
 /// What is being shut stays a finding until it is proved shut, also while a read does not show it.
@@ -262,11 +330,18 @@ pub(crate) fn code_of(violation: &Violation) -> FindingCode {
         Violation::AnySource { .. } => FindingCode::AnySource,
         Violation::Overlong { .. } => FindingCode::Overlong,
         Violation::Outlived { .. } => FindingCode::Outlived,
+        Violation::GrantEnded { why: End::Unconfirmed | End::Contradicted { .. }, .. } => FindingCode::Unconfirmed,
         Violation::GrantEnded { .. } => FindingCode::GrantEnded,
+        Violation::Expired { .. } => FindingCode::Expired,
+        Violation::OverCap { .. } => FindingCode::OverCap,
+        Violation::Unapproved { .. } => FindingCode::Unapproved,
     }
 }
 
-fn replace_findings(record: &mut VmRecord, mut found: BTreeMap<String, Finding>, audits: &mut Audits) {
+fn replace_findings(record: &mut VmRecord, mut found: BTreeMap<String, Finding>, audits: &mut Audits, rulings: &Rulings) {
+    let ruling = |finding: &Finding| {
+        rulings.iter().find(|(rule, _)| rule.to_string().eq_ignore_ascii_case(&finding.about)).map(|(_, ruling)| ruling)
+    };
     let before = std::mem::take(&mut record.findings);
     for (id, finding) in &mut found {
         match before.get(id) {
@@ -279,14 +354,14 @@ fn replace_findings(record: &mut VmRecord, mut found: BTreeMap<String, Finding>,
             }
             Some(old) => {
                 finding.since = old.since;
-                audits.finding(record, AuditKind::FindingChanged, finding);
+                audits.finding(record, AuditKind::FindingChanged, finding, ruling(finding));
             }
-            None => audits.finding(record, AuditKind::FindingAppeared, finding),
+            None => audits.finding(record, AuditKind::FindingAppeared, finding, ruling(finding)),
         }
     }
     for (id, old) in &before {
         if !found.contains_key(id) {
-            audits.finding(record, AuditKind::FindingGone, old);
+            audits.finding(record, AuditKind::FindingGone, old, None);
         }
     }
     record.findings = found;
@@ -348,8 +423,10 @@ fn spare_covered(record: &mut VmRecord, judged: &[Judged<'_>]) {
 /// since this look.
 fn must_be_shut_since(record: &VmRecord, opening: &Opening, why: &Violation, look: &Look<'_>) -> DateTime<Utc> {
     match why {
-        Violation::AnySource { .. } | Violation::Overlong { .. } => first_seen(record, opening).unwrap_or(look.now),
-        Violation::Outlived { .. } | Violation::GrantEnded { .. } => look.now,
+        Violation::AnySource { .. } | Violation::Overlong { .. } | Violation::OverCap { .. } => {
+            first_seen(record, opening).unwrap_or(look.now)
+        }
+        Violation::Outlived { .. } | Violation::GrantEnded { .. } | Violation::Expired { .. } | Violation::Unapproved { .. } => look.now,
     }
 }
 
@@ -449,7 +526,8 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
     let ports: BTreeSet<u16> = live.iter().map(|grant| grant.port).collect();
     for port in ports {
         let there = kept.iter().filter(|o| o.ports.contains(port)).fold(Sources::default(), |all, o| all.union(&o.sources));
-        let lacks = |grant: &Grant| !there.covers(&grant.sources);
+        // What is only approved has never been asked for: a rule that lets it in goes when somebody else's time is over.
+        let lacks = |grant: &Grant| grant.phase == Phase::Approved || !there.covers(&grant.sources);
         let may_open = |grant: &Grant| match grant.phase {
             Phase::Open => before.contains(&grant.id) || is_being_taken_down(&plan.record, grant),
             Phase::Requested | Phase::Waiting | Phase::Approved | Phase::Opening | Phase::Closing | Phase::Closed | Phase::Declined(_) => {
@@ -466,8 +544,9 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
         if until - look.now < SHORTEST {
             plan.cut_short.extend(lacking.iter().map(|grant| grant.id.clone()));
         } else {
+            let grants = wanted.iter().map(|grant| grant.id.clone()).collect();
             let sources = live_sources(wanted, port, look.now);
-            plan.opens.push(Open { port, sources, until });
+            plan.opens.push(Open { port, sources, until, grants });
         }
     }
 }
@@ -787,7 +866,8 @@ mod tests {
         story.mode = Mode::Observe;
         assert_eq!(story.look("10:00:00").opens, []);
         story.conclude("10:00:00");
-        assert_eq!(story.next(), None);
+        // What a rule permitted is watched in observe mode too.
+        assert_eq!(story.next(), Some(at("12:00:00")));
     }
 
     #[test]
@@ -798,8 +878,9 @@ mod tests {
         assert_eq!(kinds(&plan.audits), ["finding-appeared"; 2]);
         let mut words = said(&plan.audits);
         words.sort_unstable();
-        let left =
-            format!("Rule {RULE_1} of g opens port 22 of vm1 to 203.0.113.4, and no grant covers it: it is left: no hard limit forbids it");
+        let left = format!(
+            "Rule {RULE_1} of g opens port 22 of vm1 to 203.0.113.4, and no grant covers it: it is left: no hard limit forbids it, and no rules could be asked"
+        );
         assert_eq!(words, ["A; b: it is left for a person to look at".to_owned(), left]);
         story.remarks.reverse();
         assert_eq!(story.look("10:01:00").audits, []);
@@ -871,7 +952,7 @@ mod tests {
         assert_eq!(other.conclude("10:20:00"), []);
         other.memory.gone.clear();
         let mut later = shut(any(1), Vec::new());
-        let closing = Closing::new(Violation::GrantEnded { grant: "g".to_owned() }, at("10:00:00"), false);
+        let closing = Closing::new(Violation::GrantEnded { grant: "g".to_owned(), why: End::Time }, at("10:00:00"), false);
         let deleted = later.memory.gone.values().next().unwrap().deleted;
         remember_gone(&mut later.memory, &closing, deleted + TimeDelta::hours(24) - TimeDelta::seconds(1));
         assert_eq!(later.memory.gone.len(), 1);
@@ -951,8 +1032,9 @@ mod tests {
         );
     }
 
-    fn open(port: u16, sources: &[&str], until: &str) -> Open {
-        Open { port, sources: Sources::read(sources.iter().copied()), until: at(until) }
+    fn open(port: u16, sources: &[&str], until: &str, grants: &[&str]) -> Open {
+        let grants = grants.iter().map(|id| (*id).to_owned()).collect();
+        Open { port, sources: Sources::read(sources.iter().copied()), until: at(until), grants }
     }
 
     fn ids(ids: &BTreeSet<String>) -> Vec<&str> {
@@ -969,8 +1051,14 @@ mod tests {
             grant("declined", 22, "203.0.113.8", "12:00:00", Phase::Waiting),
         ]);
         let plan = story.look("10:00:00");
-        assert_eq!(plan.opens, [open(22, &["203.0.113.4/31"], "13:00:00"), open(23, &["203.0.113.6"], "11:00:00")]);
+        assert_eq!(
+            plan.opens,
+            [open(22, &["203.0.113.4/31"], "13:00:00", &["new", "there"]), open(23, &["203.0.113.6"], "11:00:00", &["other"])]
+        );
         assert_eq!((plan.closes.len(), plan.cut_short.len(), plan.shut_by_another.len(), plan.record.taken_down.len()), (0, 0, 0, 0));
+        for open in &plan.opens {
+            story.memory.intend_open(open, at("10:00:00"));
+        }
         story.openings = vec![opening(1, "22", &["203.0.113.4/31"]), opening(2, "23", &["203.0.113.0/24"])];
         assert_eq!(story.look("10:01:00").opens, []);
     }
@@ -994,7 +1082,7 @@ mod tests {
             grant("new", 22, "203.0.113.5", "12:00:00", Phase::Approved),
         ]);
         let plan = story.look("10:00:00");
-        assert_eq!((ids(&plan.shut_by_another), plan.opens), (vec!["gone"], vec![open(22, &["203.0.113.5"], "12:00:00")]));
+        assert_eq!((ids(&plan.shut_by_another), plan.opens), (vec!["gone"], vec![open(22, &["203.0.113.5"], "12:00:00", &["new"])]));
         let mut alone = Story::of(Vec::new()).granted(vec![grant("gone", 22, "203.0.113.4", "13:00:00", Phase::Open)]);
         let plan = alone.look("10:00:00");
         assert_eq!((ids(&plan.shut_by_another), plan.opens.len(), plan.cut_short.len()), (vec!["gone"], 0, 0));
@@ -1007,7 +1095,7 @@ mod tests {
             grant("stays", 22, "203.0.113.4", "13:00:00", Phase::Open),
             grant("over", 22, "203.0.113.5", "10:00:00", Phase::Open),
         ]);
-        let again = || vec![open(22, &["203.0.113.4"], "13:00:00")];
+        let again = || vec![open(22, &["203.0.113.4"], "13:00:00", &["stays"])];
         let plan = story.look_and_shut("10:00:00");
         assert_eq!((plan.closes.len(), plan.opens), (1, again()));
         // The initiate fails again and again; meanwhile the old rule is proved gone.

@@ -9,6 +9,7 @@ use crate::arm_id::{RuleId, VmId};
 use crate::behind::Behind;
 use crate::finding::Finding;
 use crate::grant::Grant;
+use crate::initiate::Asking;
 use crate::judge::Violation;
 use crate::opening::{Opening, short_hash};
 use crate::source::Sources;
@@ -41,6 +42,9 @@ pub struct VmRecord {
     /// Rules that Portcullis deleted in the last day and that were seen gone: one that is there again has come back.
     #[serde(default)]
     pub gone: BTreeMap<RuleId, Gone>,
+    /// What JIT was asked for and does not show yet, by port.
+    #[serde(default)]
+    pub initiates: BTreeMap<u16, Asking>,
     /// How many effects were intended for a port: the last attempt's number.
     #[serde(default)]
     pub attempts: BTreeMap<u16, u32>,
@@ -67,6 +71,9 @@ pub struct VmRecord {
     /// When an opening that was left has to be judged again.
     #[serde(default)]
     pub judge_again: Option<DateTime<Utc>>,
+    /// When the VM was open at any port in the last day.
+    #[serde(default)]
+    pub opened: Vec<OpenSpan>,
     /// The run that works on it.
     #[serde(default)]
     pub lease: Option<Lease>,
@@ -89,6 +96,16 @@ pub struct VmRecord {
     /// none but those that its record names, so that it never takes away another run's.
     #[serde(default)]
     pub due: BTreeMap<DateTime<Utc>, String>,
+}
+
+/// A time in which a VM was open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenSpan {
+    /// When it was first seen open.
+    pub from: DateTime<Utc>,
+    /// When it was first seen shut again; absent while it is open.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// The run that works on a record.
@@ -282,6 +299,8 @@ pub enum Cause {
     RuleReturns,
     /// JIT also opened a classic firewall, which Portcullis cannot shut.
     Firewall,
+    /// JIT was asked for an opening several times, and it does not come.
+    Brake,
     /// It cannot be read.
     Unreadable,
     /// Azure could not be read.
@@ -298,6 +317,7 @@ impl Cause {
             Cause::MissingRight => "missing-right",
             Cause::RuleReturns => "rule-returns",
             Cause::Firewall => "firewall",
+            Cause::Brake => "brake",
             Cause::Unreadable => "unreadable",
             Cause::CannotLook => "cannot-look",
         }
@@ -316,6 +336,9 @@ impl Cause {
             Cause::Firewall => {
                 "remove the DNAT rule of JIT from the Azure Firewall by hand, and the firewall's address from the JIT policy"
             }
+            Cause::Brake => {
+                "look at what JIT answers in the activity log of the JIT policy; Portcullis asks no more for these grants, and ends them"
+            }
             Cause::Unreadable => "look at the rule in Azure and delete it by hand if it is not meant",
             Cause::CannotLook => "mend what Azure's answer names; until then nothing is known about this VM",
         }
@@ -324,7 +347,9 @@ impl Cause {
     /// Whether waiting cannot help, so that the alarm is raised at once.
     pub fn is_alarm_at_once(self) -> bool {
         match self {
-            Cause::Lock | Cause::Denial | Cause::MissingRight | Cause::RuleReturns | Cause::Firewall | Cause::Unreadable => true,
+            Cause::Lock | Cause::Denial | Cause::MissingRight | Cause::RuleReturns | Cause::Firewall | Cause::Brake | Cause::Unreadable => {
+                true
+            }
             Cause::Slow | Cause::CannotLook => false,
         }
     }
@@ -372,6 +397,7 @@ impl VmRecord {
             closings: BTreeMap::new(),
             shut: BTreeMap::new(),
             gone: BTreeMap::new(),
+            initiates: BTreeMap::new(),
             attempts: BTreeMap::new(),
             findings: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -380,6 +406,7 @@ impl VmRecord {
             taken_down: BTreeSet::new(),
             awaits_opening: false,
             judge_again: None,
+            opened: Vec::new(),
             lease: None,
             not_before: None,
             pause_seconds: 0,
@@ -393,6 +420,13 @@ impl VmRecord {
     /// Whether another run than `run` works on it now.
     pub fn is_leased_to_another(&self, run: &str, now: DateTime<Utc>) -> Option<&Lease> {
         self.lease.as_ref().filter(|lease| lease.run != run && lease.until > now)
+    }
+
+    /// For how long the VM was open in the last 24 hours.
+    pub fn open_in_a_day(&self, now: DateTime<Utc>) -> TimeDelta {
+        let day = now - TimeDelta::days(1);
+        let spans = self.opened.iter().map(|span| span.until.unwrap_or(now) - span.from.max(day));
+        spans.filter(|length| *length > TimeDelta::zero()).fold(TimeDelta::zero(), |all, length| all + length)
     }
 
     /// Whether it need not be in the index of what is open: nothing is open, being shut, found or in alarm.

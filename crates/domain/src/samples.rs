@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::arm_id::VmId;
-use crate::grant::{Grant, Phase};
+use crate::grant::{Grant, Origin, Phase};
 use crate::jit::{JitRecord, RecordStatus};
 use crate::opening::Opening;
 use crate::port::PortSet;
@@ -55,16 +55,22 @@ pub(crate) fn record(port: u16, source: &str, start: &str, end: &str, status: Re
     }
 }
 
-/// A grant from nine o'clock.
+/// A grant from nine o'clock; one that is only approved, from a minute before ten.
 pub(crate) fn grant(id: &str, port: u16, source: &str, until: &str, phase: Phase) -> Grant {
     Grant {
         id: id.to_owned(),
         vm: vm(),
         port,
         sources: Sources::read([source]),
-        from: at("09:00:00"),
+        from: at(if phase == Phase::Approved { "09:59:00" } else { "09:00:00" }),
         until: at(until),
         person: "p".to_owned(),
         phase,
+        name: String::new(),
+        rule: String::new(),
+        origin: Origin::Asked,
+        confirm_by: None,
+        ended: None,
+        first_shut_read: None,
     }
 }

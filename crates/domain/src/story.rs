@@ -11,6 +11,7 @@ use crate::judge::Limits;
 use crate::opening::Opening;
 use crate::reconcile::{Look, Mode, Plan, Remark, reconcile};
 use crate::record::{Cause, Outcome, Trouble, VmRecord};
+use crate::ruling::{Confirmations, Rulings};
 use crate::samples::{at, opening, vm};
 
 /// The VM, as it stands before the next look.
@@ -21,11 +22,22 @@ pub(crate) struct Story {
     pub(crate) remarks: Vec<Remark>,
     pub(crate) settled: bool,
     pub(crate) mode: Mode,
+    pub(crate) rulings: Rulings,
+    pub(crate) confirmations: Confirmations,
 }
 
 impl Story {
     pub(crate) fn of(openings: Vec<Opening>) -> Self {
-        Story { memory: VmRecord::new(vm()), openings, records: Vec::new(), remarks: Vec::new(), settled: true, mode: Mode::Enforce }
+        Story {
+            memory: VmRecord::new(vm()),
+            openings,
+            records: Vec::new(),
+            remarks: Vec::new(),
+            settled: true,
+            mode: Mode::Enforce,
+            rulings: Rulings::new(),
+            confirmations: Confirmations::new(),
+        }
     }
 
     pub(crate) fn granted(mut self, grants: Vec<Grant>) -> Self {
@@ -45,6 +57,8 @@ impl Story {
             remarks: &self.remarks,
             limits: Limits { longest_opening: TimeDelta::hours(8) },
             mode: self.mode,
+            rulings: &self.rulings,
+            confirmations: &self.confirmations,
         };
         let plan = reconcile(self.memory.clone(), &look);
         self.memory = plan.record.clone();

@@ -6,13 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::AuditKind;
 use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::finding::FindingCode;
-use portcullis_domain::grant::{Declined, Grant, Phase, live_sources};
+use portcullis_domain::grant::{Declined, Grant, Origin, Phase, live_sources};
 use portcullis_domain::jit::{JitRecord, RecordStatus};
 use portcullis_domain::judge::{Facts, Limits, uncovered};
 use portcullis_domain::opening::Opening;
 use portcullis_domain::port::PortSet;
 use portcullis_domain::reconcile::{Close, Look, Mode, Open, Plan, Remark, reconcile};
 use portcullis_domain::record::{ALARM_AFTER, Cause, Outcome, Trouble, VmRecord};
+use portcullis_domain::ruling::{Confirmations, Rulings};
 use portcullis_domain::source::Sources;
 use portcullis_domain::time;
 use proptest::prelude::*;
@@ -69,6 +70,8 @@ impl Azure {
             self.delete(close);
         }
         for open in &plan.opens {
+            memory.intend_open(open, now);
+            memory.open_came_to(open.port, Outcome::Accepted);
             self.open(open);
         }
     }
@@ -98,6 +101,8 @@ impl Scene {
             remarks: &self.remarks,
             limits: LIMITS,
             mode,
+            rulings: &Rulings::new(),
+            confirmations: &Confirmations::new(),
         };
         reconcile(memory, &look)
     }
@@ -143,10 +148,17 @@ fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
                 vm: VM.parse().unwrap(),
                 port,
                 sources: Sources::read([source]),
-                from: start() + seconds(from),
-                until: start() + seconds(from + length),
+                // What was approved and not asked for in a quarter of an hour is declined.
+                from: start() + seconds(if phase == Approved { from.max(-800) } else { from }),
+                until: start() + seconds(if phase == Approved { from.max(-800) } else { from } + length),
                 person: "p".to_owned(),
                 phase,
+                name: String::new(),
+                rule: String::new(),
+                origin: Origin::Asked,
+                confirm_by: None,
+                ended: None,
+                first_shut_read: None,
             })
             .collect()
     })
@@ -245,7 +257,9 @@ proptest! {
         let mut memory = plan.record.clone();
         done.azure.apply(&plan, &mut memory, start());
         let again = done.look(memory, start(), mode);
-        prop_assert_eq!((again.closes, again.opens, again.audits), (vec![], vec![], vec![]));
+        // That the rule of a grant is seen is what the plan was for.
+        let news: Vec<_> = again.audits.into_iter().filter(|audit| audit.kind != AuditKind::Opened).collect();
+        prop_assert_eq!((again.closes, again.opens, news), (vec![], vec![], vec![]));
         // What was opened for one grant may cover another.
         prop_assert!(again.cut_short.is_subset(&plan.cut_short) && again.shut_by_another.is_subset(&plan.shut_by_another));
     }
@@ -362,6 +376,8 @@ impl Watch {
             remarks: &[],
             limits: LIMITS,
             mode: Mode::Enforce,
+            rulings: &Rulings::new(),
+            confirmations: &Confirmations::new(),
         };
         let before = self.memory.clone();
         let plan = reconcile(before.clone(), &look);

@@ -223,6 +223,20 @@ impl Lack {
     }
 }
 
+impl Decision {
+    /// It in one sentence for whoever asked: where no rule permits it, with the one that came nearest and what it lacked.
+    pub fn sentence(&self) -> String {
+        let said = self.outcome.sentence();
+        match (&self.outcome, &self.nearest) {
+            (Outcome::Refuse(Refusal::NothingPermits), Some(Miss { rule, lacks, .. })) if !lacks.is_empty() => {
+                let lacks: Vec<String> = lacks.iter().map(Lack::sentence).collect();
+                format!("{said}; rule {} came nearest, but {}", rule.id, lacks.join(" and "))
+            }
+            _ => said,
+        }
+    }
+}
+
 impl Outcome {
     /// The outcome as scenario files and lists write it.
     pub fn text(&self) -> &'static str {

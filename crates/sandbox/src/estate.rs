@@ -40,6 +40,27 @@ pub const AUDITOR_APP_ID: &str = "5a4db0c5-00b0-4000-8000-0000000000a5";
 /// The secret of the auditor.
 pub const AUDITOR_SECRET: &str = "sandbox-auditor-secret";
 
+/// The object id of a person who develops.
+pub const DEVELOPER_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000006";
+/// The user principal name of the person who develops.
+pub const DEVELOPER_UPN: &str = "dora.developer@sandbox.example";
+/// The object id of an account for when all else fails.
+pub const GLASS_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000007";
+/// The user principal name of the account for when all else fails.
+pub const GLASS_UPN: &str = "glass@sandbox.example";
+/// The object id of a person on security duty.
+pub const SECURITY_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000008";
+/// The user principal name of the person on security duty.
+pub const SECURITY_UPN: &str = "sam.security@sandbox.example";
+/// The group of those who respond to incidents.
+pub const RESPONDERS: &str = "5a4db0c5-00c0-4000-8000-000000000001";
+/// The group of those who develop.
+pub const DEVELOPERS: &str = "5a4db0c5-00c0-4000-8000-000000000002";
+/// The group of those on security duty.
+pub const SECURITY: &str = "5a4db0c5-00c0-4000-8000-000000000003";
+/// The group of those who may break the glass.
+pub const BREAK_GLASS: &str = "5a4db0c5-00c0-4000-8000-000000000004";
+
 /// VMs in each subscription of a large estate.
 const VMS_A_SUBSCRIPTION: usize = 100;
 
@@ -430,6 +451,31 @@ fn people(state: &mut State) {
             upn: RESPONDER_UPN.to_owned(),
             name: "Rosa Responder".to_owned(),
             assignments: over_all(RESPONDER_ACTIONS),
+            groups: vec![RESPONDERS.to_owned()],
+            ..Principal::default()
+        },
+        Principal {
+            object_id: DEVELOPER_OBJECT_ID.to_owned(),
+            upn: DEVELOPER_UPN.to_owned(),
+            name: "Dora Developer".to_owned(),
+            assignments: over_all(RESPONDER_ACTIONS),
+            groups: vec![DEVELOPERS.to_owned()],
+            ..Principal::default()
+        },
+        Principal {
+            object_id: GLASS_OBJECT_ID.to_owned(),
+            upn: GLASS_UPN.to_owned(),
+            name: "Glass Account".to_owned(),
+            assignments: over_all(RESPONDER_ACTIONS),
+            groups: vec![BREAK_GLASS.to_owned()],
+            ..Principal::default()
+        },
+        Principal {
+            object_id: SECURITY_OBJECT_ID.to_owned(),
+            upn: SECURITY_UPN.to_owned(),
+            name: "Sam Security".to_owned(),
+            groups: vec![SECURITY.to_owned()],
+            app_roles: vec!["Operator".to_owned(), "Auditor".to_owned()],
             ..Principal::default()
         },
         Principal {

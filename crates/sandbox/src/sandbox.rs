@@ -50,6 +50,8 @@ pub struct SandboxOptions {
     pub clock: Clock,
     /// What the handler is told to do with what it finds.
     pub mode: Mode,
+    /// Settings of the app that the sandbox knows nothing of; they go to the handler and into `DIR/env`.
+    pub app_settings: Vec<(String, String)>,
 }
 
 impl SandboxOptions {
@@ -63,6 +65,7 @@ impl SandboxOptions {
             host: None,
             clock: Clock::Standing,
             mode: Mode::Enforce,
+            app_settings: Vec::new(),
         }
     }
 }
@@ -147,7 +150,8 @@ impl Sandbox {
 
         let faces = Faces::new(world.clone(), tls.clone());
         let mut served = services(&faces, options.clock).await?;
-        let settings = settings(&world, &faces.bases(), &dir, options.mode);
+        let mut settings = settings(&world, &faces.bases(), &dir, options.mode);
+        settings.extend(options.app_settings);
         let host = match options.host {
             Some(wanted) => Some(a_host(&world, wanted, &settings)?),
             None => None,
@@ -322,6 +326,7 @@ fn settings(world: &World, bases: &Bases, dir: &Path, mode: Mode) -> Vec<(String
         ("PORTCULLIS_TENANT_ID", tenant),
         ("PORTCULLIS_LOGIN_ENDPOINT", url("entra")),
         ("PORTCULLIS_ARM_ENDPOINT", url("arm")),
+        ("PORTCULLIS_GRAPH_ENDPOINT", url("graph")),
         ("PORTCULLIS_BLOB_ENDPOINT", format!("{}/{}", url("blob"), blob::ACCOUNT)),
         ("ServiceBus__fullyQualifiedNamespace", SERVICE_BUS.to_owned()),
         ("PORTCULLIS_SERVICEBUS_ENDPOINT", url("servicebus")),

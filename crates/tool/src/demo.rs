@@ -18,10 +18,11 @@ use portcullis_sandbox::estate;
 use portcullis_sandbox::host::process::{Console, Process};
 use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use portcullis_sandbox::state::{Lock, LockLevel, State};
-use portcullis_sandbox::switches::{Events, Returns};
+use portcullis_sandbox::switches::{Events, Requestor, Returns};
 
 use self::timeline::{Palette, Timeline, Tone, wrapped};
 use self::watch::Watch;
+use crate::policies;
 use crate::sandbox::{Signals, host};
 
 /// What `portcullis demo` is given.
@@ -92,6 +93,7 @@ async fn show(broken: Option<Broken>, dir: &Path) -> anyhow::Result<Shown> {
     app.console = Console::Kept;
     app.settings.push(("PORTCULLIS_LONGEST_OPENING".to_owned(), verdict::LONGEST.to_owned()));
     options.host = Some(app);
+    options.app_settings = vec![(policies::SETTING.to_owned(), policies::folder(dir, None)?.display().to_string())];
     let sandbox = Sandbox::start(options).await.context("the sandbox cannot start")?;
 
     let Screen { palette, width } = Screen::here();
@@ -132,6 +134,14 @@ fn say(text: &str) -> anyhow::Result<()> {
 fn world(broken: Option<Broken>) -> State {
     let mut state = State::default();
     estate::small(&mut state);
+    // JIT's records say nothing of who asked, as for tokens of programs: only events and the activity log do.
+    state.switches.requestor = Requestor::Empty;
+    for name in ["web-1", "web-2"] {
+        let id = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", name);
+        if let Some(vm) = state.resources.get_mut(&id) {
+            vm["tags"] = serde_json::json!({"environment": "development"});
+        }
+    }
     match broken {
         None => {}
         Some(Broken::Close) => {

@@ -2,8 +2,10 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod app_files;
 mod demo;
+mod policies;
 mod rules;
 mod sandbox;
 
@@ -23,6 +25,12 @@ struct Cli {
 enum Command {
     /// Runs a simulated Azure with the Functions app in it, on this machine alone.
     Sandbox(sandbox::Arguments),
+    /// Asks for a port to be opened, and waits until it is open or refused.
+    Grant(access::Grant),
+    /// Ends a grant early, and waits until it is proved shut.
+    Close(access::Close),
+    /// Shows what is granted.
+    Grants(access::Grants),
     /// Checks, tests, explains and replays rules.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -39,6 +47,9 @@ async fn main() -> ExitCode {
         .init();
     let ended = match Cli::parse().command {
         Command::Sandbox(arguments) => sandbox::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Grant(arguments) => access::grant(arguments).await,
+        Command::Close(arguments) => access::close(arguments).await,
+        Command::Grants(arguments) => access::grants(arguments).await,
         Command::Rules(command) => rules::run(command),
         Command::Demo(arguments) => demo::run(arguments).await,
     };

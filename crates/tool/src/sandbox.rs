@@ -13,7 +13,7 @@ use portcullis_sandbox::host::process::Console;
 use portcullis_sandbox::sandbox::{HostOptions, Mode, Sandbox, SandboxOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app_files;
+use crate::{app_files, policies};
 
 /// The handler's file name.
 const HANDLER: &str = "portcullis-handler";
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// What the app does with what it finds
     #[arg(long, value_name = "MODE", value_enum, default_value_t = GivenMode::Enforce)]
     mode: GivenMode,
+    /// The rules that the app works by, instead of the shipped ones with the simulated people in them
+    #[arg(long, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
 }
 
 /// The app's mode.
@@ -74,7 +77,9 @@ fn options(arguments: Arguments) -> anyhow::Result<SandboxOptions> {
         true => None,
         false => Some(host().map_err(|error| anyhow!("{error}, or give --no-host"))?),
     };
+    let policies = policies::folder(&arguments.dir, arguments.policies.as_deref())?;
     Ok(SandboxOptions {
+        app_settings: vec![(policies::SETTING.to_owned(), policies.display().to_string())],
         world: arguments.world.as_deref().map(world_file::read).transpose()?,
         vms: arguments.vms,
         latency: Duration::from_millis(arguments.latency),

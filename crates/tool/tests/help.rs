@@ -24,6 +24,9 @@ fn each_command_says_what_it_takes() {
     insta::assert_snapshot!("sandbox", help(&["sandbox", "--help"]));
     insta::assert_snapshot!("rules", help(&["rules", "--help"]));
     insta::assert_snapshot!("rules_explain", help(&["rules", "explain", "--help"]));
+    insta::assert_snapshot!("grant", help(&["grant", "--help"]));
+    insta::assert_snapshot!("close", help(&["close", "--help"]));
+    insta::assert_snapshot!("grants", help(&["grants", "--help"]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use portcullis_domain::arm_id::{PolicyId, VmId};
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::record::Claim;
+use portcullis_domain::ruling::may_have_made;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -92,8 +93,9 @@ async fn affected(app: &App, activity: &Activity) -> Result<Vec<Affected>, NotRe
     match activity.operation {
         Operation::Initiate => {
             let since = activity.at - CLOCKS_DIFFER_BY;
-            for record in policies.iter().flat_map(|p| &p.records).filter(|record| record.start >= since) {
-                *vms.entry(record.vm.clone()).or_default() |= record.start <= activity.at + CLOCKS_DIFFER_BY;
+            let all = || policies.iter().flat_map(|policy| &policy.records);
+            for record in all().filter(|record| record.start >= since) {
+                *vms.entry(record.vm.clone()).or_default() |= may_have_made(activity.at, record, all());
             }
         }
         Operation::Write => vms.extend(policies.iter().flat_map(|p| &p.vms).map(|v| (v.vm.clone(), true))),

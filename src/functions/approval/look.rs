@@ -7,17 +7,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::conclude::{conclude, could_not_look};
-use portcullis_domain::reconcile::{Look, Plan, reconcile};
+use portcullis_domain::reconcile::{Look, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
+use portcullis_domain::want::{Answer, Want};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::super::{App, DueEntry, Ended, LONGEST_HOLD, Message, Stopped, in_lanes};
+use super::super::{App, DueEntry, Ended, LONGEST_HOLD, Message, Stopped, fresh_name, in_lanes};
+use super::rule::{Asking, Ruled};
 use super::see::{NotSeen, Sight, see};
 use super::shut::{GoOn, shut};
+use super::{open, want};
 use crate::azure::{CallFailed, FailureKind};
-use crate::store::{Due, Written};
+use crate::store::{Due, Store, Written};
 
 /// How long a run holds a VM; a run that was killed holds it no longer than this.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
@@ -56,8 +59,12 @@ pub(super) struct Run {
     pub record: VmRecord,
     /// The run's time: the store's clock when the lease was taken.
     pub now: DateTime<Utc>,
-    /// What is to be written down of the answers to its deletes.
+    /// What is to be written down of the answers to its effects.
     pub answers: Vec<AuditRecord>,
+    /// What people want of the VM.
+    pub wants: Vec<Want>,
+    /// What became of it, to be told once the record is written.
+    pub answers_to_wants: Vec<Answer>,
     /// A moment before the store said what time it is.
     began: Instant,
     /// Its name in index entries.
@@ -82,6 +89,8 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
     if run.record.not_before.is_none_or(|hold| hold <= run.now) {
         run.record.not_before = None;
         look(app, &mut run).await?;
+    } else {
+        run.keep_wants();
     }
     let mut audits = std::mem::take(&mut run.answers);
     audits.extend(conclude(&mut run.record, run.now, app.mode));
@@ -109,7 +118,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
             return Ok(Begun::Ended(Ended::AgainAt { at, note: "the wake-up came early".to_owned() }));
         }
     }
-    let id = fresh_run();
+    let id = fresh_name();
     if let Some(lease) = record.is_leased_to_another(&id, held.now) {
         let at = (held.now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(lease.until);
         app.send_at(&message.again(), at).await?;
@@ -118,11 +127,26 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     let name = id.chars().take(8).collect();
     record.lease = Some(Lease { run: id, until: held.now + LEASE });
     let (now, etag, began) = (held.now, held.etag, Instant::now());
-    let mut run = Run { record, now, answers: Vec::new(), began, name, etag, inbox: Vec::new(), inbox_has_more: false };
+    let mut run = Run {
+        record,
+        now,
+        answers: Vec::new(),
+        wants: Vec::new(),
+        answers_to_wants: Vec::new(),
+        began,
+        name,
+        etag,
+        inbox: Vec::new(),
+        inbox_has_more: false,
+    };
     run.now = run.save(app).await?;
     let inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
     for (name, claim) in inbox.claims {
         take_claim(&mut run.record, claim);
+        run.inbox.push(name);
+    }
+    for (name, want) in inbox.wants {
+        run.wants.push(want);
         run.inbox.push(name);
     }
     // A claim is a hint: one that nobody can read stops no look.
@@ -131,15 +155,6 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     }
     run.inbox_has_more = inbox.more;
     Ok(Begun::Run(Box::new(run)))
-}
-
-/// A name for a run that no other run has.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place of the app that needs something unheard of: two runs with one name would share a lease"
-)]
-fn fresh_run() -> String {
-    Uuid::new_v4().to_string()
 }
 
 fn take_claim(record: &mut VmRecord, claim: Claim) {
@@ -159,24 +174,51 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
         Err(why) => {
             warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
             not_seen(&mut run.record, run.now, &why);
+            run.keep_wants();
             return Ok(());
         }
     };
-    let plan = plan(app, &run.record, run.now, run.surely_by_now(), &sight);
+    want::work(app, run, &sight).await?;
+    let ruled = ruled(app, run, &sight).await?;
+    let plan = reconcile(run.record.clone(), &seen_as(app, run.now, run.surely_by_now(), &sight, &ruled));
     // The record that says that these were written is itself written with the first intent.
     app.write_audits(&plan.audits).await?;
     run.record = plan.record;
     run.fingerprint(app, &sight).await?;
     for close in &plan.closes {
         if run.began.elapsed() > BEGINS_DELETES_WITHIN || shut(app, run, close).await? == GoOn::No {
+            return Ok(());
+        }
+    }
+    for open in &plan.opens {
+        if run.began.elapsed() > BEGINS_DELETES_WITHIN || open::open(app, run, open, &sight).await? == GoOn::No {
             break;
         }
     }
     Ok(())
 }
 
-fn plan(app: &App, record: &VmRecord, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &Sight) -> Plan {
-    let look = Look {
+/// What the rules say of what nothing else decides. While they cannot be used, nothing: what no hard limit forbids is
+/// reported, and that there are no rules is an alarm.
+async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
+    let nothing = Ruled::default();
+    let openings = to_be_ruled(&run.record, &seen_as(app, run.now, run.now, sight, &nothing));
+    let claims = run.record.grants.iter().any(|grant| grant.confirm_by.is_some());
+    if openings.is_empty() && !claims {
+        return Ok(nothing);
+    }
+    match app.rulebook.rules().await {
+        Ok(rules) => Asking { app, rules, record: &run.record, sight, now: run.now }.rule(&openings).await,
+        Err(why) => {
+            app.tell_failing("rules", "rules", why, "the rules cannot be used, so that nothing opens and what no hard limit forbids stays")
+                .await;
+            Ok(nothing)
+        }
+    }
+}
+
+fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a Sight, ruled: &'a Ruled) -> Look<'a> {
+    Look {
         now,
         ended,
         openings: &sight.seen.openings,
@@ -185,8 +227,9 @@ fn plan(app: &App, record: &VmRecord, now: DateTime<Utc>, ended: DateTime<Utc>, 
         remarks: &sight.seen.remarks,
         limits: app.limits,
         mode: app.mode,
-    };
-    reconcile(record.clone(), &look)
+        rulings: &ruled.rulings,
+        confirmations: &ruled.confirmations,
+    }
 }
 
 fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
@@ -217,6 +260,13 @@ impl Run {
                 Ok(now)
             }
             Written::Lost => Err(Stopped::Lost(self.record.vm.to_string())),
+        }
+    }
+
+    /// Leaves what people want in the inbox: the next look that can read Azure works on it.
+    fn keep_wants(&mut self) {
+        if !std::mem::take(&mut self.wants).is_empty() {
+            self.inbox.retain(|name| !Store::is_want(name));
         }
     }
 
@@ -280,6 +330,9 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
     let wake = wake_up(&mut run.record, run.now, cause.wake);
     run.record.lease = None;
     run.save(app).await?;
+    for answer in &run.answers_to_wants {
+        app.store.answer(answer).await?;
+    }
     if let Some(at) = wake {
         // The due entry holds it, too: without the wake-up the schedule looks, a minute later at most.
         if let Err(why) = app.send_at(&Message::Look { vm: vm.clone(), wake: Some(at), due: None, tries: 0 }, at).await {

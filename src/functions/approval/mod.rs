@@ -2,8 +2,11 @@
 
 mod event;
 mod look;
+mod open;
+mod rule;
 mod see;
 mod shut;
+mod want;
 
 use super::{App, Ended, Message, Queue, Stopped, jit_activity};
 use crate::store::StoreError;

@@ -1,6 +1,6 @@
 //! What Azure shows of one VM now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ pub(super) struct Sight {
     pub seen: VmSeen,
     /// Whether every security group in front of the VM is settled.
     pub groups_settled: bool,
+    /// The JIT policies of the VM's resource group.
+    pub policies: Vec<JitPolicy>,
+    /// The VM's tags, as Azure has them; none where it is gone.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Why Azure could not be read.
@@ -70,8 +74,10 @@ pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> 
     }
     found.sort();
     Ok(Sight {
+        tags: place.tags,
         groups_settled: groups.iter().all(Nsg::is_settled),
         seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm) },
+        policies,
     })
 }
 
@@ -99,6 +105,7 @@ fn none_if_gone(failed: CallFailed) -> Result<Vec<Value>, CallFailed> {
 /// Where a VM stands in the network; nowhere when it is gone.
 #[derive(Default)]
 struct Place {
+    tags: BTreeMap<String, String>,
     addresses: BTreeSet<IpAddr>,
     groups: BTreeSet<NsgId>,
 }
@@ -109,9 +116,10 @@ async fn stand(app: &App, vm: &VmId) -> Result<Place, NotSeen> {
         Err(failed) if is_gone(&failed) => return Ok(Place::default()),
         Err(failed) => return Err(failed.into()),
     };
-    let mut place = Place::default();
+    let vm = Vm::read(&body).map_err(body_of("the VM"))?;
+    let mut place = Place { tags: vm.tags, ..Place::default() };
     let mut subnets = BTreeSet::new();
-    for nic in Vm::read(&body).map_err(body_of("the VM"))?.nics {
+    for nic in vm.nics {
         let nic = Nic::read(&app.azure.network.nic(&nic).await?).map_err(body_of("a network interface"))?;
         place.addresses.extend(nic.addresses);
         place.groups.extend(nic.nsg);

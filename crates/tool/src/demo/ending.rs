@@ -1,21 +1,23 @@
 //! What is printed when the hour is over: a row for each opening, the sums, the verdict, and where to look.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
-use portcullis_domain::audit::AuditKind;
+use portcullis_domain::audit::{AuditKind, AuditRecord};
+use portcullis_domain::finding::FindingCode;
 use portcullis_sandbox::estate::{AUDITOR_APP_ID, AUDITOR_SECRET};
 use portcullis_sandbox::sandbox::Sandbox;
 use portcullis_sandbox::state::State;
 
 use super::timeline::{Palette, Tone, counted, done, length, readable, wrapped};
 use super::verdict::{Wrong, has_row};
-use super::watch::{Opening, Watch};
+use super::watch::{Opening, Place, Watch, first_permitted};
 
 /// From this width on every thing has a column of its own.
-const WIDE: usize = 100;
+const WIDE: usize = 112;
 
 /// The table of openings and the line of sums, in rows of this width.
 pub fn table_and_sums(state: &State, watch: &Watch, width: usize) -> String {
@@ -32,7 +34,12 @@ pub fn table_and_sums(state: &State, watch: &Watch, width: usize) -> String {
     for column in table.column_iter_mut().enumerate().filter(|(n, _)| *n != decided).map(|(_, column)| column) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
+    let mut places: Vec<&Place> = Vec::new();
     for opening in &watch.openings {
+        if places.contains(&&opening.place) {
+            continue;
+        }
+        places.push(&opening.place);
         let row = row(state, watch, opening);
         table.add_row(if width >= WIDE { row.wide() } else { row.narrow() });
     }
@@ -77,13 +84,29 @@ fn row(state: &State, watch: &Watch, opening: &Opening) -> Row {
     let rows = audits.iter().filter(|audit| has_row(state, audit)).count();
     Row {
         place: place.to_string(),
-        open_to: opening.sources.join(", "),
-        asked_by: format!("{},\nfor {}", opening.by, length(opening.until - opening.asked)),
+        open_to: open_to(watch, place).join(",\n"),
+        asked_by: asked_by(watch, opening),
         decided: decided(watch, opening),
         open: opened.map_or("never".to_owned(), |opened| format!("{} to\n{}", clock(opened), shut.map_or("now".to_owned(), clock))),
         proved: proved.map_or(NOT_PROVED.to_owned(), |proved| format!("{}{}", clock(proved), after(proved))),
         rows: format!("{rows} of {}", audits.len()),
     }
+}
+
+/// Everybody who was let in at a place.
+fn open_to(watch: &Watch, place: &Place) -> Vec<String> {
+    let all: BTreeSet<&String> = watch.openings.iter().filter(|one| one.place == *place).flat_map(|one| &one.sources).collect();
+    all.into_iter().cloned().collect()
+}
+
+/// Who asked for it, and for how long: where Portcullis did, for whom.
+fn asked_by(watch: &Watch, opening: &Opening) -> String {
+    let granted: Vec<&AuditRecord> = watch.audits_of(&opening.place).filter(|audit| audit.kind == AuditKind::Granted).collect();
+    if granted.is_empty() {
+        return format!("{},\nfor {}", opening.by, length(opening.until - opening.asked));
+    }
+    let people: Vec<&str> = granted.iter().filter_map(|audit| audit.person.as_deref()?.split('@').next()).collect();
+    format!("granted to\n{}", people.join(",\n"))
 }
 
 fn clock(at: DateTime<Utc>) -> String {
@@ -93,8 +116,11 @@ fn clock(at: DateTime<Utc>) -> String {
 /// What Portcullis decided, by its audit records.
 fn decided(watch: &Watch, opening: &Opening) -> String {
     let audits = || watch.audits_of(&opening.place);
-    if let Some(close) = audits().find(|audit| audit.kind == AuditKind::Close) {
+    if let Some(close) = audits().find(|audit| audit.kind == AuditKind::Close && !is_end(audit)) {
         return format!("to be shut: {}", readable(&close.why));
+    }
+    if let Some(permitted) = first_permitted(watch, &opening.place) {
+        return format!("permitted by rule {}", permitted.rule.as_deref().unwrap_or_default());
     }
     match audits().find(|audit| audit.kind == AuditKind::FindingAppeared) {
         Some(found) => done(&found.why).to_owned(),
@@ -102,15 +128,23 @@ fn decided(watch: &Watch, opening: &Opening) -> String {
     }
 }
 
+/// Whether a delete only ends what was permitted.
+fn is_end(audit: &AuditRecord) -> bool {
+    audit.code == FindingCode::GrantEnded.text()
+}
+
 fn sums(state: &State, watch: &Watch) -> String {
     let of = |kind: AuditKind| watch.audits.iter().filter(|audit| audit.kind == kind).count();
-    let to_shut =
-        watch.openings.iter().filter(|opening| watch.audits_of(&opening.place).any(|audit| audit.kind == AuditKind::Close)).count();
+    let to_shut = watch
+        .openings
+        .iter()
+        .filter(|opening| watch.audits_of(&opening.place).any(|audit| audit.kind == AuditKind::Close && !is_end(audit)))
+        .count();
     let proved =
         watch.openings.iter().filter(|opening| watch.audits_of(&opening.place).any(|audit| audit.kind == AuditKind::ProvedShut)).count();
     let rows = watch.audits.iter().filter(|audit| has_row(state, audit)).count();
     format!(
-        "{}: {} left alone, {to_shut} to be shut, {proved} proved shut; {} raised, {} cleared; {}, {rows} in Sentinel.",
+        "{}: {} permitted, {to_shut} to be shut, {proved} proved shut; {} raised, {} cleared; {}, {rows} in Sentinel.",
         counted(watch.openings.len(), "opening"),
         watch.openings.len() - to_shut,
         counted(of(AuditKind::AlarmRaised), "alarm"),
@@ -122,7 +156,7 @@ fn sums(state: &State, watch: &Watch) -> String {
 /// The last words.
 pub fn verdict(wrong: &[Wrong], palette: Palette, width: usize) -> String {
     let Some((first, others)) = wrong.split_first() else {
-        let text = "ok: what may not be open was shut and proved shut, what may be was left alone, and Sentinel has a row for each record.";
+        let text = "ok: what may not be open was shut and proved shut, what may be was open as long as it might, and Sentinel has a row for each record.";
         return wrapped(text, width).iter().map(|row| palette.paint(Tone::Good, row)).collect::<Vec<_>>().join("\n");
     };
     let why = if first.why.is_empty() { String::new() } else { format!(": {}", first.why) };

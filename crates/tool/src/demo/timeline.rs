@@ -187,8 +187,19 @@ fn tone(kind: AuditKind) -> Tone {
         | AuditKind::WouldClose
         | AuditKind::FindingAppeared
         | AuditKind::FindingChanged
-        | AuditKind::FindingGone => Tone::Portcullis,
-        AuditKind::ProvedShut | AuditKind::ProvedGone | AuditKind::AlarmCleared => Tone::Good,
+        | AuditKind::FindingGone
+        | AuditKind::Granted
+        | AuditKind::Declined
+        | AuditKind::Open
+        | AuditKind::OpenAnswered => Tone::Portcullis,
+        AuditKind::ProvedShut
+        | AuditKind::ProvedGone
+        | AuditKind::AlarmCleared
+        | AuditKind::Adopted
+        | AuditKind::Confirmed
+        | AuditKind::Opened
+        | AuditKind::GrantEnded
+        | AuditKind::GrantClosed => Tone::Good,
         AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => Tone::Bad,
     }
 }
@@ -226,13 +237,44 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::ProvedGone => format!("proves what had to go from {place} gone: {why}"),
         AuditKind::AlarmRaised => format!("raises the alarm {code}: {why}"),
         AuditKind::AlarmCleared => format!("clears the alarm {code} of {place}"),
+        AuditKind::Adopted => {
+            let person = audit.person.as_deref().unwrap_or_default();
+            let rule = audit.rule.as_deref().unwrap_or_default();
+            format!("lets {person} have {place} open, by rule {rule}: {}", why.rsplit_once(": ").map_or(why.as_str(), |(_, reason)| reason))
+        }
+        AuditKind::Confirmed => format!("knows for certain who opened {place}: {}, as {why}", audit.person.as_deref().unwrap_or_default()),
+        AuditKind::Granted => {
+            let reason = why.rsplit_once(": ").map_or(why.as_str(), |(_, reason)| reason);
+            let rule = audit.rule.as_deref().unwrap_or_default();
+            format!("grants {place} to {}, by rule {rule}: {reason}", audit.person.as_deref().unwrap_or_default())
+        }
+        AuditKind::Declined => format!("declines {place} to {}: {why}", audit.person.as_deref().unwrap_or_default()),
+        AuditKind::Open => format!("asks JIT to open {place} {why}"),
+        AuditKind::OpenAnswered => format!("is told that its wish for {place} was {code}"),
+        AuditKind::Opened => format!("sees {place} open for {}", audit.person.as_deref().unwrap_or_default()),
+        AuditKind::GrantEnded => format!("ends what {} has open, {place}: {why}", audit.person.as_deref().unwrap_or_default()),
+        AuditKind::GrantClosed => format!("closes the grant of {} for {place}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Rejected | AuditKind::ServiceFailing => format!("says of itself ({code}): {why}"),
     }
+}
+
+/// A text without the ids of grants, which are as long as they are meaningless.
+fn without_grants(text: &str) -> String {
+    const COVERED: &str = ", which covered it, has ended";
+    let mut parts = text.split(COVERED);
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let id = told.rsplit(' ').next().map_or(0, str::len);
+        told.truncate(told.len() - id);
+        told = format!("{}the grant that covered it has ended{part}", told.strip_suffix("grant ").unwrap_or(&told));
+    }
+    told
 }
 
 /// A text without what says nothing to a person: the ids of Azure's resources become their names, and the names that
 /// JIT gives its rules, 70 characters long, are left out.
 pub fn readable(text: &str) -> String {
+    let text = &without_grants(text);
     let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
         let inner = word.trim_matches(|c: char| "',;.:".contains(c));

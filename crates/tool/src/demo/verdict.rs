@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::source::Sources;
+use portcullis_sandbox::estate;
 use portcullis_sandbox::host::record::{Invocation, Outcome};
 use portcullis_sandbox::state::{LogEntry, State};
 
 use super::story;
 use super::timeline::{counted, length, readable, times};
-use super::watch::{DELETE, Opening, Place, Through, Watch, first_found};
+use super::watch::{DELETE, INITIATE, Opening, Place, Through, Watch, first_found, first_permitted};
 
 /// The longest opening that is let stand, as the app's setting says it.
 pub const LONGEST: &str = "PT8H";
@@ -20,6 +21,8 @@ const LONGEST_OPENING: TimeDelta = TimeDelta::hours(8);
 const FOUND_BY_EVENT: TimeDelta = TimeDelta::minutes(1);
 /// What no event told must be found by the next sweep, which comes every five minutes.
 const FOUND_BY_SWEEP: TimeDelta = TimeDelta::minutes(6);
+/// What nothing but an event vouches for must be found when nothing confirmed it for half an hour.
+const FOUND_UNCONFIRMED: TimeDelta = TimeDelta::minutes(37);
 /// How long after the end that was asked for JIT may leave its rule.
 const JIT_MAY_BE_LATE: TimeDelta = TimeDelta::minutes(2);
 
@@ -78,15 +81,21 @@ enum Should {
     Stand,
 }
 
-/// What should become of an opening, by what was asked for alone.
-fn should(opening: &Opening) -> Should {
+/// What should become of an opening, by what was asked for and by whom alone.
+fn should(state: &State, opening: &Opening) -> Should {
     let sources = Sources::read(opening.sources.iter().map(String::as_str));
+    let of = |permitted: &[&str]| {
+        let mut people = state.principals.iter().filter(|one| one.managed_identity || permitted.contains(&one.object_id.as_str()));
+        people.any(|one| one.name == opening.by)
+    };
     if sources.amounts_to_internet() {
         Should::BeShut(FOUND_BY_EVENT)
     } else if opening.until - opening.asked > LONGEST_OPENING {
         Should::BeShut(FOUND_BY_SWEEP)
-    } else {
+    } else if of(&[estate::RESPONDER_OBJECT_ID]) {
         Should::Stand
+    } else {
+        Should::BeShut(FOUND_UNCONFIRMED)
     }
 }
 
@@ -94,7 +103,7 @@ fn should(opening: &Opening) -> Should {
 pub fn wrong(state: &State, watch: &Watch, failed: &[Invocation]) -> Vec<Wrong> {
     let mut wrong: Vec<Wrong> = Vec::new();
     for opening in &watch.openings {
-        wrong.extend(match should(opening) {
+        wrong.extend(match should(state, opening) {
             Should::BeShut(within) => not_shut(state, watch, opening, within),
             Should::Stand => not_left(state, watch, opening),
         });
@@ -178,14 +187,10 @@ fn not_left(state: &State, watch: &Watch, opening: &Opening) -> Option<Wrong> {
         }
         (Some(_), _) => {}
     }
-    match first_found(watch, place) {
-        Some(audit) if audit.kind == AuditKind::FindingAppeared => None,
-        Some(audit) => {
-            let what = format!("{place} was harmless, and an audit record of {} says that it is to be shut", clock(audit.at));
-            Some(Wrong::new(Fault::NotLeft, what))
-        }
-        None => Some(Wrong::new(Fault::Late, format!("no audit record says that {place} was found open"))),
+    if first_permitted(watch, place).is_none() {
+        return Some(Wrong::new(Fault::NotLeft, format!("{place} might be open, and no audit record names the rule that permits it")));
     }
+    None
 }
 
 /// What kept a port open, by the world's log, and the alarm that stands for it.
@@ -264,12 +269,14 @@ pub fn has_row(state: &State, audit: &AuditRecord) -> bool {
 fn by_the_wrong_hand(state: &State) -> impl Iterator<Item = Wrong> {
     let is_right = |entry: &LogEntry| {
         let of_approval = entry.function.as_deref() == Some("approval");
-        of_approval && entry.what.eq_ignore_ascii_case(DELETE) && entry.target.contains("-JITRule-")
+        let deletes = entry.what.eq_ignore_ascii_case(DELETE) && entry.target.contains("-JITRule-");
+        of_approval && (deletes || entry.what.eq_ignore_ascii_case(INITIATE))
     };
     ours(state).filter(move |entry| !is_right(entry)).map(|entry| {
         let function = entry.function.as_deref().unwrap_or("no function");
         let what = format!("{function} called {} on {} at {}", entry.what, readable(&entry.target), clock(entry.at));
-        Wrong::new(Fault::WrongHand, what).because("only approval may change Azure, and only by deleting JIT's allow rules")
+        Wrong::new(Fault::WrongHand, what)
+            .because("only approval may change Azure, and only by deleting JIT's allow rules and asking JIT to open")
     })
 }
 
@@ -303,7 +310,8 @@ fn lost(state: &State, failed: &[Invocation]) -> Vec<Wrong> {
 
 fn not_played(state: &State, watch: &Watch) -> Vec<Wrong> {
     let mut wrong = Vec::new();
-    if watch.openings.len() != story::OPENINGS {
+    // Portcullis may ask again for what stays of an opening that has to go.
+    if watch.openings.len() < story::OPENINGS {
         let what = format!("JIT's records tell of {} and not of {}", counted(watch.openings.len(), "opening"), story::OPENINGS);
         wrong.push(Wrong::new(Fault::NotPlayed, what));
     }
@@ -322,8 +330,8 @@ fn clock(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use portcullis_domain::finding::Severity;
+    use portcullis_sandbox::blob;
     use portcullis_sandbox::state::{Caller, IngestedRow, Message};
-    use portcullis_sandbox::{blob, estate};
     use serde_json::json;
 
     use super::super::watch::Rule;
@@ -338,7 +346,8 @@ mod tests {
     }
 
     fn opening(vm: &str, source: &str, hours: i64) -> Opening {
-        Opening { place: place(vm), asked: at(0), until: at(hours * 3600), by: "Ada Admin".to_owned(), sources: vec![source.to_owned()] }
+        let by = if vm == "db-1" { "Rosa Responder" } else { "Ada Admin" };
+        Opening { place: place(vm), asked: at(0), until: at(hours * 3600), by: by.to_owned(), sources: vec![source.to_owned()] }
     }
 
     fn audit(vm: &str, kind: AuditKind, second: i64) -> AuditRecord {
@@ -353,7 +362,8 @@ mod tests {
         }
     }
 
-    /// An hour in which all went well: one opening was left, one to the whole internet and one for too long were shut.
+    /// An hour in which all went well: a responder's opening was adopted, one to the whole internet and one for too long were
+    /// shut.
     struct Hour {
         state: State,
         watch: Watch,
@@ -365,6 +375,15 @@ mod tests {
             estate::small(&mut state);
             state.now = at(3600);
             let mut hour = Hour { state, watch: Watch::default() };
+            for n in 3..story::OPENINGS {
+                // What else is asked for in the hour, all well.
+                let vm = format!("more-{n}");
+                hour.watch.openings.push(Opening { by: "portcullis".to_owned(), ..opening(&vm, "203.0.113.4", 2) });
+                let stood = vec![(at(12), None)];
+                let rule = Rule { name: vm.clone(), group: "nsg".to_owned(), place: place(&vm), sources: Vec::new(), stood };
+                hour.watch.rules.insert(format!("/nsg/{vm}"), rule);
+                hour.audits(&vm, AuditKind::Opened, 20);
+            }
             for (vm, source, hours, shut) in
                 [("db-1", "203.0.113.7", 2, None), ("web-1", "*", 1, Some(30)), ("web-2", "203.0.113.7", 24, Some(320))]
             {
@@ -377,7 +396,8 @@ mod tests {
                     stood: vec![(at(12), shut.map(at))],
                 };
                 hour.watch.rules.insert(format!("/nsg/{vm}"), rule);
-                hour.audits(vm, AuditKind::FindingAppeared, shut.unwrap_or(30) - 10);
+                let kind = if shut.is_some() { AuditKind::FindingAppeared } else { AuditKind::Adopted };
+                hour.audits(vm, kind, shut.unwrap_or(30) - 10);
                 if let Some(shut) = shut {
                     hour.audits(vm, AuditKind::ProvedShut, shut + 60);
                 }
@@ -474,19 +494,17 @@ mod tests {
         assert_eq!(hour.wrong(), ["22 of db-1 was harmless and might be open until 10:00:00, but was shut at 09:59:59: "]);
         let mut hour = Hour::good();
         hour.watch.audits.retain(|audit| audit.vm.as_ref().unwrap().name() != "db-1");
-        assert_eq!(hour.wrong(), ["no audit record says that 22 of db-1 was found open: "]);
-        hour.audits("db-1", AuditKind::Close, 20);
-        assert_eq!(hour.wrong(), ["22 of db-1 was harmless, and an audit record of 09:00:20 says that it is to be shut: "]);
+        assert_eq!(hour.wrong(), ["22 of db-1 might be open, and no audit record names the rule that permits it: "]);
     }
 
     #[test]
     fn rows_that_did_not_arrive_are_counted() {
         let mut hour = Hour::good();
         hour.state.rows.pop();
-        assert_eq!(hour.wrong(), ["1 of the 5 audit records does not have a row in Sentinel: nothing was sent to the ingestion endpoint"]);
+        assert_eq!(hour.wrong(), ["1 of the 9 audit records does not have a row in Sentinel: nothing was sent to the ingestion endpoint"]);
         hour.state.rows.clear();
         hour.state.record(&Caller::default(), "logs", "ingest", "", 403);
-        assert_eq!(hour.wrong(), ["none of the 5 audit records has a row in Sentinel: the ingestion endpoint answered 403 once"]);
+        assert_eq!(hour.wrong(), ["none of the 9 audit records has a row in Sentinel: the ingestion endpoint answered 403 once"]);
     }
 
     #[test]

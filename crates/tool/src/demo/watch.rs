@@ -6,6 +6,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
+use portcullis_domain::finding::FindingCode;
 use portcullis_domain::time;
 use portcullis_sandbox::blob;
 use portcullis_sandbox::state::{LogEntry, State};
@@ -14,7 +15,8 @@ use serde_json::Value;
 /// The action by which a rule goes, as the world's log names it.
 pub const DELETE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/delete";
 const WRITE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/write";
-const INITIATE: &str = "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action";
+/// The action by which JIT is asked to open.
+pub const INITIATE: &str = "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action";
 const GROUPS: &str = "Microsoft.Network/networkSecurityGroups";
 const POLICIES: &str = "Microsoft.Security/locations/jitNetworkAccessPolicies";
 /// What the names of JIT's allow rules have and those of its deny rules have not.
@@ -139,6 +141,7 @@ impl Watch {
             }
         }
         self.entries_read = state.log.len();
+        in_order(&mut happened);
         happened
     }
 
@@ -193,6 +196,11 @@ impl Watch {
         let policies = state.resources.of_type(POLICIES);
         let records = policies.flat_map(|policy| list(policy, "/properties/requests"));
         let mut new: Vec<Opening> = records.flat_map(|record| openings_of(state, record)).collect();
+        for opening in new.iter_mut().filter(|opening| opening.by.is_empty()) {
+            // JIT's record does not say; the world's log does.
+            let is_it = |entry: &&LogEntry| entry.at == opening.asked && entry.what.eq_ignore_ascii_case(INITIATE) && entry.status < 400;
+            opening.by = state.log.iter().find(is_it).map(|entry| entry.caller.clone()).unwrap_or_default();
+        }
         new.retain(|opening| !self.openings.contains(opening));
         new.sort_by_key(|opening| opening.asked);
         self.openings.extend(new);
@@ -205,6 +213,8 @@ impl Watch {
         let by_azure = entry.object_id.is_empty();
         let refused = entry.status >= 400;
         let what = match (entry.face.as_str(), of_rule) {
+            // What Portcullis asks for is told by its own audit record.
+            ("arm", _) if is(INITIATE) && is_ours(state, entry) => return None,
             ("arm", _) if is(INITIATE) && !refused => {
                 let asked = self.openings.iter().find(|opening| opening.asked == entry.at && opening.by == entry.caller);
                 What::Asked(asked?.clone())
@@ -227,7 +237,12 @@ impl Watch {
                 let asked = self.openings.iter().rev().find(|one| Some(&one.place) == place.as_ref()).map(|one| one.asked);
                 let through = through(state, entry, &audit, asked);
                 self.through.insert(audit.id.clone(), through);
-                if audit.kind == AuditKind::CloseAnswered {
+                let only_ends = audit.code == FindingCode::GrantEnded.text();
+                if only_ends && matches!(audit.kind, AuditKind::FindingAppeared | AuditKind::FindingGone) {
+                    // That the grant ends is told, and what becomes of its rule.
+                    return None;
+                }
+                if matches!(audit.kind, AuditKind::CloseAnswered | AuditKind::OpenAnswered) {
                     // The line of Azure's own answer, from the world's log, says the same.
                     return None;
                 }
@@ -248,9 +263,25 @@ impl Watch {
     }
 }
 
+/// Whether the app did it.
+pub fn is_ours(state: &State, entry: &LogEntry) -> bool {
+    state.principals.iter().any(|one| one.managed_identity && one.object_id == entry.object_id)
+}
+
 /// The place that an audit record is about.
 pub fn place_of(audit: &AuditRecord) -> Option<Place> {
     Some(Place { vm: audit.vm.as_ref()?.name().to_owned(), port: audit.port? })
+}
+
+/// Audit records of one run are written side by side: they are told in the order of their numbers.
+fn in_order(happened: &mut [Happening]) {
+    let key = |one: &Happening| match &one.what {
+        What::Audited { audit, .. } => Some((one.at, audit.vm.clone(), audit.id.clone())),
+        _ => None,
+    };
+    for run in happened.chunk_by_mut(|one, other| matches!((&one.what, &other.what), (What::Audited { .. }, What::Audited { .. }))) {
+        run.sort_by_key(key);
+    }
 }
 
 /// Adds to what happened, together with its like of the same instant.
@@ -304,6 +335,11 @@ pub fn first_found<'a>(watch: &'a Watch, place: &'a Place) -> Option<&'a AuditRe
     watch.audits_of(place).find(|audit| matches!(audit.kind, AuditKind::FindingAppeared | AuditKind::Close | AuditKind::WouldClose))
 }
 
+/// The first record in which Portcullis says that a place may be open: adopted, or opened for a grant.
+pub fn first_permitted<'a>(watch: &'a Watch, place: &'a Place) -> Option<&'a AuditRecord> {
+    watch.audits_of(place).find(|audit| matches!(audit.kind, AuditKind::Adopted | AuditKind::Opened))
+}
+
 fn list<'a>(body: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     body.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
@@ -354,7 +390,7 @@ fn reason(state: &State, place: &Place) -> String {
 fn openings_of(state: &State, record: &Value) -> Vec<Opening> {
     let Some(asked) = time::parse(&text(record, "/startTimeUtc")) else { return Vec::new() };
     let upn = text(record, "/requestor");
-    let person = state.principals.iter().find(|principal| principal.upn == upn);
+    let person = state.principals.iter().find(|principal| !upn.is_empty() && principal.upn == upn);
     let by = person.map_or(upn, |person| person.name.clone());
     let mut openings = Vec::new();
     for vm in list(record, "/virtualMachines") {

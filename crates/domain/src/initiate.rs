@@ -1,0 +1,376 @@
+//! Asking JIT to open: when it may be asked, through which policy, and when no more.
+//!
+//! `initiate` has no id and no idempotence: a second one could open again what a first one opened late. So it is asked
+//! once, what came of it is read, and it is asked again only when nothing shows that the first one did anything.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::audits::Audits;
+use crate::duration::spoken;
+use crate::grant::{End, Phase};
+use crate::jit::{JitPolicy, JitPort};
+use crate::reconcile::{Look, Open};
+use crate::record::{Outcome, VmRecord};
+use crate::source::Sources;
+
+/// What was asked of JIT for a port, for the same live grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asking {
+    /// The live grants that it was for, by id.
+    pub grants: BTreeSet<String>,
+    /// When each `initiate` was intended, the first one first.
+    pub intents: Vec<DateTime<Utc>>,
+    /// What came of the last one; absent while nobody knows.
+    pub outcome: Option<Outcome>,
+}
+
+/// An `initiate` that was accepted or is in doubt is repeated only when a read so long after its intent shows nothing of
+/// it.
+pub const REPEATED_AFTER: TimeDelta = TimeDelta::seconds(150);
+
+/// A rule that is not there so long after the first intent will not come: the grant ends.
+pub const OPENS_WITHIN: TimeDelta = TimeDelta::minutes(5);
+
+/// So many `initiate`s for the same grants in [`BRAKE_SPAN`] and no more: something is wrong that asking does not mend.
+pub const BRAKE: usize = 3;
+
+/// See [`BRAKE`].
+pub const BRAKE_SPAN: TimeDelta = TimeDelta::minutes(10);
+
+/// An approved grant that could not even be asked for by then is declined.
+pub const SENT_WITHIN: TimeDelta = TimeDelta::minutes(15);
+
+/// Which of the wanted openings JIT is to be asked for now. Grants whose opening does not come are ended.
+pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Open>, look: &Look<'_>, audits: &mut Audits) -> Vec<Open> {
+    record.initiates.retain(|port, _| wanted.iter().any(|open| open.port == *port));
+    let mut now = Vec::new();
+    for open in wanted {
+        let same = record.initiates.get(&open.port).filter(|asking| asking.grants == open.grants).cloned();
+        let Some(asking) = same else {
+            record.initiates.remove(&open.port);
+            now.push(open);
+            continue;
+        };
+        let (Some(first), Some(last)) = (asking.intents.first().copied(), asking.intents.last().copied()) else {
+            now.push(open);
+            continue;
+        };
+        let refused = match &asking.outcome {
+            Some(Outcome::Failed(said)) => Some(said.clone()),
+            Some(Outcome::Accepted | Outcome::NothingToDelete | Outcome::Unknown(_)) | None => None,
+        };
+        if look.now >= first + OPENS_WITHIN {
+            let said = refused.map_or_else(
+                || format!("JIT was asked {} ago and wrote no rule", spoken(look.now - first)),
+                |said| format!("JIT refuses it: {said}"),
+            );
+            give_up(record, &open, &said, audits);
+            continue;
+        }
+        let recent = asking.intents.iter().filter(|at| **at + BRAKE_SPAN > look.now).count();
+        let may_ask = match refused {
+            Some(_) => true,
+            None => look.now >= last + REPEATED_AFTER && !shows(&open, last, look),
+        };
+        if may_ask && recent < BRAKE {
+            now.push(open);
+        }
+    }
+    now
+}
+
+/// Whether a read shows anything of an `initiate` that was intended then: a record, or one that is `Initiating`.
+fn shows(open: &Open, intended: DateTime<Utc>, look: &Look<'_>) -> bool {
+    let clocks = TimeDelta::seconds(60);
+    look.records.iter().filter(|record| record.port == open.port).any(|record| {
+        record.is_initiating(look.now) || (record.may_be_open() && record.start + clocks >= intended && record.end > look.now)
+    })
+}
+
+/// Ends the grants that never opened; a grant whose rule was taken down ends, too: nobody is let in by it any more.
+pub(crate) fn give_up(record: &mut VmRecord, open: &Open, said: &str, audits: &mut Audits) {
+    for n in 0..record.grants.len() {
+        let grant = &record.grants[n];
+        let lost = grant.phase == Phase::Opening || record.taken_down.contains(&grant.id);
+        if grant.port == open.port && open.grants.contains(&grant.id) && lost {
+            let id = grant.id.clone();
+            crate::life::end(record, n, End::NotOpened { said: said.to_owned() }, audits);
+            record.taken_down.remove(&id);
+        }
+    }
+    record.initiates.remove(&open.port);
+}
+
+impl VmRecord {
+    /// Writes the intent to ask JIT for a port, and gives the attempt's number. What was approved counts from now on: its
+    /// time begins with its opening.
+    pub fn intend_open(&mut self, open: &Open, now: DateTime<Utc>) -> u32 {
+        let attempt = self.attempts.entry(open.port).or_insert(0);
+        *attempt += 1;
+        let attempt = *attempt;
+        let asking =
+            self.initiates.entry(open.port).or_insert_with(|| Asking { grants: open.grants.clone(), intents: Vec::new(), outcome: None });
+        asking.intents.push(now);
+        asking.outcome = None;
+        for grant in self.grants.iter_mut().filter(|grant| open.grants.contains(&grant.id) && grant.phase == Phase::Approved) {
+            let length = grant.until - grant.from;
+            (grant.from, grant.until, grant.phase) = (now, now + length, Phase::Opening);
+        }
+        attempt
+    }
+
+    /// Writes what came of the last `initiate` of a port.
+    pub fn open_came_to(&mut self, port: u16, outcome: Outcome) {
+        if let Some(asking) = self.initiates.get_mut(&port) {
+            asking.outcome = Some(outcome);
+        }
+    }
+}
+
+/// The policy of several through which JIT can be asked, with the port in it, or why there is none. Of several that can
+/// be asked, the one that allows the longest time, then the first by id.
+pub fn policy_for<'a>(
+    policies: &'a [JitPolicy],
+    record: &VmRecord,
+    open: &Open,
+    asked: TimeDelta,
+) -> Result<(&'a JitPolicy, &'a JitPort), String> {
+    let name = record.vm.name();
+    let of_vm: Vec<&JitPolicy> = policies.iter().filter(|policy| policy.vms.iter().any(|vm| vm.vm == record.vm)).collect();
+    if of_vm.is_empty() {
+        return Err(format!("no JIT policy names {name}: add it to one, with port {}", open.port));
+    }
+    let ports = |policy: &'a JitPolicy| policy.vms.iter().filter(|vm| vm.vm == record.vm).flat_map(|vm| &vm.ports);
+    let mut listed: Vec<(&JitPolicy, &JitPort)> = of_vm
+        .iter()
+        .flat_map(|policy| ports(policy).map(move |port| (*policy, port)))
+        .filter(|(_, port)| port.number == open.port)
+        .collect();
+    if listed.is_empty() {
+        let mut known: Vec<u16> = of_vm.iter().flat_map(|policy| ports(policy)).map(|port| port.number).collect();
+        known.sort_unstable();
+        known.dedup();
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+        return Err(format!("no JIT policy of {name} lists port {}; listed are {}", open.port, known.join(", ")));
+    }
+    listed.sort_by(|(a, one), (b, other)| (other.longest, &a.id).cmp(&(one.longest, &b.id)));
+    let inside = |port: &JitPort| port.sources.covers(&open.sources);
+    let Some(fits) = listed.iter().find(|(_, port)| inside(port) && port.longest >= asked) else {
+        let (policy, port) = listed[0];
+        return Err(if inside(port) {
+            format!(
+                "JIT policy {} lets port {} be open for {} at once, and {} were asked for",
+                policy.id.name(),
+                open.port,
+                spoken(port.longest),
+                spoken(asked)
+            )
+        } else {
+            format!(
+                "JIT policy {} lets port {} be opened to {} only, and {} is not all in it",
+                policy.id.name(),
+                open.port,
+                port.sources,
+                open.sources
+            )
+        });
+    };
+    Ok(*fits)
+}
+
+/// What JIT is asked, as its specification has it: one source as one prefix, several as a list.
+pub fn body(record: &VmRecord, open: &Open, justification: &str) -> serde_json::Value {
+    let prefixes = open.sources.prefixes();
+    let end = open.until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let mut port = serde_json::json!({"number": open.port, "endTimeUtc": end});
+    match prefixes.as_slice() {
+        [one] => port["allowedSourceAddressPrefix"] = serde_json::json!(one),
+        several => port["allowedSourceAddressPrefixes"] = serde_json::json!(several),
+    }
+    serde_json::json!({"virtualMachines": [{"id": record.vm.to_string(), "ports": [port]}], "justification": justification})
+}
+
+/// What all that is to be opened lets in, for people.
+pub fn words(open: &Open, record: &VmRecord) -> String {
+    let sources: &Sources = &open.sources;
+    let until = open.until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    format!("port {} of {} to {sources} until {until}", open.port, record.vm.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::grant::Grant;
+    use crate::jit::{JitRecord, JitVm, RecordStatus};
+    use crate::reconcile::Mode;
+    use crate::samples::{at, grant, opening, record as jit_record, vm};
+    use crate::story::{Story, home, kinds};
+
+    fn approved(id: &str, source: &str, until: &str) -> Grant {
+        Grant { from: at("10:00:00"), ..grant(id, 22, source, until, Phase::Approved) }
+    }
+
+    fn story(grants: Vec<Grant>) -> Story {
+        Story::of(Vec::new()).granted(grants)
+    }
+
+    /// A look of which every `initiate` is sent, with this outcome.
+    fn look(story: &mut Story, time: &str, outcome: Option<Outcome>) -> usize {
+        let opens = story.look(time).opens;
+        for open in &opens {
+            story.memory.intend_open(open, at(time));
+            if let Some(outcome) = &outcome {
+                story.memory.open_came_to(open.port, outcome.clone());
+            }
+        }
+        opens.len()
+    }
+
+    #[test]
+    fn the_time_of_a_grant_begins_with_its_opening() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
+        assert_eq!(look(&mut story, "10:03:00", Some(Outcome::Accepted)), 1);
+        let grant = &story.memory.grants[0];
+        assert_eq!((grant.phase, grant.from, grant.until), (Phase::Opening, at("10:03:00"), at("11:03:00")));
+        story.openings = vec![home(1)];
+        assert_eq!(kinds(&story.look("10:03:14").audits), ["opened"]);
+        assert_eq!(story.memory.grants[0].phase, Phase::Open);
+        assert!(story.memory.initiates.is_empty());
+        assert_eq!(story.look("10:04:00").audits, []);
+    }
+
+    #[test]
+    fn what_was_accepted_or_is_in_doubt_is_repeated_only_when_nothing_shows_of_it() {
+        let shown = |status| Some(jit_record(22, "203.0.113.4", "10:00:00", "11:00:00", status));
+        for outcome in [None, Some(Outcome::Accepted), Some(Outcome::Unknown("cut".to_owned()))] {
+            for (record, again) in [
+                (None, 1),
+                (shown(RecordStatus::Initiating), 0),
+                (shown(RecordStatus::Initiated), 0),
+                (shown(RecordStatus::Revoked), 1),
+                (Some(JitRecord { port: 23, ..jit_record(22, "*", "10:00:00", "11:00:00", RecordStatus::Initiating) }), 1),
+                (Some(jit_record(22, "203.0.113.4", "09:00:00", "11:00:00", RecordStatus::Initiated)), 1),
+            ] {
+                let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
+                assert_eq!(look(&mut story, "10:00:00", outcome.clone()), 1);
+                story.records = record.clone().into_iter().collect();
+                assert_eq!(look(&mut story, "10:02:29", None), 0);
+                assert_eq!(look(&mut story, "10:02:30", None), again, "{outcome:?} {record:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_jit_refuses_is_asked_three_times_in_ten_minutes_and_the_grant_ends_after_five() {
+        let no = Some(Outcome::Failed("busy".to_owned()));
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        let asked: usize =
+            ["10:00:00", "10:00:10", "10:00:20", "10:00:30", "10:04:59"].iter().map(|time| look(&mut story, time, no.clone())).sum();
+        assert_eq!(asked, BRAKE);
+        assert_eq!(kinds(&story.conclude("10:04:59")), ["alarm-raised"]);
+        let audits = story.look("10:05:00").audits;
+        assert_eq!((kinds(&audits), audits[0].why.as_str()), (vec!["grant-ended"], "it could not be opened: JIT refuses it: busy"));
+        assert_eq!(kinds(&story.conclude("10:05:00")), ["alarm-cleared"]);
+        assert_eq!(kinds(&story.look("10:05:40").audits), ["grant-closed"]);
+    }
+
+    #[test]
+    fn a_rule_that_does_not_come_ends_the_grant_after_five_minutes() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        story.conclude("10:00:00");
+        assert!(story.next() <= Some(at("10:00:05")), "{:?}", story.next());
+        look(&mut story, "10:02:30", Some(Outcome::Accepted));
+        assert_eq!(story.look("10:04:59").audits, []);
+        assert_eq!(kinds(&story.look("10:05:00").audits), ["grant-ended"]);
+    }
+
+    #[test]
+    fn another_grant_is_another_reason_to_ask() {
+        let mut story = story(vec![approved("a", "203.0.113.4", "11:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        story.memory.grants.push(approved("b", "203.0.113.5", "12:00:00"));
+        let opens = story.look("10:00:30").opens;
+        assert_eq!((opens.len(), opens[0].sources.to_string()), (1, "203.0.113.4/31".to_owned()));
+        assert_eq!(opens[0].grants.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_longer_grant_for_the_same_sources_is_asked_for_and_open_only_when_its_own_record_shows() {
+        let mut story = Story::of(vec![home(1)])
+            .granted(vec![grant("a", 22, "203.0.113.4", "11:00:00", Phase::Open), approved("b", "203.0.113.4", "12:00:00")]);
+        let older = jit_record(22, "203.0.113.4", "09:00:00", "11:00:00", RecordStatus::Initiated);
+        story.records = vec![older.clone()];
+        let opens = story.look("10:00:00").opens;
+        assert_eq!((opens.len(), opens[0].until), (1, at("12:00:00")));
+        story.memory.intend_open(&opens[0], at("10:00:00"));
+        assert_eq!(story.look("10:00:10").audits, []);
+        story.records.push(jit_record(22, "203.0.113.4", "10:00:00", "12:00:00", RecordStatus::Initiated));
+        assert_eq!(kinds(&story.look("10:00:15").audits), ["opened"]);
+        assert_eq!(story.memory.grants.iter().map(|grant| grant.phase).collect::<Vec<_>>(), [Phase::Open, Phase::Open]);
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_in_a_quarter_of_an_hour_is_declined() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
+        story.mode = Mode::Observe;
+        assert_eq!((story.look("10:14:59").opens.len(), story.memory.grants.len()), (0, 1));
+        assert_eq!(kinds(&story.look("10:15:00").audits), ["declined"]);
+        assert!(story.memory.grants.is_empty());
+    }
+
+    fn policy(name: &str, ports: &[(u16, &[&str], i64)]) -> JitPolicy {
+        let id = format!("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Security/locations/l/jitNetworkAccessPolicies/{name}");
+        let port = |(number, sources, hours): &(u16, &[&str], i64)| JitPort {
+            number: *number,
+            protocol: "*".to_owned(),
+            sources: Sources::read(sources.iter().copied()),
+            longest: TimeDelta::hours(*hours),
+        };
+        let vms = vec![JitVm { vm: vm(), public_ip_address: None, ports: ports.iter().map(port).collect() }];
+        JitPolicy { id: id.parse().unwrap(), vms, records: Vec::new(), problems: Vec::new() }
+    }
+
+    #[test]
+    fn the_policy_is_found_among_several_or_it_is_said_why_there_is_none() {
+        let any = &["*"][..];
+        let found = |policies: &[JitPolicy], source: &str, hours: i64| {
+            let open = Open { port: 22, sources: Sources::read([source]), until: at("12:00:00"), grants: BTreeSet::new() };
+            policy_for(policies, &VmRecord::new(vm()), &open, TimeDelta::hours(hours)).map(|(policy, _)| policy.id.name().to_owned())
+        };
+        let office = &["198.51.100.0/24"][..];
+        let all = [policy("b", &[(22, office, 3)]), policy("a", &[(22, any, 1), (3389, any, 8)]), policy("c", &[(3389, any, 8)])];
+        assert_eq!(found(&all, "198.51.100.7", 1), Ok("b".to_owned()));
+        assert_eq!(found(&all, "203.0.113.4", 1), Ok("a".to_owned()));
+        assert_eq!(found(&all, "198.51.100.7", 3), Ok("b".to_owned()));
+        for (policies, source, hours, said) in [
+            (&all[..0], "203.0.113.4", 1, "no JIT policy names vm1: add it to one, with port 22"),
+            (&all[2..], "203.0.113.4", 1, "no JIT policy of vm1 lists port 22; listed are 3389"),
+            (&all[..1], "203.0.113.4", 1, "JIT policy b lets port 22 be opened to 198.51.100.0/24 only, and 203.0.113.4 is not all in it"),
+            (&all[..1], "198.51.100.7", 4, "JIT policy b lets port 22 be open for 3 h at once, and 4 h were asked for"),
+        ] {
+            assert_eq!(found(policies, source, hours), Err(said.to_owned()));
+        }
+    }
+
+    #[test]
+    fn jit_is_asked_with_an_explicit_source_and_end() {
+        let open = |source: &str| Open { port: 22, sources: Sources::read([source]), until: at("12:00:00"), grants: BTreeSet::new() };
+        let record = VmRecord::new(vm());
+        let one = body(&record, &open("203.0.113.4"), "why");
+        let port = json!({"number": 22, "allowedSourceAddressPrefix": "203.0.113.4", "endTimeUtc": "2026-01-15T12:00:00Z"});
+        assert_eq!(one, json!({"virtualMachines": [{"id": vm().to_string(), "ports": [port]}], "justification": "why"}));
+        let two = body(&record, &open("203.0.113.4,198.51.100.7"), "why");
+        assert_eq!(two["virtualMachines"][0]["ports"][0]["allowedSourceAddressPrefixes"], json!(["198.51.100.7", "203.0.113.4"]));
+        assert_eq!(two["virtualMachines"][0]["ports"][0].get("allowedSourceAddressPrefix"), None);
+        assert_eq!(words(&open("203.0.113.4"), &record), "port 22 of vm1 to 203.0.113.4 until 2026-01-15T12:00:00Z");
+        // Nothing of what is asked covers less than the opening that is looked for.
+        assert!(opening(1, "22", &["203.0.113.4"]).sources.covers(&open("203.0.113.4").sources));
+    }
+}

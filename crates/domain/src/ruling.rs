@@ -1,0 +1,203 @@
+//! What the rules have to be asked about an opening around Portcullis, and what they answered.
+//!
+//! Rules are worked out elsewhere: they need people's groups and tags of machines, which are read. Here is for whom an
+//! opening may have been made, and what a ruling does to it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use crate::arm_id::RuleId;
+use crate::behind::CLOCKS_DIFFER_BY;
+use crate::grant::Grant;
+use crate::jit::JitRecord;
+use crate::judge::{Violation, records_of};
+use crate::opening::Opening;
+use crate::record::{Claim, VmRecord};
+
+/// So long after its record's start an opening is nobody's, if nothing says whose it is: events take a moment.
+pub const NOBODYS_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// So long a claim has time to be confirmed, and so long the groups of somebody have time to be told.
+pub const CONFIRMED_WITHIN: TimeDelta = TimeDelta::minutes(30);
+
+/// Whose an opening may be, by one record of JIT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The record; absent where none that still runs can be the reason of the opening.
+    pub record: Option<JitRecord>,
+    /// Who it says, or what events say.
+    pub said_to_be: SaidToBe,
+}
+
+/// Who is said to have made an opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaidToBe {
+    /// JIT's own record names somebody.
+    Named(String),
+    /// Only events do, each once a person.
+    Claimed(Vec<Claim>),
+    /// Nothing does, since this time.
+    Nobody(DateTime<Utc>),
+}
+
+/// Whether something that was done then may have made this record: they lie no further apart than clocks do, and no other
+/// record lies nearer. Where two lie as near, it may have made either.
+pub fn may_have_made<'a>(at: DateTime<Utc>, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
+    let apart = (at - record.start).abs();
+    let nearest = all.into_iter().map(|other| (at - other.start).abs()).min();
+    apart <= CLOCKS_DIFFER_BY && nearest.is_none_or(|nearest| apart <= nearest + AS_NEAR)
+}
+
+/// What lies no further from the nearest than this is as near: times are given to the second.
+const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
+
+/// Whose an opening may be: one answer for each record that runs, or one for none. `all` are the records of the VM's
+/// policies, of other VMs too: what made one of them did not make this one.
+pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> Vec<Candidate> {
+    let port_shut = opening.port().and_then(|port| memory.shut.get(&port).copied());
+    let running = records_of(opening, records, port_shut).filter(|record| record.end > now);
+    let found: Vec<Candidate> =
+        running.map(|record| Candidate { record: Some(record.clone()), said_to_be: said_to_be(record, all, &memory.claims) }).collect();
+    if found.is_empty() {
+        let first = memory.openings.iter().find(|seen| seen.opening.is_same(opening)).map_or(now, |seen| seen.first);
+        return vec![Candidate { record: None, said_to_be: SaidToBe::Nobody(first) }];
+    }
+    found
+}
+
+fn said_to_be(record: &JitRecord, all: &[&JitRecord], claims: &[Claim]) -> SaidToBe {
+    if let Some(name) = &record.requestor {
+        return SaidToBe::Named(name.clone());
+    }
+    let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
+    let by_person: BTreeMap<&str, &Claim> = claims.iter().filter(near).map(|claim| (claim.object_id.as_str(), claim)).collect();
+    if by_person.is_empty() { SaidToBe::Nobody(record.start) } else { SaidToBe::Claimed(by_person.into_values().cloned().collect()) }
+}
+
+/// What the rules say of an opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Somebody may have it open: these grants cover it.
+    Adopt(Vec<Adoption>),
+    /// Nobody may.
+    Shut {
+        /// Why.
+        why: Violation,
+        /// The rule that says so, where one does.
+        rule: Option<String>,
+        /// The decision whole, as it is stored; absent where nothing could be decided.
+        decision: Option<Value>,
+    },
+    /// It cannot be told yet.
+    Wait {
+        /// When it has to be told again at the latest.
+        until: DateTime<Utc>,
+        /// Why, as the end of a sentence.
+        why: String,
+    },
+}
+
+/// A grant for what was opened around Portcullis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// The grant, open.
+    pub grant: Grant,
+    /// The decision in one sentence.
+    pub said: String,
+    /// The decision whole, as it is stored.
+    pub decision: Value,
+}
+
+/// Rulings by the rule of the security group that makes the opening.
+pub type Rulings = BTreeMap<RuleId, Ruling>;
+
+/// What was found out about a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Somebody else says the same.
+    Confirmed {
+        /// Who, as the end of a sentence.
+        by: String,
+    },
+    /// Somebody else says that it was another person.
+    Contradicted {
+        /// What is known instead.
+        said: String,
+    },
+}
+
+/// Confirmations by the id of the grant.
+pub type Confirmations = BTreeMap<String, Confirmation>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jit::RecordStatus;
+    use crate::record::SeenOpening;
+    use crate::samples::{at, opening, record, vm};
+
+    fn claim(time: &str, person: &str) -> Claim {
+        let (event, name) = (format!("{time}{person}"), person.to_owned());
+        Claim { event, at: at(time), object_id: person.to_owned(), name, operation: "initiate".to_owned() }
+    }
+
+    fn asked(start: &str, end: &str, by: Option<&str>) -> JitRecord {
+        JitRecord { requestor: by.map(str::to_owned), ..record(22, "203.0.113.4", start, end, RecordStatus::Initiated) }
+    }
+
+    fn told(records: &[JitRecord], claims: &[Claim], port_shut: Option<&str>) -> Vec<String> {
+        let one = opening(1, "22", &["203.0.113.4"]);
+        let mut memory = VmRecord::new(vm());
+        memory.claims = claims.to_vec();
+        memory.openings.push(SeenOpening { opening: one.clone(), first: at("09:30:00") });
+        memory.shut.extend(port_shut.map(|time| (22, at(time))));
+        let found = candidates(&one, records, &records.iter().collect::<Vec<_>>(), &memory, at("10:00:00"));
+        let said = |candidate: Candidate| match candidate.said_to_be {
+            SaidToBe::Named(name) => format!("named {name}"),
+            SaidToBe::Claimed(claims) => claims.iter().map(|claim| claim.event.clone()).collect::<Vec<_>>().join(" "),
+            SaidToBe::Nobody(since) => format!("nobody since {}", since.format("%H:%M")),
+        };
+        found.into_iter().map(said).collect()
+    }
+
+    #[test]
+    fn a_record_that_names_somebody_counts_before_every_event() {
+        let records = [asked("09:00:00", "11:00:00", Some("ada@contoso.com")), asked("09:30:00", "11:00:00", Some("bob@contoso.com"))];
+        assert_eq!(told(&records, &[claim("09:00:00", "mallory")], None), ["named ada@contoso.com", "named bob@contoso.com"]);
+    }
+
+    #[test]
+    fn the_claims_of_a_record_are_those_near_its_start_one_for_each_person() {
+        let claims = [
+            claim("08:54:59", "a"),
+            claim("08:55:00", "b"),
+            claim("09:00:00", "c"),
+            claim("09:01:00", "c"),
+            claim("09:05:00", "d"),
+            claim("09:05:01", "e"),
+            Claim { operation: "write".to_owned(), ..claim("09:00:00", "f") },
+        ];
+        assert_eq!(told(&[asked("09:00:00", "11:00:00", None)], &claims, None), ["08:55:00b 09:01:00c 09:05:00d"]);
+    }
+
+    #[test]
+    fn a_claim_is_of_the_record_that_is_nearest_and_of_both_that_are_as_near() {
+        let (one, other) = (asked("09:00:00", "11:00:00", None), asked("09:01:00", "11:00:00", None));
+        let both = [one.clone(), other];
+        assert_eq!(told(&both, &[claim("09:00:02", "a"), claim("09:00:58", "b")], None), ["09:00:02a", "09:00:58b"]);
+        assert_eq!(told(&both, &[claim("09:00:30", "c")], None), ["09:00:30c", "09:00:30c"]);
+        assert_eq!(told(&both, &[claim("09:00:00", "a")], None), ["09:00:00a", "nobody since 09:01"]);
+        assert!(may_have_made(at("09:05:00"), &one, []) && !may_have_made(at("09:05:01"), &one, []));
+    }
+
+    #[test]
+    fn what_nothing_tells_is_nobodys_since_its_record_or_since_it_was_seen() {
+        assert_eq!(told(&[asked("09:00:00", "11:00:00", None)], &[], None), ["nobody since 09:00"]);
+        // No record, one that is over, and one that is history: a claim alone says nothing of how long.
+        for records in [vec![], vec![asked("09:00:00", "10:00:00", Some("ada"))], vec![asked("08:00:00", "11:00:00", Some("ada"))]] {
+            assert_eq!(told(&records, &[claim("09:00:00", "ada")], Some("08:30:00")), ["nobody since 09:30"], "{records:?}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What the rules say of openings around Portcullis: for whom each may have been made, and whether that may be.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::arm_id::ArmId;
+use portcullis_domain::behind::CLOCKS_DIFFER_BY;
+use portcullis_domain::grant::{Grant, Origin, Phase};
+use portcullis_domain::jit::JitRecord;
+use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
+use portcullis_domain::opening::{Opening, short_hash};
+use portcullis_domain::record::{Claim, VmRecord};
+use portcullis_domain::ruling::{
+    Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, candidates, may_have_made,
+};
+use portcullis_domain::time;
+use portcullis_rules::decision::{Decision, Lack, Outcome};
+use portcullis_rules::set::Rules;
+use portcullis_rules::wish::{VmFacts, Way, Who, Wish};
+use serde_json::Value;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::super::people::{NotKnown, object_id};
+use super::super::{App, Stopped};
+use super::see::Sight;
+
+/// What the rules say, and what was found out about claims.
+#[derive(Debug, Default)]
+pub(super) struct Ruled {
+    pub rulings: Rulings,
+    pub confirmations: Confirmations,
+}
+
+/// One VM at one look, for which rules are worked out.
+pub(super) struct Asking<'a> {
+    pub app: &'a App,
+    pub rules: &'a Rules,
+    pub record: &'a VmRecord,
+    pub sight: &'a Sight,
+    pub now: DateTime<Utc>,
+}
+
+/// What one candidate comes to.
+enum Verdict {
+    Adopt(Box<Adoption>),
+    Shut { why: Violation, rule: Option<String>, decision: Option<Value> },
+    Wait { until: DateTime<Utc>, why: String },
+}
+
+/// Somebody for whom an opening may have been made.
+struct Maker {
+    who: Who,
+    name: String,
+    /// The object id; empty for nobody.
+    id: String,
+    /// Whether nothing but an event says so.
+    is_claimed: bool,
+}
+
+impl Asking<'_> {
+    /// Rules on these openings, and looks after the claims of provisional grants.
+    pub(super) async fn rule(&self, openings: &[Opening]) -> Result<Ruled, Stopped> {
+        let mut ruled = Ruled::default();
+        for opening in openings {
+            let ruling = self.ruling(opening).await?;
+            ruled.rulings.insert(opening.rule.clone(), ruling);
+        }
+        for grant in self.record.grants.iter().filter(|grant| grant.confirm_by.is_some() && grant.is_live(self.now)) {
+            if let Some(confirmation) = self.confirmation(grant).await {
+                ruled.confirmations.insert(grant.id.clone(), confirmation);
+            }
+        }
+        Ok(ruled)
+    }
+
+    async fn ruling(&self, opening: &Opening) -> Result<Ruling, Stopped> {
+        let port_shut = opening.port().and_then(|port| self.record.shut.get(&port).copied());
+        let records = &self.sight.seen.records;
+        let ended = last_end(opening, records, port_shut).filter(|ended| *ended <= self.now);
+        if let Some(ended) = ended {
+            let (until, why) = (ended + EXPIRED_AFTER + TimeDelta::seconds(1), "its time is over, and JIT may take a moment".to_owned());
+            return Ok(Ruling::Wait { until, why });
+        }
+        let mut adoptions = Vec::new();
+        let mut waits: Option<(DateTime<Utc>, String)> = None;
+        let mut refused: Option<Ruling> = None;
+        for candidate in candidates(opening, records, &self.all_records(), self.record, self.now) {
+            match self.judge(opening, &candidate).await? {
+                Verdict::Adopt(adoption) => adoptions.push(*adoption),
+                Verdict::Wait { until, why } => {
+                    if waits.as_ref().is_none_or(|(before, _)| until < *before) {
+                        waits = Some((until, why));
+                    }
+                }
+                Verdict::Shut { why, rule, decision } => refused = refused.or(Some(Ruling::Shut { why, rule, decision })),
+            }
+        }
+        if !adoptions.is_empty() {
+            for adoption in &adoptions {
+                // Before the grant: an approval too many is harmless, one too few would be a budget that does not hold.
+                let grant = &adoption.grant;
+                if !grant.person.is_empty() {
+                    self.app.store.put_approval(&grant.person, self.now, &grant.id).await?;
+                }
+            }
+            return Ok(Ruling::Adopt(adoptions));
+        }
+        match (waits, refused) {
+            (Some((until, why)), _) => Ok(Ruling::Wait { until, why }),
+            (None, Some(refused)) => Ok(refused),
+            (None, None) => Ok(Ruling::Wait { until: self.now + NOBODYS_AFTER, why: "nothing says yet who opened it".to_owned() }),
+        }
+    }
+
+    /// What the rules say if this record was the reason. Where several people may have made it, it must be permitted to
+    /// each of them.
+    async fn judge(&self, opening: &Opening, candidate: &Candidate) -> Result<Verdict, Stopped> {
+        let patience = self.first_seen(opening) + CONFIRMED_WITHIN;
+        let makers = match &candidate.said_to_be {
+            SaidToBe::Named(name) => match self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now).await {
+                Ok(id) => vec![self.maker(id, name.clone(), false).await],
+                Err(NotKnown::Nobody) => vec![unknown()],
+                Err(NotKnown::Unreachable(why)) if self.now < patience => {
+                    return Ok(wait(patience, &format!("who {name} is could not be told: {why}")));
+                }
+                Err(NotKnown::Unreachable(why)) => return Ok(not_told(&format!("who {name} is could not be told for 30 min: {why}"))),
+            },
+            SaidToBe::Claimed(claims) => {
+                let mut makers = Vec::new();
+                for claim in claims {
+                    makers.push(self.claimed(claim).await);
+                }
+                makers
+            }
+            SaidToBe::Nobody(since) if self.now < *since + NOBODYS_AFTER => {
+                return Ok(wait(*since + NOBODYS_AFTER, "nothing says yet who opened it"));
+            }
+            SaidToBe::Nobody(_) => vec![unknown()],
+        };
+        let mut decisions: Vec<(Maker, Decision)> = Vec::new();
+        for maker in makers {
+            let decision = self.rules.decide(&self.wish(opening, candidate.record.as_ref(), &maker).await?);
+            match &decision.outcome {
+                Outcome::Open { .. } | Outcome::BreakGlass { .. } => decisions.push((maker, decision)),
+                Outcome::Undecided { why } if self.now < patience => return Ok(wait(patience, why)),
+                Outcome::Undecided { why } => return Ok(not_told(&format!("{why}, for 30 min"))),
+                Outcome::Ask { .. } | Outcome::Refuse(_) => return Ok(refused(&decision)),
+            }
+        }
+        // Of several claims the first is told; each of them has to be permitted, and one of them confirmed.
+        let Some((maker, decision)) = decisions.into_iter().next() else { return Ok(not_told("nothing says who opened it")) };
+        Ok(Verdict::Adopt(Box::new(self.adoption(opening, candidate.record.as_ref(), maker, &decision))))
+    }
+
+    async fn maker(&self, id: String, name: String, is_claimed: bool) -> Maker {
+        let who = self.app.people.who(&self.app.azure.graph, self.rules, &id, self.now).await;
+        Maker { who, name, id, is_claimed }
+    }
+
+    /// Somebody of whom an event claims that they made it. A claim without an object id is nobody's.
+    async fn claimed(&self, claim: &Claim) -> Maker {
+        match object_id(&claim.object_id) {
+            Some(id) => self.maker(id, claim.shown().to_owned(), true).await,
+            None => unknown(),
+        }
+    }
+
+    async fn wish(&self, opening: &Opening, record: Option<&JitRecord>, maker: &Maker) -> Result<Wish, Stopped> {
+        let day = self.now - TimeDelta::days(1);
+        let approvals = match maker.id.as_str() {
+            "" => 0,
+            person => self.app.store.count_approvals(person, day, &grant_id(self.record, opening, record)).await?,
+        };
+        let tags = self.sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Ok(Wish {
+            who: maker.who.clone(),
+            vm: VmFacts::new(self.record.vm.clone(), Vec::new(), tags),
+            ports: opening.ports.starts().collect(),
+            sources: opening.sources.clone(),
+            // Without a record nobody knows for how long: a rule must permit the least that there is.
+            seconds: record.map_or(portcullis_domain::grant::SHORTEST, JitRecord::length).num_seconds(),
+            jit_longest_seconds: None,
+            at: record.map_or(self.now, |record| record.start),
+            way: Way::Direct,
+            reason: record.and_then(|record| record.justification.clone()).unwrap_or_default(),
+            incident: None,
+            alerts: None,
+            window: None,
+            change: None,
+            approvals_today: approvals,
+            open_today_seconds: self.record.open_in_a_day(self.now).num_seconds(),
+        })
+    }
+
+    fn adoption(&self, opening: &Opening, record: Option<&JitRecord>, maker: Maker, decision: &Decision) -> Adoption {
+        let origin = match decision.outcome {
+            Outcome::BreakGlass { .. } => Origin::BreakGlass,
+            Outcome::Open { .. } | Outcome::Ask { .. } | Outcome::Refuse(_) | Outcome::Undecided { .. } => Origin::Adopted,
+        };
+        let from = record.map_or_else(|| self.first_seen(opening), |record| record.start);
+        let cap = TimeDelta::seconds(decision.outcome.cap_seconds().unwrap_or_default());
+        let grant = Grant {
+            id: grant_id(self.record, opening, record),
+            vm: self.record.vm.clone(),
+            port: opening.port().unwrap_or_default(),
+            sources: opening.sources.clone(),
+            from,
+            until: record.map_or(from + cap, |record| record.end),
+            person: maker.id,
+            phase: Phase::Open,
+            name: maker.name,
+            rule: decision.outcome.rule().map(|rule| rule.id.clone()).unwrap_or_default(),
+            origin,
+            confirm_by: maker.is_claimed.then_some(self.now + CONFIRMED_WITHIN),
+            ended: None,
+            first_shut_read: None,
+        };
+        Adoption { grant, said: decision.outcome.sentence(), decision: stored(decision) }
+    }
+
+    /// The records of the VM's policies, of other VMs too.
+    fn all_records(&self) -> Vec<&JitRecord> {
+        self.sight.policies.iter().flat_map(|policy| &policy.records).collect()
+    }
+
+    fn first_seen(&self, opening: &Opening) -> DateTime<Utc> {
+        self.record.openings.iter().find(|seen| seen.opening.is_same(opening)).map_or(self.now, |seen| seen.first)
+    }
+
+    /// Whether somebody else says the same as the event that a grant was made on: JIT's own record, or the activity log.
+    /// What cannot be read confirms nothing, and is read again.
+    async fn confirmation(&self, grant: &Grant) -> Option<Confirmation> {
+        let mut records = self.sight.seen.records.iter().filter(|record| record.port == grant.port && record.start == grant.from);
+        let record = records.next()?;
+        if let Some(name) = &record.requestor {
+            return match self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now).await {
+                Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: "JIT's own record".to_owned() }),
+                Ok(_) | Err(NotKnown::Nobody) => Some(Confirmation::Contradicted { said: format!("JIT's own record names {name}") }),
+                Err(NotKnown::Unreachable(_)) => None,
+            };
+        }
+        let callers = self.callers(record).await;
+        let own = callers.contains_key(&grant.person);
+        for (id, name) in callers.into_iter().filter(|(id, _)| own && *id != grant.person) {
+            // The log names no port either: whoever else it may have been must be permitted, too.
+            let opening = self.record.openings.iter().map(|seen| &seen.opening).find(|opening| opening.ports.contains(grant.port))?;
+            let maker = self.maker(id, name.clone(), true).await;
+            let wish = self.wish(opening, Some(record), &maker).await.ok()?;
+            match self.rules.decide(&wish).outcome {
+                Outcome::Open { .. } | Outcome::BreakGlass { .. } => {}
+                Outcome::Undecided { .. } => return None,
+                Outcome::Ask { .. } | Outcome::Refuse(_) => {
+                    return Some(Confirmation::Contradicted {
+                        said: format!("the activity log names {name} at the same time, whom no rule permits it"),
+                    });
+                }
+            }
+        }
+        own.then(|| Confirmation::Confirmed { by: "the activity log".to_owned() })
+    }
+
+    /// Who asked JIT for something of this record's policy or VM about when it started, by object id, as the activity log
+    /// has it.
+    async fn callers(&self, record: &JitRecord) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let Ok(subscription) = Uuid::parse_str(self.record.vm.subscription()) else { return found };
+        let (from, to) = (record.start - CLOCKS_DIFFER_BY, record.start + CLOCKS_DIFFER_BY);
+        let all = self.all_records();
+        let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
+        for resource in resources {
+            let each = |page: Vec<Value>| {
+                let made = page.iter().filter_map(caller).filter(|(at, ..)| may_have_made(*at, record, all.iter().copied()));
+                found.extend(made.map(|(_, id, name)| (id, name)));
+                std::ops::ControlFlow::Continue(())
+            };
+            if let Err(failed) = self.app.azure.activity_log.query(&subscription, from, to, Some(resource), each).await {
+                warn!(vm = %self.record.vm, error = %failed, "the activity log could not be read: a claim waits for it");
+            }
+        }
+        found
+    }
+}
+
+/// When somebody asked JIT for an opening, and who, by an entry of the activity log.
+fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
+    let operation = entry.pointer("/operationName/value").or_else(|| entry.get("operationName")).and_then(Value::as_str)?;
+    if !operation.to_ascii_lowercase().ends_with("/jitnetworkaccesspolicies/initiate/action") {
+        return None;
+    }
+    let claims = entry.get("claims")?;
+    let claim = |names: [&str; 2]| names.iter().find_map(|name| claims.get(name)).and_then(Value::as_str).map(str::to_owned);
+    let id = claim(["http://schemas.microsoft.com/identity/claims/objectidentifier", "oid"]).as_deref().and_then(object_id)?;
+    let name = entry.get("caller").and_then(Value::as_str).unwrap_or(&id).to_owned();
+    let at = entry.get("eventTimestamp").and_then(Value::as_str).and_then(time::parse)?;
+    Some((at, id, name))
+}
+
+fn unknown() -> Maker {
+    Maker { who: Who::Unknown, name: "somebody unknown".to_owned(), id: String::new(), is_claimed: false }
+}
+
+fn wait(until: DateTime<Utc>, why: &str) -> Verdict {
+    Verdict::Wait { until, why: why.to_owned() }
+}
+
+fn not_told(said: &str) -> Verdict {
+    Verdict::Shut { why: Violation::Unapproved { said: said.to_owned() }, rule: None, decision: None }
+}
+
+/// What a decision against an opening makes of it.
+fn refused(decision: &Decision) -> Verdict {
+    let rule = decision.outcome.rule().map(|rule| rule.id.clone());
+    let over_cap = decision.nearest.as_ref().and_then(|miss| match miss.lacks.as_slice() {
+        [Lack::Max { seconds }] if decision.forbade.is_empty() => Some((miss.rule.id.clone(), *seconds)),
+        _ => None,
+    });
+    let why = match (&decision.outcome, over_cap) {
+        (Outcome::Ask { .. } | Outcome::Refuse(_), Some((rule, cap_seconds))) => {
+            Violation::OverCap { rule, asked_seconds: decision.wish.seconds, cap_seconds }
+        }
+        (Outcome::Ask { .. }, None) => {
+            Violation::Unapproved { said: format!("it was opened without asking, and {}", decision.outcome.sentence()) }
+        }
+        _ => Violation::Unapproved { said: decision.outcome.sentence() },
+    };
+    Verdict::Shut { why, rule, decision: Some(stored(decision)) }
+}
+
+/// A decision as it is stored. It is made of texts, numbers and times alone.
+fn stored(decision: &Decision) -> Value {
+    serde_json::to_value(decision).unwrap_or_default()
+}
+
+/// The same opening by the same record has the same grant, whoever works it out and however often.
+fn grant_id(record: &VmRecord, opening: &Opening, by: Option<&JitRecord>) -> String {
+    let about = by.map_or_else(|| opening.rule.arm_id().key().to_owned(), |by| format!("{} {} {}", by.start, by.end, by.sources));
+    short_hash(&format!("{} {} {about}", record.vm.key(), opening.port().unwrap_or_default()))
+}

@@ -1,0 +1,203 @@
+//! What people want of a VM: decided on by the rules, never by whoever asked.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use portcullis_domain::audit::{AuditKind, AuditRecord};
+use portcullis_domain::finding::Severity;
+use portcullis_domain::grant::{End, Grant, Origin, Phase};
+use portcullis_domain::initiate::policy_for;
+use portcullis_domain::reconcile::{Mode, Open};
+use portcullis_domain::source::Sources;
+use portcullis_domain::want::{Answer, Became, Want, Wanter, What};
+use portcullis_rules::action::Action;
+use portcullis_rules::decision::{Decision, Outcome, Permission};
+use portcullis_rules::wish::{VmFacts, Way, Who, Wish};
+use tracing::info;
+
+use super::super::{App, Stopped};
+use super::look::Run;
+use super::see::Sight;
+
+/// Works on what the inbox brought: each wish once, its answer beside it.
+pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), Stopped> {
+    for want in std::mem::take(&mut run.wants) {
+        let answer = match &want.what {
+            What::Open { .. } => open(app, run, sight, &want).await?,
+            What::Close { grant } => close(app, run, sight, &want, grant).await?,
+        };
+        info!(vm = %want.vm, want.id = want.id, became = ?answer.became, "a wish is answered");
+        run.answers_to_wants.push(answer);
+    }
+    Ok(())
+}
+
+async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<Answer, Stopped> {
+    let What::Open { port, sources, seconds, person, reason } = &want.what else { return Ok(refused(want, run, "it asks for nothing")) };
+    if let Some(known) = run.record.grants.iter().find(|grant| grant.id == want.id) {
+        // The run that granted it was killed before it could say so.
+        return Ok(answer(want, run, Became::Granted, "it is granted".to_owned(), Some(known.rule.clone())));
+    }
+    if app.mode == Mode::Observe {
+        return told(app, run, want, None, "observe mode opens nothing".to_owned()).await;
+    }
+    let wanted = Open { port: *port, sources: sources.clone(), until: run.now, grants: BTreeSet::new() };
+    let jit_longest = match policy_for(&sight.policies, &run.record, &wanted, TimeDelta::seconds(*seconds)) {
+        Ok((_, port)) => port.longest,
+        Err(why) => return told(app, run, want, None, why).await,
+    };
+    let rules = match app.rulebook.rules().await {
+        Ok(rules) => rules,
+        Err(_) => return told(app, run, want, None, "the rules cannot be used, so nothing opens; the app's log says why".to_owned()).await,
+    };
+    let who = app.people.who(&app.azure.graph, rules, &person.id, run.now).await;
+    let approvals = app.store.count_approvals(&person.id, run.now - TimeDelta::days(1), &want.id).await?;
+    let wish = Wish {
+        jit_longest_seconds: Some(jit_longest.num_seconds()),
+        reason: reason.clone(),
+        approvals_today: approvals,
+        ..wish(run, sight, who, &BTreeSet::from([*port]), sources, *seconds)
+    };
+    let decision = rules.decide(&wish);
+    let Outcome::Open { rule, .. } = &decision.outcome else {
+        let why = match &decision.outcome {
+            Outcome::Ask { .. } => format!("{}; people cannot be asked yet", decision.sentence()),
+            _ => decision.sentence(),
+        };
+        return told(app, run, want, Some(&decision), why).await;
+    };
+    let grant = Grant {
+        id: want.id.clone(),
+        vm: run.record.vm.clone(),
+        port: *port,
+        sources: sources.clone(),
+        from: run.now,
+        until: run.now + TimeDelta::seconds(*seconds),
+        person: person.id.clone(),
+        phase: Phase::Approved,
+        name: person.name.clone(),
+        rule: rule.id.clone(),
+        origin: Origin::Asked,
+        confirm_by: None,
+        ended: None,
+        first_shut_read: None,
+    };
+    app.store.put_approval(&person.id, run.now, &grant.id).await?;
+    let why = decision.outcome.sentence();
+    app.write_audit_once(&of_want(run, want, AuditKind::Granted, Some(&decision), &why)).await?;
+    run.record.grants.push(grant);
+    Ok(answer(want, run, Became::Granted, why, Some(rule.id.clone())))
+}
+
+/// Why somebody may not end another's grant, by the rules. Where there are none, whoever the API lets in may: nothing is to
+/// stand in the way of closing.
+async fn may_not_close(app: &App, run: &Run, sight: &Sight, want: &Want) -> Option<String> {
+    let rules = app.rulebook.rules().await.ok()?;
+    let who = app.people.who(&app.azure.graph, rules, &want.by.id, run.now).await;
+    let permission = rules.may(Action::Close, &wish(run, sight, who, &BTreeSet::new(), &Sources::default(), 0));
+    match permission {
+        Permission::Permit { .. } => None,
+        Permission::Refuse { .. } => Some(format!("it is another person's grant, and {}", permission.sentence())),
+    }
+}
+
+/// Ends a grant early: one's own, or another's where the rules let somebody close.
+async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -> Result<Answer, Stopped> {
+    let by = want.by.shown().to_owned();
+    let Some(known) = run.record.grants.iter().find(|grant| grant.id == id) else {
+        return Ok(refused(want, run, "there is no such grant: it is over, or never was"));
+    };
+    if known.person != want.by.id
+        && let Some(why) = may_not_close(app, run, sight, want).await
+    {
+        return told(app, run, want, None, why).await;
+    }
+    let Some(grant) = run.record.grants.iter_mut().find(|grant| grant.id == id) else {
+        return Ok(refused(want, run, "there is no such grant: it is over, or never was"));
+    };
+    if grant.phase == Phase::Approved {
+        let grant = grant.clone();
+        run.record.grants.retain(|other| other.id != id);
+        let why = format!("{by} took it back before it was asked for");
+        app.write_audit_once(&of_want(run, want, AuditKind::Declined, None, &why)).await?;
+        return Ok(answer(want, run, Became::Ended, why, Some(grant.rule)));
+    }
+    let early = End::Early { by: by.clone() };
+    // The run that ended it may have been killed before it could say so.
+    if !grant.end(early.clone()) && grant.ended != Some(early) {
+        return Ok(refused(want, run, "the grant has ended already"));
+    }
+    let why = format!("{by} ended it early");
+    app.write_audit_once(&of_want(run, want, AuditKind::GrantEnded, None, &why)).await?;
+    Ok(answer(want, run, Became::Ended, why, None))
+}
+
+fn wish(run: &Run, sight: &Sight, who: Who, ports: &BTreeSet<u16>, sources: &Sources, seconds: i64) -> Wish {
+    let tags = sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
+    Wish {
+        who,
+        vm: VmFacts::new(run.record.vm.clone(), Vec::new(), tags),
+        ports: ports.clone(),
+        sources: sources.clone(),
+        seconds,
+        jit_longest_seconds: None,
+        at: run.now,
+        way: Way::Asked,
+        reason: String::new(),
+        incident: None,
+        alerts: None,
+        window: None,
+        change: None,
+        approvals_today: 0,
+        open_today_seconds: run.record.open_in_a_day(run.now).num_seconds(),
+    }
+}
+
+/// A refusal, written down with the decision that made it.
+async fn told(app: &App, run: &Run, want: &Want, decision: Option<&Decision>, why: String) -> Result<Answer, Stopped> {
+    app.write_audit_once(&of_want(run, want, AuditKind::Declined, decision, &why)).await?;
+    let rule = decision.and_then(|decision| decision.outcome.rule()).map(|rule| rule.id.clone());
+    Ok(answer(want, run, Became::Refused, why, rule))
+}
+
+fn refused(want: &Want, run: &Run, why: &str) -> Answer {
+    answer(want, run, Became::Refused, why.to_owned(), None)
+}
+
+fn answer(want: &Want, run: &Run, became: Became, why: String, rule: Option<String>) -> Answer {
+    Answer { want: want.clone(), became, at: Some(run.now), why, rule: rule.filter(|rule| !rule.is_empty()) }
+}
+
+/// The audit record of what became of a wish: one for each wish and kind, however often it is worked on.
+fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>, why: &str) -> AuditRecord {
+    let name = run.record.vm.name();
+    let whom = |person: &Wanter| if person.id == want.by.id { String::new() } else { format!(" for {}", person.shown()) };
+    let (port, sources, person, what) = match &want.what {
+        What::Open { port, sources, person, .. } => {
+            let what = format!("{} asks to open port {port} of {name} to {sources}{}", want.by.shown(), whom(person));
+            (Some(*port), Some(sources.clone()), person.shown().to_owned(), what)
+        }
+        What::Close { grant } => {
+            let known = run.record.grants.iter().find(|known| known.id == *grant);
+            let place = known.map_or_else(|| name.to_owned(), |known| format!("port {} of {name}", known.port));
+            (known.map(|known| known.port), None, want.by.shown().to_owned(), format!("{} ends grant {grant} for {place}", want.by.shown()))
+        }
+    };
+    let id = format!("{}-want-{}-{}", AuditRecord::prefix(&run.record.vm), want.id, kind.text());
+    let severity = if kind == AuditKind::Declined && decision.is_some() { Severity::Low } else { Severity::Informational };
+    AuditRecord {
+        vm: Some(run.record.vm.clone()),
+        port,
+        sources,
+        what,
+        why: why.to_owned(),
+        grant: Some(match &want.what {
+            What::Open { .. } => want.id.clone(),
+            What::Close { grant } => grant.clone(),
+        }),
+        rule: decision.and_then(|decision| decision.outcome.rule()).map(|rule| rule.id.clone()),
+        person: Some(person),
+        decision: decision.and_then(|decision| serde_json::to_value(decision).ok()),
+        ..AuditRecord::of_want(id, run.now, kind, severity)
+    }
+}

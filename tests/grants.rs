@@ -1,0 +1,310 @@
+//! Grants that Portcullis opens itself, at an operator's wish and by the rules: opened, ended, extended, overlapping,
+//! ended early, refused with the reason.
+
+#[expect(dead_code, reason = "each test binary uses its part of the harness")]
+mod story;
+
+use chrono::TimeDelta;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::state::State;
+use portcullis_sandbox::switches::{NewerInitiate, SourceMust};
+use serde_json::{Value, json};
+use story::{DELETE, INITIATE, Setting, Story, vm};
+
+const MINUTE: i64 = 60;
+const HOUR: TimeDelta = TimeDelta::hours(1);
+const OFFICE: &str = "198.51.100.7";
+const VPN: &str = "203.0.113.4";
+
+/// A development machine, and a developer and a responder who may have it open.
+fn development(state: &mut State) {
+    for name in ["web-1", "web-2"] {
+        state.resources.get_mut(&vm(name)).unwrap()["tags"] = json!({"environment": "development"});
+    }
+}
+
+async fn begin() -> Story {
+    Setting::with(development).begin().await
+}
+
+#[tokio::test]
+async fn a_developers_grant_is_opened_and_ended_and_proved_shut() {
+    let story = begin().await;
+    let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    assert_eq!((&answer["became"], &answer["rule"]), (&json!("granted"), &json!("developers-on-development")), "{answer}");
+    story.pass(30).await;
+    assert_eq!((story.allow_rules(22).len(), story.ours(INITIATE).len()), (2, 1), "{}", story.told());
+    let record = story.world(|state| state.resources.get(&story::policy()).unwrap()["properties"]["requests"][0].clone());
+    let port = &record["virtualMachines"][0]["ports"][0];
+    assert_eq!(port["allowedSourceAddressPrefix"], VPN);
+    let justification = record["justification"].as_str().unwrap();
+    assert!(
+        justification.contains(estate::DEVELOPER_OBJECT_ID) && justification.contains(answer["grantId"].as_str().unwrap()),
+        "{justification}"
+    );
+    assert_eq!((story.audits_of("granted").len(), story.audits_of("open").len(), story.audits_of("opened").len()), (1, 1, 1));
+    story.pass(58 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.tried(DELETE).len()), (2, 0));
+    story.pass(5 * MINUTE).await;
+    assert_eq!(
+        (story.allow_rules(22).len(), story.audits_of("grant-closed").len(), story.alarms().as_str()),
+        (0, 1, ""),
+        "{}",
+        story.told()
+    );
+    assert_eq!(story.record("web-1").unwrap()["grants"], json!([]));
+    assert_eq!(story.ours(INITIATE).len(), 1);
+    story.holds();
+}
+
+#[tokio::test]
+async fn what_the_rules_or_jit_do_not_permit_is_refused_with_the_reason_and_nothing_is_sent() {
+    let limited = |state: &mut State| {
+        development(state);
+        let ports = &mut state.resources.get_mut(&story::policy()).unwrap()["properties"]["virtualMachines"][0]["ports"];
+        ports[0]["maxRequestAccessDuration"] = json!("PT2H");
+        ports[1]["allowedSourceAddressPrefix"] = json!("198.51.100.0/24");
+    };
+    let story = Setting::with(limited).begin().await;
+    for (person, name, port, source, duration, says) in [
+        (estate::ADMIN_OBJECT_ID, "web-1", 22, OFFICE, "PT1H", "no rule permits it"),
+        (estate::DEVELOPER_OBJECT_ID, "db-1", 22, OFFICE, "PT1H", "leaves it to one person of security-duty"),
+        (estate::DEVELOPER_OBJECT_ID, "web-1", 22, OFFICE, "PT3H", "lets port 22 be open for 2 h at once, and 3 h were asked for"),
+        (estate::DEVELOPER_OBJECT_ID, "web-1", 3389, VPN, "PT1H", "lets port 3389 be opened to 198.51.100.0/24 only"),
+        (estate::DEVELOPER_OBJECT_ID, "web-1", 8080, OFFICE, "PT1H", "no JIT policy of web-1 lists port 8080; listed are 22, 3389"),
+        (estate::DEVELOPER_OBJECT_ID, "nothing", 22, OFFICE, "PT1H", "no JIT policy names nothing"),
+    ] {
+        let answer = story.grants(person, name, port, source, duration).await;
+        assert_eq!(answer["became"], "refused", "{answer}");
+        assert!(answer["why"].as_str().unwrap().contains(says), "{answer}");
+    }
+    assert_eq!((story.tried(INITIATE).len(), story.audits_of("declined").len()), (0, 6));
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_wish_that_cannot_be_meant_is_refused_by_the_api_with_a_sentence() {
+    let story = begin().await;
+    let good = json!({"vm": vm("web-1"), "port": 22, "sources": [OFFICE], "duration": "PT1H"});
+    for (field, value, says) in [
+        ("vm", json!("web-1"), "`vm` is no VM"),
+        ("port", json!(0), "`port` is 0"),
+        ("port", json!(70_000), "cannot be understood"),
+        ("sources", json!([]), "`sources`"),
+        ("sources", json!(["*"]), "amount to the whole internet"),
+        ("sources", json!(["300.1.1.1"]), "is not a source"),
+        ("duration", json!("2h"), "`duration`"),
+        ("duration", json!("PT25H"), "longer than the 24 h"),
+        ("duration", json!("PT4M"), "shorter than the 5 min"),
+        ("person", json!("ada"), "`person` is not an object id"),
+        ("colour", json!("red"), "unknown field `colour`"),
+    ] {
+        let mut wish = good.clone();
+        wish[field] = value;
+        let (status, answer) = story.posts(estate::SECURITY_OBJECT_ID, "/grants", &wish).await;
+        assert_eq!(status, 400, "{field}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(says), "{answer}");
+    }
+    // Neither a person without the role nor an application by itself asks for anything.
+    assert_eq!(story.posts(estate::DEVELOPER_OBJECT_ID, "/grants", &good).await.0, 403);
+    story.change(|state| {
+        let client = state.principals.iter_mut().find(|one| one.object_id == estate::CLIENT_OBJECT_ID).unwrap();
+        client.app_roles = vec!["Operator".to_owned()];
+    });
+    let (status, answer) = story.posts(estate::CLIENT_OBJECT_ID, "/grants", &good).await;
+    assert_eq!((status, &answer["error"]["code"]), (403, &json!("PersonNeeded")));
+    story.pass(5 * MINUTE).await;
+    assert_eq!(story.tried(INITIATE).len(), 0);
+    story.holds();
+}
+
+#[tokio::test]
+async fn two_people_on_one_port_and_the_first_end_does_not_shut_the_second_whatever_a_newer_initiate_does() {
+    for newer in [NewerInitiate::Adds, NewerInitiate::Replaces] {
+        let story = Setting::with(|state| {
+            development(state);
+            state.switches.newer_initiate = newer;
+        });
+        let story = story.begin().await;
+        story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT30M").await;
+        story.pass(2 * MINUTE).await;
+        story.grants(estate::RESPONDER_OBJECT_ID, "web-1", 22, OFFICE, "PT1H").await;
+        story.pass(3 * MINUTE).await;
+        assert!(story.lets_in("web-1", 22, &[VPN, OFFICE]), "{newer:?}: {}", story.told());
+        story.pass(35 * MINUTE).await;
+        assert!(story.lets_in("web-1", 22, &[OFFICE]), "{newer:?}: {}", story.told());
+        assert!(!story.lets_in("web-1", 22, &[VPN]), "{newer:?}: {}", story.told());
+        story.pass(40 * MINUTE).await;
+        assert_eq!((story.allow_rules(22).len(), story.alarms().as_str()), (0, ""), "{newer:?}: {}", story.told());
+        assert_eq!(story.audits_of("grant-closed").len(), 2);
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn a_grant_ends_early_at_a_wish_and_the_other_stays() {
+    let story = begin().await;
+    let first = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT2H").await;
+    let second = story.grants(estate::RESPONDER_OBJECT_ID, "web-1", 22, OFFICE, "PT2H").await;
+    story.pass(5 * MINUTE).await;
+    let answer = story.closes(estate::SECURITY_OBJECT_ID, "web-1", first["grantId"].as_str().unwrap()).await;
+    assert_eq!(answer["became"], "ended", "{answer}");
+    story.pass(5 * MINUTE).await;
+    assert!(story.lets_in("web-1", 22, &[OFFICE]) && !story.lets_in("web-1", 22, &[VPN]), "{}", story.told());
+    let again = story.closes(estate::SECURITY_OBJECT_ID, "web-1", first["grantId"].as_str().unwrap()).await;
+    assert_eq!(again["became"], "refused", "{again}");
+    story.closes(estate::SECURITY_OBJECT_ID, "web-1", second["grantId"].as_str().unwrap()).await;
+    story.pass(5 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.audits_of("grant-closed").len(), story.alarms().as_str()), (0, 2, ""));
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_extension_is_a_new_grant_that_keeps_the_port_open() {
+    let story = begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT30M").await;
+    story.pass(20 * MINUTE).await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    for _ in 0..7 {
+        story.pass(8 * MINUTE).await;
+        assert!(story.lets_in("web-1", 22, &[VPN]), "{}", story.told());
+    }
+    story.pass(10 * MINUTE).await;
+    assert_eq!(
+        (story.allow_rules(22).len(), story.audits_of("grant-closed").len(), story.alarms().as_str()),
+        (0, 2, ""),
+        "{}",
+        story.told()
+    );
+    story.holds();
+}
+
+#[tokio::test]
+async fn where_jit_takes_no_several_sources_the_second_person_is_refused_with_that_reason() {
+    let story = Setting::with(|state| {
+        development(state);
+        state.switches.plural_sources = false;
+        state.switches.newer_initiate = NewerInitiate::Replaces;
+    });
+    let story = story.begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(2 * MINUTE).await;
+    story.grants(estate::RESPONDER_OBJECT_ID, "web-1", 22, OFFICE, "PT1H").await;
+    story.pass(10 * MINUTE).await;
+    assert!(story.lets_in("web-1", 22, &[VPN]) && !story.lets_in("web-1", 22, &[OFFICE]), "{}", story.told());
+    let ended = &story.audits_of("grant-ended")[0];
+    assert_eq!(ended["code"], "not-opened");
+    assert!(ended["why"].as_str().unwrap().contains("JIT refuses it"), "{ended}");
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_source_that_jit_wants_to_equal_the_policys_is_refused_with_what_azure_said() {
+    let story = Setting::with(|state| {
+        development(state);
+        state.switches.source_must = SourceMust::Equal;
+        let ports = &mut state.resources.get_mut(&story::policy()).unwrap()["properties"]["virtualMachines"][0]["ports"];
+        ports[0]["allowedSourceAddressPrefix"] = json!("203.0.113.0/25");
+    });
+    let story = story.begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(7 * MINUTE).await;
+    let ended = &story.audits_of("grant-ended")[0];
+    assert!(ended["code"] == "not-opened" && ended["why"].as_str().unwrap().contains("not a subset"), "{ended}");
+    assert_eq!((story.allow_rules(22).len(), story.tried(INITIATE).len()), (0, 3), "the brake: {}", story.told());
+    story.pass(5 * MINUTE).await;
+    assert_eq!((story.audits_of("grant-closed").len(), story.alarms().as_str()), (1, "+brake -brake"));
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_opens_once() {
+    for (effect, sent) in [(Effect::CutAfter, 1), (Effect::CutBefore, 2)] {
+        let story = begin().await;
+        story.fault("arm", "POST", "/initiate", effect.clone(), Some(1));
+        story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(10 * MINUTE).await;
+        assert_eq!((story.allow_rules(22).len(), story.audits_of("open").len()), (2, sent), "{effect:?}: {}", story.told());
+        assert_eq!((story.ours(INITIATE).len(), story.alarms().as_str()), (1, ""), "{effect:?}");
+        story.pass(55 * MINUTE).await;
+        assert_eq!(story.allow_rules(22).len(), 0, "{effect:?}: {}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_ends_while_jit_is_still_initiating_is_shut_when_its_rule_comes() {
+    let story = Setting::with(|state| {
+        development(state);
+        state.switches.initiating_seconds = 100;
+    });
+    let story = story.begin().await;
+    let granted = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(20).await;
+    assert_eq!(story.allow_rules(22).len(), 0);
+    story.closes(estate::SECURITY_OBJECT_ID, "web-1", granted["grantId"].as_str().unwrap()).await;
+    story.pass(15 * MINUTE).await;
+    assert_eq!(
+        (story.allow_rules(22).len(), story.audits_of("grant-closed").len(), story.alarms().as_str()),
+        (0, 1, ""),
+        "{}",
+        story.told()
+    );
+    assert_eq!(story.record("web-1").unwrap()["grants"], json!([]));
+    story.holds();
+}
+
+#[tokio::test]
+async fn in_observe_mode_a_grant_is_refused_with_that_reason() {
+    let story = Setting::with(development).observing().begin().await;
+    let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    assert_eq!((&answer["became"], &answer["why"]), (&json!("refused"), &json!("observe mode opens nothing")));
+    assert_eq!(story.tried(INITIATE).len(), 0);
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_opening_to_everybody_that_took_a_grants_rule_away_goes_and_the_grant_is_opened_again() {
+    let story = Setting::with(|state| {
+        development(state);
+        state.switches.newer_initiate = NewerInitiate::Replaces;
+    });
+    let story = story.begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(2 * MINUTE).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["*"], HOUR).await;
+    story.pass(10 * MINUTE).await;
+    assert!(story.lets_in("web-1", 22, &[VPN]) && !story.lets_in("web-1", 22, &["8.8.8.8"]), "{}", story.told());
+    assert_eq!(story.ours(INITIATE).len(), 2);
+    assert_eq!(story.alarms(), "");
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_story_of_grants_whose_messages_come_twice_opens_and_tells_once() {
+    let story = Setting::with(|state| {
+        development(state);
+        state.queues.values_mut().for_each(|queue| queue.come_twice = 60);
+    });
+    let story = story.begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(70 * MINUTE).await;
+    let kinds = ["granted", "open", "opened", "grant-ended", "grant-closed"].map(|kind| story.audits_of(kind).len());
+    assert_eq!((kinds, story.ours(INITIATE).len(), story.allow_rules(22).len()), ([1; 5], 1, 0), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn ten_approvals_in_a_day_are_the_budget() {
+    let story = begin().await;
+    for n in 0..10 {
+        let answer = story.grants(estate::DEVELOPER_OBJECT_ID, if n % 2 == 0 { "web-1" } else { "web-2" }, 22, VPN, "PT5M").await;
+        assert_eq!(answer["became"], "granted", "{answer}");
+        story.pass(12 * MINUTE).await;
+    }
+    let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT5M").await;
+    assert_eq!(answer["became"], "refused", "{answer}");
+    let declined: Vec<Value> = story.audits_of("declined");
+    assert_eq!(declined[0]["decision"]["wish"]["approvalsToday"], 10);
+}

@@ -1,0 +1,274 @@
+//! Openings around Portcullis, judged by the rules: adopted for who may, shut for who may not, and provisional while
+//! nothing but an event says who it was.
+
+#[expect(dead_code, reason = "each test binary uses its part of the harness")]
+mod story;
+
+use chrono::TimeDelta;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::state::State;
+use portcullis_sandbox::switches::{Events, Requestor};
+use serde_json::{Value, json};
+use story::{DELETE, Setting, Story, initiate_event, policy, vm};
+
+const MINUTE: i64 = 60;
+const HOUR: TimeDelta = TimeDelta::hours(1);
+const OFFICE: &str = "198.51.100.7";
+const HOME: &str = "203.0.113.4";
+
+fn silent(state: &mut State) {
+    state.switches.requestor = Requestor::Empty;
+}
+
+fn tagged(state: &mut State, name: &str, environment: &str) {
+    state.resources.get_mut(&vm(name)).unwrap()["tags"] = json!({"Environment": environment});
+}
+
+/// An event that says that somebody opened something, as anybody could send it.
+fn event_of(story: &Story, id: &str, person: &str) -> Value {
+    let mut event = initiate_event(id, &policy(), story.now());
+    event["data"]["claims"] = json!({"http://schemas.microsoft.com/identity/claims/objectidentifier": person, "name": "Somebody"});
+    event
+}
+
+#[tokio::test]
+async fn a_responders_own_opening_is_adopted_with_its_rule_named_and_shut_at_its_end() {
+    let story = Story::begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(10 * MINUTE).await;
+    let [adopted] = <[Value; 1]>::try_from(story.audits_of("adopted")).unwrap();
+    assert_eq!((&adopted["rule"], &adopted["person"]), (&json!("responders-from-the-office"), &json!(estate::RESPONDER_UPN)));
+    assert_eq!((&adopted["severity"], &adopted["decision"]["outcome"]["kind"]), (&json!("Informational"), &json!("open")));
+    assert_eq!((story.tried(DELETE).len(), story.allow_rules(22).len(), story.alarms().as_str()), (0, 2, ""), "{}", story.told());
+    assert_eq!(story.audits_of("finding-appeared"), Vec::<Value>::new());
+    story.pass(55 * MINUTE).await;
+    assert_eq!((story.audits_of("grant-ended").len(), story.audits_of("grant-closed").len()), (1, 1), "{}", story.told());
+    assert_eq!(story.record("web-1").unwrap()["grants"], json!([]));
+    assert_eq!((story.allow_rules(22).len(), story.alarms().as_str()), (0, ""));
+    story.holds();
+}
+
+#[tokio::test]
+async fn what_no_rule_permits_is_shut_and_the_decision_is_kept() {
+    for (who, name, source, says) in [
+        (estate::ADMIN_OBJECT_ID, "web-1", OFFICE, "no rule permits it"),
+        (estate::RESPONDER_OBJECT_ID, "web-1", HOME, "it was opened without asking, and rule ask-for-a-machine leaves it to one person"),
+        (estate::RESPONDER_OBJECT_ID, "db-1", OFFICE, "it was opened without asking"),
+        (estate::RESPONDER_OBJECT_ID, "web-1", "198.51.100.0/23", "rule nobody-from-a-wide-range forbids it"),
+    ] {
+        let story = Setting::with(|state| tagged(state, "db-1", "production")).begin().await;
+        story.opens(who, &vm(name), 22, &[source], HOUR).await;
+        story.pass(5 * MINUTE).await;
+        let close = &story.audits_of("close")[0];
+        assert_eq!(close["code"], "unapproved", "{says}");
+        assert!(close["why"].as_str().unwrap().contains(says), "{close}");
+        let found = story.audits_of("finding-appeared").into_iter().find(|audit| audit["code"] == "unapproved").unwrap();
+        assert_eq!(found["decision"]["wish"]["sources"], json!([source]));
+        story.is_proved_shut(name, 22);
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_longer_than_the_rule_permits_says_so() {
+    let story = Story::begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::hours(5)).await;
+    story.pass(5 * MINUTE).await;
+    let close = &story.audits_of("close")[0];
+    assert_eq!(close["code"], "over-cap");
+    assert_eq!(close["why"], "it was asked for 5 h, longer than the 4 h that rule responders-from-the-office permits");
+    story.is_proved_shut("web-1", 22);
+}
+
+#[tokio::test]
+async fn breaking_the_glass_is_adopted_loudly() {
+    let story = Setting::with(|state| tagged(state, "web-1", "production")).begin().await;
+    story.opens(estate::GLASS_OBJECT_ID, &vm("web-1"), 22, &[HOME], HOUR).await;
+    story.pass(5 * MINUTE).await;
+    let [adopted] = <[Value; 1]>::try_from(story.audits_of("adopted")).unwrap();
+    assert_eq!((&adopted["rule"], &adopted["code"], &adopted["severity"]), (&json!("break-glass"), &json!("break-glass"), &json!("High")));
+    assert_eq!((story.tried(DELETE).len(), story.allow_rules(22).len()), (0, 2));
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_claim_that_the_activity_log_confirms_stays() {
+    let story = Setting::with(|state| {
+        silent(state);
+        state.switches.activity_log_seconds = 9 * MINUTE;
+    });
+    let story = story.begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(5 * MINUTE).await;
+    let grant = story.record("web-1").unwrap()["grants"][0].clone();
+    assert!(grant["confirmBy"].is_string(), "{grant}");
+    assert_eq!(story.audits_of("confirmed").len(), 0);
+    story.pass(8 * MINUTE).await;
+    let [confirmed] = <[Value; 1]>::try_from(story.audits_of("confirmed")).unwrap();
+    assert!(confirmed["why"].as_str().unwrap().starts_with("the activity log"), "{confirmed}");
+    story.pass(30 * MINUTE).await;
+    assert_eq!((story.tried(DELETE).len(), story.allow_rules(22).len(), story.alarms().as_str()), (0, 2, ""), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_forged_event_lets_nobody_in_for_longer_than_half_an_hour() {
+    // The admin opens, and no event comes but the forged one, which names a responder.
+    let story = Setting::with(|state| {
+        silent(state);
+        state.switches.events = Events::Never;
+    });
+    let story = story.begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::hours(2)).await;
+    story.pass(20).await;
+    assert_eq!(story.post_events(event_of(&story, "forged", estate::RESPONDER_OBJECT_ID).to_string()).await, 202);
+    story.pass(10 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.audits_of("adopted").len()), (2, 1), "{}", story.told());
+    story.pass(25 * MINUTE).await;
+    assert_eq!(story.allow_rules(22).len(), 0, "{}", story.told());
+    let ended = &story.audits_of("grant-ended")[0];
+    assert_eq!((&ended["code"], &ended["severity"]), (&json!("unconfirmed"), &json!("High")), "{ended}");
+    assert!(story.audits_of("close").iter().all(|close| close["code"] == "unconfirmed"));
+    story.is_proved_shut("web-1", 22);
+}
+
+#[tokio::test]
+async fn a_forged_event_beside_the_true_one_is_shut_at_once() {
+    let story = Setting::with(silent).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    assert_eq!(story.post_events(event_of(&story, "forged", estate::RESPONDER_OBJECT_ID).to_string()).await, 202);
+    story.pass(5 * MINUTE).await;
+    assert_eq!(story.audits_of("adopted").len(), 0);
+    story.is_proved_shut("web-1", 22);
+}
+
+#[tokio::test]
+async fn a_forged_event_against_jits_own_record_counts_for_nothing() {
+    let story = Setting::with(|state| state.switches.events = Events::Never).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    assert_eq!(story.post_events(event_of(&story, "forged", estate::RESPONDER_OBJECT_ID).to_string()).await, 202);
+    story.pass(5 * MINUTE).await;
+    assert_eq!(story.audits_of("adopted").len(), 0);
+    story.is_proved_shut("web-1", 22);
+    // Nor does one that accuses a responder's true opening.
+    let story = Story::begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    assert_eq!(story.post_events(event_of(&story, "accuses", estate::ADMIN_OBJECT_ID).to_string()).await, 202);
+    story.pass(10 * MINUTE).await;
+    assert_eq!((story.tried(DELETE).len(), story.audits_of("adopted").len()), (0, 1), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_event_whose_person_is_none_permits_nothing() {
+    for person in ["", "not-a-guid", "../../vm/x", "00000000-0000-0000-0000-000000000000", "5a4db0c5-00b0-4000-8000-0000000000ff"] {
+        let story = Setting::with(|state| {
+            silent(state);
+            state.switches.events = Events::Never;
+        });
+        let story = story.begin().await;
+        story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+        assert_eq!(story.post_events(event_of(&story, "e", person).to_string()).await, 202);
+        story.pass(10 * MINUTE).await;
+        assert_eq!(story.audits_of("adopted").len(), 0, "{person}");
+        story.is_proved_shut("web-1", 22);
+    }
+}
+
+#[tokio::test]
+async fn an_opening_that_nothing_tells_of_is_nobodys_after_five_minutes_of_its_record() {
+    let story = Setting::with(|state| {
+        silent(state);
+        state.switches.events = Events::Never;
+    });
+    let story = story.begin().await;
+    story.pass(4 * MINUTE).await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(4 * MINUTE).await;
+    assert_eq!(story.tried(DELETE).len(), 0, "the sweep has seen it, and an event may still come: {}", story.told());
+    story.pass(3 * MINUTE).await;
+    let close = &story.audits_of("close")[0];
+    assert!(close["why"].as_str().unwrap().contains("rule nobody-unknown forbids it"), "{close}");
+    story.is_proved_shut("web-1", 22);
+}
+
+#[tokio::test]
+async fn while_graph_does_not_answer_nothing_is_adopted_and_after_half_an_hour_it_is_shut() {
+    let down = || Effect::Status { status: 503, code: None, details: Vec::new(), retry_after: None };
+    let story = Story::begin().await;
+    story.fault("graph", "POST", "", down(), None);
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(20 * MINUTE).await;
+    assert_eq!((story.audits_of("adopted").len(), story.tried(DELETE).len(), story.allow_rules(22).len()), (0, 0, 2), "{}", story.told());
+    story.pass(15 * MINUTE).await;
+    story.is_proved_shut("web-1", 22);
+    // It answers again before the half hour is over.
+    let story = Story::begin().await;
+    story.fault("graph", "POST", "", down(), None);
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(10 * MINUTE).await;
+    story.heal();
+    story.pass(25 * MINUTE).await;
+    assert_eq!((story.audits_of("adopted").len(), story.tried(DELETE).len()), (1, 0), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn graph_is_asked_once_in_five_minutes_about_a_person() {
+    let story = Story::begin().await;
+    story.count("graph", "POST", "checkMemberGroups");
+    for (name, port) in [("web-1", 22), ("web-2", 22), ("web-1", 3389)] {
+        story.opens(estate::RESPONDER_OBJECT_ID, &vm(name), port, &[OFFICE], HOUR).await;
+        story.pass(60).await;
+    }
+    assert_eq!((story.audits_of("adopted").len(), story.counted()), (3, 1), "{}", story.told());
+    story.pass(5 * MINUTE).await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-2"), 3389, &[OFFICE], HOUR).await;
+    story.pass(60).await;
+    assert_eq!((story.audits_of("adopted").len(), story.counted()), (4, 2));
+}
+
+#[tokio::test]
+async fn in_observe_mode_what_would_be_shut_is_said_and_what_is_permitted_is_adopted() {
+    let story = Setting::default().observing().begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-2"), 22, &[OFFICE], HOUR).await;
+    story.pass(10 * MINUTE).await;
+    assert_eq!((story.audits_of("adopted").len(), story.tried(DELETE).len(), story.alarms().as_str()), (1, 0, ""));
+    let would = story.audits_of("would-close");
+    assert!(would.len() == 2 && would.iter().all(|audit| audit["code"] == "unapproved"), "{would:#?}");
+    story.holds();
+}
+
+#[tokio::test]
+async fn what_another_hand_shuts_is_not_opened_again_and_its_grant_is_over() {
+    let story = Story::begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(2 * MINUTE).await;
+    for rule in story.allow_rules(22) {
+        let (status, _) = story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::DELETE, &rule, None).await;
+        assert!(status < 300);
+    }
+    story.pass(15 * MINUTE).await;
+    let ended = &story.audits_of("grant-ended")[0];
+    assert_eq!(ended["code"], "shut-by-another");
+    assert_eq!((story.audits_of("grant-closed").len(), story.ours(story::INITIATE).len(), story.tried(DELETE).len()), (1, 0, 0));
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_opening_that_jit_leaves_after_its_end_is_shut_as_expired() {
+    let story = Setting::with(|state| {
+        state.switches.events = Events::Never;
+        state.switches.expiry_delay_seconds = 3600;
+    });
+    // Rules cannot be used until after its end: nothing was adopted.
+    let story = story.without_rules().begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::minutes(10)).await;
+    story.pass(14 * MINUTE).await;
+    assert_eq!(story.tried(DELETE).len(), 0, "{}", story.told());
+    story.pass(11 * MINUTE).await;
+    let close = &story.audits_of("close")[0];
+    assert_eq!(close["code"], "expired", "{close}");
+    story.is_proved_shut("web-1", 22);
+}
