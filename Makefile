@@ -17,13 +17,14 @@ help:
 	@echo "               ARGS=--keep stays up and says where to look)"
 	@echo "make test      format, lints, docs, licences, unused dependencies, all tests: what CI runs"
 	@echo "make package   the zip that is deployed: $(PACKAGE)"
+	@echo "make table     how each story of an opening ends under every setting of every switch, beside how it must"
 	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
 	@echo "make clean     removes target/ and what was installed for tests"
 
 # Before anything is begun: what is missing is named, all at once, with its cure.
 guard:
 	@infra/guard.sh $(NEEDS)
-demo bench: NEEDS := cargo cc
+demo table bench: NEEDS := cargo cc
 package: NEEDS := cargo cc python3
 test: NEEDS := cargo cc python3 node npm curl
 
@@ -67,13 +68,18 @@ $(STATIC): guard FORCE
 package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
 
+table: guard
+	@cargo build --quiet --workspace --bins
+	@cargo test --quiet --package portcullis --test table -- --nocapture
+
 bench: guard
 	cargo bench --quiet --package portcullis --bench handler
 	cargo bench --quiet --package portcullis-domain --bench reconcile
+	cargo bench --quiet --package portcullis-rules --bench decide
 
 clean:
 	cargo clean
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help guard demo test package bench clean FORCE
+.PHONY: help guard demo test package table bench clean FORCE
