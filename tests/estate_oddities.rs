@@ -122,11 +122,7 @@ async fn the_rules_of_a_vm_that_is_deleted_while_it_is_shut_go_all_the_same() {
     story.change(|state| state.locks.push(Lock::new(scope, LockLevel::CanNotDelete)));
     story.pass(MINUTE).await;
     assert_eq!(story.alarms(), "+lock");
-    story.change(|state| {
-        let nic = estate::resource_id(SUBSCRIPTION, GROUP, "Microsoft.Network/networkInterfaces", "web-1-nic");
-        state.resources.remove(&vm("web-1"));
-        state.resources.remove(&nic);
-    });
+    story.change(|state| estate::delete_vm(state, &vm("web-1")));
     story.pass(10 * MINUTE).await;
     assert_eq!((story.alarms().as_str(), story.allow_rules(3389).len()), ("+lock", 2));
     story.change(|state| state.locks.clear());

@@ -133,6 +133,9 @@ fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Ref
 fn vm_of(console: &Console, text: &str) -> Result<VmId, Refusal> {
     let vm = text.parse::<VmId>().or_else(|_| VmId::from_key(text));
     let vm = vm.map_err(|_| bad("`vm` is no VM: give its resource id, or SUBSCRIPTION/GROUP/NAME.".to_owned()))?;
+    if vm.orphans_of().is_some() {
+        return Err(bad("`vm` is no VM: give its resource id, or SUBSCRIPTION/GROUP/NAME.".to_owned()));
+    }
     if Uuid::parse_str(vm.subscription()).is_err() || !console.app.governs_vm(&vm) {
         return Err(bad("Portcullis does not govern the subscription of this VM.".to_owned()));
     }

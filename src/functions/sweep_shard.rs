@@ -124,6 +124,7 @@ fn urgency(violation: &Violation) -> u8 {
         | Violation::GrantEnded { .. }
         | Violation::Expired { .. }
         | Violation::OverCap { .. }
+        | Violation::Orphan
         | Violation::Unapproved { .. } => 1,
     }
 }

@@ -32,11 +32,12 @@ fn instant(value: &Value) -> DateTime<Utc> {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no instant"))
 }
 
-/// The key under which the store keeps a VM.
+/// The key under which the store keeps a VM, or a group whose rules lead to none.
 pub fn key(vm: &str) -> String {
     let lower = vm.to_ascii_lowercase();
     let parts: Vec<&str> = lower.split('/').collect();
-    format!("{}/{}/{}", parts[2], parts[4], parts[8])
+    let kind = if parts[7] == "networksecuritygroups" { "~nsg" } else { "" };
+    format!("{}/{}/{}{kind}", parts[2], parts[4], parts[8])
 }
 
 impl Story {

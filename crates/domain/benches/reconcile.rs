@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             groups_settled: true,
             records: &[],
             remarks: &[],
+            gone: false,
             limits,
             mode: Mode::Enforce,
             rulings: &Rulings::new(),

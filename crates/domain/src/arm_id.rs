@@ -167,7 +167,7 @@ impl<'de> Deserialize<'de> for ArmId {
 }
 
 macro_rules! typed_id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal $(, stored: $also:literal)?) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
@@ -233,15 +233,20 @@ macro_rules! typed_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::from_arm_id(ArmId::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+                let id = ArmId::deserialize(deserializer)?;
+                $(if id.resource_type() == $also && id.resource_group().is_some() {
+                    return Ok($name(id));
+                })?
+                Self::from_arm_id(id).map_err(serde::de::Error::custom)
             }
         }
     };
 }
 
 typed_id!(
-    /// A virtual machine.
-    VmId, "microsoft.compute/virtualmachines"
+    /// A virtual machine; or, where rules of JIT lead to none any more, the group that they are in ([`VmId::of_orphans`]). No
+    /// text of somebody else's is read as the latter.
+    VmId, "microsoft.compute/virtualmachines", stored: "microsoft.network/networksecuritygroups"
 );
 typed_id!(
     /// A network interface.
@@ -273,9 +278,21 @@ impl RuleId {
 }
 
 impl VmId {
-    /// The key under which the store keeps what is known of it: `subscription/group/name` in lower case.
+    /// What stands for the rules of a group that lead to no VM: they are looked at as if the group were one.
+    pub fn of_orphans(nsg: &NsgId) -> Self {
+        VmId(nsg.0.clone())
+    }
+
+    /// The group whose orphans it stands for, if it is no VM.
+    pub fn orphans_of(&self) -> Option<NsgId> {
+        NsgId::from_arm_id(self.0.clone()).ok()
+    }
+
+    /// The key under which the store keeps what is known of it: `subscription/group/name` in lower case. The name of a group
+    /// ends with `~nsg`, as no VM's does.
     pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.subscription(), self.resource_group(), self.name().to_ascii_lowercase())
+        let kind = if self.orphans_of().is_some() { OF_A_GROUP } else { "" };
+        format!("{}/{}/{}{kind}", self.subscription(), self.resource_group(), self.name().to_ascii_lowercase())
     }
 
     /// The VM of a store key, as [`Self::key`] makes it.
@@ -284,9 +301,16 @@ impl VmId {
         let [subscription, group, name] = parts.as_slice() else {
             return Err(ArmIdError::NotAnId(key.to_owned()));
         };
-        VmId::parse(&format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Compute/virtualMachines/{name}"))
+        let group = format!("/subscriptions/{subscription}/resourceGroups/{group}/providers");
+        match name.strip_suffix(OF_A_GROUP) {
+            Some(name) => Ok(VmId::of_orphans(&NsgId::parse(&format!("{group}/Microsoft.Network/networkSecurityGroups/{name}"))?)),
+            None => VmId::parse(&format!("{group}/Microsoft.Compute/virtualMachines/{name}")),
+        }
     }
 }
+
+/// What the key of a group's orphans ends with. No name of Azure has a tilde (documentation of naming rules).
+const OF_A_GROUP: &str = "~nsg";
 
 #[cfg(test)]
 mod tests {
@@ -294,6 +318,19 @@ mod tests {
 
     const VM: &str =
         "/subscriptions/20FF7FC3-e762-44dd-bd96-b71116dcdc23/resourceGroups/myRg1/providers/Microsoft.Compute/virtualMachines/vm1";
+
+    #[test]
+    fn a_groups_orphans_have_a_key_of_their_own_and_no_text_is_read_as_one() {
+        let nsg = "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Network/networkSecurityGroups/Web";
+        let orphans = VmId::of_orphans(&NsgId::parse(nsg).unwrap());
+        assert_eq!((orphans.key().as_str(), orphans.to_string().as_str()), ("s/rg/web~nsg", nsg));
+        assert_eq!(VmId::from_key(&orphans.key()).unwrap(), orphans);
+        assert_eq!(orphans.orphans_of().unwrap(), NsgId::parse(nsg).unwrap());
+        let kept: VmId = serde_json::from_str(&serde_json::to_string(&orphans).unwrap()).unwrap();
+        assert_eq!(kept, orphans);
+        assert!(VmId::parse(nsg).is_err() && VmId::parse(VM).unwrap().orphans_of().is_none());
+        assert!(serde_json::from_str::<VmId>(&format!("\"{nsg}/securityRules/r\"")).is_err());
+    }
 
     #[test]
     fn ids_compare_without_letter_case_and_are_shown_as_they_came() {

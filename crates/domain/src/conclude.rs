@@ -85,6 +85,7 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::Expired
                 | FindingCode::OverCap
                 | FindingCode::Unapproved
+                | FindingCode::Orphan
                 | FindingCode::UnreadableRecord => continue,
             };
             let alarm = Alarm { cause, port: finding.port, since: now, text: finding.evidence.clone() };

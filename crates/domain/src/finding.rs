@@ -27,6 +27,8 @@ pub enum FindingCode {
     OverCap,
     /// An opening that no grant covers, and that no rule permits or none could be asked about yet.
     Unapproved,
+    /// An opening that leads to no machine.
+    Orphan,
     /// An opening with a source or a port that cannot be read.
     Unreadable,
     /// A JIT policy with a classic firewall's address: JIT opens that firewall too, which Portcullis cannot shut.
@@ -49,6 +51,7 @@ impl FindingCode {
             FindingCode::Expired => "expired",
             FindingCode::OverCap => "over-cap",
             FindingCode::Unapproved => "unapproved",
+            FindingCode::Orphan => "orphan",
             FindingCode::Unreadable => "unreadable",
             FindingCode::FirewallPolicy => "firewall-policy",
             FindingCode::FirewallPort => "firewall-port",
@@ -65,6 +68,7 @@ impl FindingCode {
             | FindingCode::Expired
             | FindingCode::OverCap
             | FindingCode::Unapproved
+            | FindingCode::Orphan
             | FindingCode::Unreadable
             | FindingCode::FirewallPolicy => Severity::Medium,
             FindingCode::UnreadableRecord => Severity::Low,
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
     use crate::time;
 
-    const CODES: [FindingCode; 12] = [
+    const CODES: [FindingCode; 13] = [
         FindingCode::AnySource,
         FindingCode::Overlong,
         FindingCode::Outlived,
@@ -165,6 +169,7 @@ mod tests {
         FindingCode::Expired,
         FindingCode::OverCap,
         FindingCode::Unapproved,
+        FindingCode::Orphan,
         FindingCode::Unreadable,
         FindingCode::FirewallPolicy,
         FindingCode::FirewallPort,
@@ -182,7 +187,10 @@ mod tests {
     fn each_code_has_its_severity() {
         let of = |severity| CODES.into_iter().filter(|c| c.severity() == severity).map(FindingCode::text).collect::<Vec<_>>();
         assert_eq!(of(Severity::High), ["any-source", "unconfirmed", "firewall-port"]);
-        assert_eq!(of(Severity::Medium), ["overlong", "outlived", "expired", "over-cap", "unapproved", "unreadable", "firewall-policy"]);
+        assert_eq!(
+            of(Severity::Medium),
+            ["overlong", "outlived", "expired", "over-cap", "unapproved", "orphan", "unreadable", "firewall-policy"]
+        );
         assert_eq!(of(Severity::Low), ["unreadable-record"]);
         assert_eq!(of(Severity::Informational), ["grant-ended"]);
     }

@@ -63,6 +63,8 @@ pub enum Violation {
         /// Seconds that the rule permits.
         cap_seconds: i64,
     },
+    /// It leads to no machine.
+    Orphan,
     /// No rule permits it to whoever may have opened it, or one forbids it.
     Unapproved {
         /// What the rules say, in one sentence.
@@ -85,6 +87,7 @@ impl Violation {
             Violation::GrantEnded { .. } => "grant-ended",
             Violation::Expired { .. } => "expired",
             Violation::OverCap { .. } => "over-cap",
+            Violation::Orphan => "orphan",
             Violation::Unapproved { .. } => "unapproved",
         }
     }
@@ -111,6 +114,7 @@ impl Violation {
             Violation::OverCap { rule, asked_seconds, cap_seconds } => {
                 format!("it was asked for {}, longer than the {} that rule {rule} permits", hours(asked_seconds), hours(cap_seconds))
             }
+            Violation::Orphan => "no machine has the address that it leads to, and whichever gets it next would be open".to_owned(),
             Violation::Unapproved { said } => said.clone(),
         }
     }

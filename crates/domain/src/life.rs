@@ -21,7 +21,9 @@ pub(crate) fn begin(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits)
     see_open(record, look, audits);
     decline_unsent(record, look, audits);
     for n in 0..record.grants.len() {
-        if record.grants[n].until <= look.now {
+        if look.gone {
+            end(record, n, End::VmGone, audits);
+        } else if record.grants[n].until <= look.now {
             end(record, n, End::Time, audits);
         }
     }
@@ -79,7 +81,7 @@ fn see_open(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
 
 /// What was approved and could not be asked for in time is declined: nobody waits for it any more.
 fn decline_unsent(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
-    let late = |grant: &Grant| grant.phase == Phase::Approved && look.now >= grant.from + SENT_WITHIN;
+    let late = |grant: &Grant| grant.phase == Phase::Approved && (look.gone || look.now >= grant.from + SENT_WITHIN);
     while let Some(n) = record.grants.iter().position(late) {
         let mut grant = record.grants.remove(n);
         grant.phase = Phase::Declined(Declined::NeverSent);

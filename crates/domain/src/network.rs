@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::arm_id::{ArmIdError, NicId, NsgId, SubnetId, VmId};
+use crate::arm_id::{ArmId, ArmIdError, NicId, NsgId, SubnetId, VmId};
 use crate::json::{items, text};
 
 /// A VM as ARM answers it, as far as it matters here.
@@ -74,6 +74,12 @@ pub fn subnet_nsg(body: &Value) -> Result<Option<NsgId>, ArmIdError> {
     reference(properties, "networkSecurityGroup").map(NsgId::parse).transpose()
 }
 
+/// The interfaces that a subnet's body names as standing in it.
+pub fn subnet_nics(body: &Value) -> Vec<NicId> {
+    let configurations = items(body.get("properties").unwrap_or(&Value::Null), "ipConfigurations").iter();
+    configurations.filter_map(|one| NicId::from_arm_id(ArmId::parse(text(one, "id")).ok()?.parent()?).ok()).collect()
+}
+
 fn reference<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
     value.get(field).map(|r| text(r, "id")).filter(|id| !id.is_empty())
 }
@@ -120,5 +126,10 @@ mod tests {
         assert_eq!(subnet_nsg(&json!({"properties": {"networkSecurityGroup": {"id": group}}})).unwrap().unwrap().name(), "g");
         assert_eq!(subnet_nsg(&json!({"properties": {}})).unwrap(), None);
         assert!(subnet_nsg(&json!({"properties": {"networkSecurityGroup": {"id": "g"}}})).is_err());
+        let interfaces = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Network/networkInterfaces";
+        let configurations = json!([{"id": format!("{interfaces}/one/ipConfigurations/a")}, {"id": format!("{interfaces}/two/ipConfigurations/b")},
+            {"id": "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachineScaleSets/set"}]);
+        let nics = subnet_nics(&json!({"properties": {"ipConfigurations": configurations}}));
+        assert_eq!(nics.iter().map(NicId::name).collect::<Vec<_>>(), ["one", "two"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::arm_id::{ArmIdError, NsgId, RuleId, SubnetId};
+use crate::arm_id::{ArmIdError, NicId, NsgId, RuleId, SubnetId};
 use crate::json::{items, singular_and_plural, text};
 use crate::port::PortSet;
 use crate::source::Sources;
@@ -20,6 +20,8 @@ pub struct Nsg {
     pub rules: Vec<SecurityRule>,
     /// Subnets that it is attached to, where the answer says so.
     pub subnets: Vec<SubnetId>,
+    /// The interfaces that it is in front of by itself.
+    pub nics: Vec<NicId>,
 }
 
 impl Nsg {
@@ -31,6 +33,7 @@ impl Nsg {
             provisioning_state: text(properties, "provisioningState").to_owned(),
             flush_connection: properties.get("flushConnection").and_then(Value::as_bool).unwrap_or(false),
             rules: items(properties, "securityRules").iter().filter_map(|r| SecurityRule::read(r).ok()).collect(),
+            nics: items(properties, "networkInterfaces").iter().filter_map(|n| NicId::parse(text(n, "id")).ok()).collect(),
             subnets: items(properties, "subnets").iter().filter_map(|s| SubnetId::parse(text(s, "id")).ok()).collect(),
         })
     }

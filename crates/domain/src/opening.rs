@@ -51,6 +51,9 @@ impl Opening {
 
     /// What it does, for people, such as `rule … of nsg-web opens port 22 of web-1 to *`.
     pub fn sentence(&self, vm: &VmId) -> String {
+        if vm.orphans_of().is_some() {
+            return format!("{} opens {} of {} to {}", self.named(), self.ports.words(), self.destinations, self.sources);
+        }
         format!("{} opens {} of {} to {}", self.named(), self.ports.words(), vm.name(), self.sources)
     }
 

@@ -57,6 +57,8 @@ pub struct Look<'a> {
     pub records: &'a [JitRecord],
     /// What is odd about the VM's JIT policies.
     pub remarks: &'a [Remark],
+    /// Whether the VM is gone, so that whatever it left open leads to no machine.
+    pub gone: bool,
     /// The limits.
     pub limits: Limits,
     /// Whether to act.
@@ -244,10 +246,15 @@ fn may_still_open(record: &JitRecord, look: &Look<'_>) -> bool {
 
 fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Judgement> {
     let facts = Facts { now: look.now, records: look.records, grants: &record.grants, limits: look.limits };
-    judge(openings, facts, |opening| Seen {
+    let judgements = judge(openings, facts, |opening| Seen {
         first: first_seen(record, opening).unwrap_or(look.now),
         port_shut: opening.port().and_then(|port| record.shut.get(&port).copied()),
-    })
+    });
+    let orphaned = |(opening, judgement): (&Opening, Judgement)| match judgement {
+        Judgement::Left if look.gone && opening.sources.is_understood() => Judgement::Shut(Violation::Orphan),
+        judgement => judgement,
+    };
+    openings.iter().zip(judgements).map(orphaned).collect()
 }
 
 fn first_seen(record: &VmRecord, opening: &Opening) -> Option<DateTime<Utc>> {
@@ -334,6 +341,7 @@ pub(crate) fn code_of(violation: &Violation) -> FindingCode {
         Violation::GrantEnded { .. } => FindingCode::GrantEnded,
         Violation::Expired { .. } => FindingCode::Expired,
         Violation::OverCap { .. } => FindingCode::OverCap,
+        Violation::Orphan => FindingCode::Orphan,
         Violation::Unapproved { .. } => FindingCode::Unapproved,
     }
 }
@@ -426,7 +434,11 @@ fn must_be_shut_since(record: &VmRecord, opening: &Opening, why: &Violation, loo
         Violation::AnySource { .. } | Violation::Overlong { .. } | Violation::OverCap { .. } => {
             first_seen(record, opening).unwrap_or(look.now)
         }
-        Violation::Outlived { .. } | Violation::GrantEnded { .. } | Violation::Expired { .. } | Violation::Unapproved { .. } => look.now,
+        Violation::Outlived { .. }
+        | Violation::GrantEnded { .. }
+        | Violation::Expired { .. }
+        | Violation::Orphan
+        | Violation::Unapproved { .. } => look.now,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::arm_id::{NsgId, VmId};
+use crate::arm_id::{NicId, NsgId, VmId};
 use crate::finding::FindingCode;
 use crate::jit::{JitPolicy, JitRecord};
 use crate::judge::Limits;
@@ -52,6 +52,9 @@ pub fn survey(policies: &[JitPolicy], groups: &[Nsg], nics: &[Nic]) -> BTreeMap<
     for (vm, opening) in openings_by_vm(groups, nics) {
         seen.entry(vm).or_default().openings.push(opening);
     }
+    for (group, opening) in orphans(groups, nics) {
+        seen.entry(VmId::of_orphans(&group)).or_default().openings.push(opening);
+    }
     for one in seen.values_mut() {
         one.openings.sort();
         one.openings.dedup();
@@ -73,6 +76,28 @@ fn openings_by_vm(groups: &[Nsg], nics: &[Nic]) -> Vec<(VmId, Opening)> {
     for (vm, front) in fronts(groups, nics) {
         let all = front.groups.iter().filter_map(|group| openings.get(group)).flatten();
         found.extend(all.filter(|opening| opening.leads_to(&front.addresses)).map(|opening| (vm.clone(), opening.clone())));
+    }
+    found
+}
+
+/// The openings of these groups that lead to no machine of their subscription, by their group. An address that a machine has
+/// anywhere counts as led to, so that an answer that leaves out what a group is attached to makes no orphan of a rule that is in
+/// use. Where the address of a machine behind a group is not known, or an interface that a group names is not among these, none of
+/// that group's openings are.
+pub fn orphans(groups: &[Nsg], nics: &[Nic]) -> Vec<(NsgId, Opening)> {
+    let of_machines: Vec<&Nic> = nics.iter().filter(|nic| nic.vm.is_some()).collect();
+    let held: BTreeSet<IpAddr> = of_machines.iter().flat_map(|nic| nic.addresses.iter().copied()).collect();
+    let listed: BTreeSet<&NicId> = nics.iter().map(|nic| &nic.id).collect();
+    let mut found = Vec::new();
+    for group in groups {
+        let is_behind =
+            |nic: &&&Nic| nic.nsg.as_ref() == Some(&group.id) || nic.subnets.iter().any(|subnet| group.subnets.contains(subnet));
+        let is_sure = of_machines.iter().filter(is_behind).all(|nic| !nic.addresses.is_empty());
+        if !is_sure || group.nics.iter().any(|nic| !listed.contains(nic)) {
+            continue;
+        }
+        let openings = group.rules.iter().filter_map(|rule| Opening::of(rule, group));
+        found.extend(openings.filter(|opening| !opening.leads_to(&held)).map(|opening| (group.id.clone(), opening)));
     }
     found
 }
@@ -194,6 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn what_leads_to_no_machine_is_a_groups_own_and_only_where_that_is_sure() {
+        let groups = || [group("a", &["10.0.0.4", "10.0.0.9"], &[]), group("b", &["10.0.0.9", "*"], &["two"])];
+        let found = |groups: &[Nsg], nics: &[Nic]| {
+            let seen = survey(&[], groups, nics);
+            let of = |(vm, one): (&VmId, &VmSeen)| Some(format!("{} {}", vm.orphans_of()?.name(), one.openings.len()));
+            seen.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let here = || nic("n1", Some(VM), "10.0.0.4", "one", Some("a"));
+        assert_eq!(found(&groups(), &[here()]), ["a 1", "b 1"]);
+        // An interface without a machine holds no address for anybody.
+        assert_eq!(found(&groups(), &[here(), nic("n2", None, "10.0.0.9", "one", Some("a"))]), ["a 1", "b 1"]);
+        // Another machine has that address, or has one that is not known and stands behind the group.
+        assert!(found(&groups(), &[here(), nic("n2", Some(&other_vm("vm2")), "10.0.0.9", "three", None)]).is_empty());
+        assert_eq!(found(&groups(), &[here(), nic("n2", Some(&other_vm("vm2")), "", "one", Some("a"))]), ["b 1"]);
+        assert_eq!(found(&groups(), &[here(), nic("n2", Some(&other_vm("vm2")), "", "two", None)]), ["a 1"]);
+        let mut named = groups();
+        named[0].nics.push(nic("n3", None, "", "one", None).id);
+        assert_eq!(found(&named, &[here()]), ["b 1"]);
+        // With no machine at all, a rule to everything leads to none either.
+        assert_eq!(found(&groups(), &[]), ["a 2", "b 2"]);
+    }
+
+    #[test]
     fn openings_are_found_in_the_groups_of_interface_and_subnet() {
         let groups = [
             group("a", &["10.0.0.4", "10.0.0.5"], &[]),
@@ -206,7 +254,8 @@ mod tests {
             nic("n3", None, "10.0.0.5", "one", Some("a")),
         ];
         let seen = survey(&[], &groups, &nics);
-        assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2"]);
+        // No machine has 10.0.0.5: that rule is its group's.
+        assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2", "a"]);
         assert_eq!(rules_of(&seen, VM), ["a 10.0.0.4", "b 10.0.0.4"]);
         assert_eq!(rules_of(&seen, &other_vm("vm2")), ["b 10.0.0.9"]);
         assert!(survey(&[], &[], &nics).is_empty());

@@ -299,6 +299,9 @@ pub fn add_vm(state: &mut State, vm: &Vm) -> String {
         if let Some(nsg) = &nic.nsg {
             refer(state, nsg, "networkInterfaces", &nic_id);
         }
+        if let Some(subnet) = &nic.subnet {
+            stand_in(state, subnet, &nic_id, nic.addresses.len().max(1));
+        }
         // Recorded: a VM with one NIC does not say which is the primary one.
         references.push(match vm.nics.len() {
             1 => json!({ "id": nic_id }),
@@ -324,6 +327,49 @@ pub fn add_vm(state: &mut State, vm: &Vm) -> String {
     }
     state.resources.put(body);
     id
+}
+
+/// Enters a NIC's configurations into its subnet.
+fn stand_in(state: &mut State, subnet: &str, nic: &str, configurations: usize) {
+    let Some(network) = subnet.split("/subnets/").next().and_then(|network| state.resources.get_mut(network)) else { return };
+    let subnets = network["properties"]["subnets"].as_array_mut().into_iter().flatten();
+    for body in subnets.filter(|body| body["id"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(subnet))) {
+        let mut all = body["properties"]["ipConfigurations"].as_array().cloned().unwrap_or_default();
+        all.extend((1..=configurations).map(|n| json!({"id": format!("{nic}/ipConfigurations/ipconfig{n}")})));
+        body["properties"]["ipConfigurations"] = Value::Array(all);
+    }
+}
+
+/// Deletes a VM with its NICs, as somebody does in the portal. Its entry in the JIT policy and the rules that JIT wrote for it
+/// stay, as people have reported (azure-docs#11987).
+pub fn delete_vm(state: &mut State, vm: &str) {
+    let nics: Vec<String> = state.resources.get(vm).map_or_else(Vec::new, |body| {
+        let nics = body["properties"]["networkProfile"]["networkInterfaces"].as_array().into_iter().flatten();
+        nics.filter_map(|nic| Some(nic["id"].as_str()?.to_owned())).collect()
+    });
+    state.resources.remove(vm);
+    for nic in &nics {
+        state.resources.remove(nic);
+    }
+    let is_of_them = |one: &Value| {
+        let id = one["id"].as_str().unwrap_or_default().to_ascii_lowercase();
+        nics.iter().any(|nic| id == nic.to_ascii_lowercase() || id.starts_with(&format!("{}/", nic.to_ascii_lowercase())))
+    };
+    let holders: Vec<String> = ["Microsoft.Network/networkSecurityGroups", "Microsoft.Network/virtualNetworks"]
+        .into_iter()
+        .flat_map(|kind| state.resources.of_type(kind).filter_map(|one| Some(one["id"].as_str()?.to_owned())).collect::<Vec<_>>())
+        .collect();
+    for holder in holders {
+        let Some(body) = state.resources.get_mut(&holder) else { continue };
+        if let Some(interfaces) = body["properties"]["networkInterfaces"].as_array_mut() {
+            interfaces.retain(|one| !is_of_them(one));
+        }
+        for subnet in body["properties"]["subnets"].as_array_mut().into_iter().flatten() {
+            if let Some(configurations) = subnet["properties"]["ipConfigurations"].as_array_mut() {
+                configurations.retain(|one| !is_of_them(one));
+            }
+        }
+    }
 }
 
 fn nic_body(state: &mut State, vm: &Vm, nic: &Nic, (nic_id, name): (&str, &str), primary: bool) -> Value {

@@ -169,7 +169,7 @@ fn take_claim(record: &mut VmRecord, claim: Claim) {
 /// Reads Azure, plans, and carries the plan out.
 async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     let seen = tokio::time::timeout(READ_WITHIN, see(app, &run.record)).await.unwrap_or(Err(NotSeen::Slow(READ_WITHIN)));
-    let sight = match seen {
+    let mut sight = match seen {
         Ok(sight) => sight,
         Err(why) => {
             warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
@@ -178,6 +178,7 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
             return Ok(());
         }
     };
+    leave_to_vms(app, &run.record, &mut sight).await?;
     want::work(app, run, &sight).await?;
     let ruled = ruled(app, run, &sight).await?;
     let plan = reconcile(run.record.clone(), &seen_as(app, run.now, run.surely_by_now(), &sight, &ruled));
@@ -194,6 +195,24 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
         if run.began.elapsed() > BEGINS_DELETES_WITHIN || open::open(app, run, open, &sight).await? == GoOn::No {
             break;
         }
+    }
+    Ok(())
+}
+
+/// A rule that the record of a VM remembers is that VM's, although no machine has its address any more: its grant may still
+/// cover it, and nobody is to hear of it twice.
+async fn leave_to_vms(app: &App, record: &VmRecord, sight: &mut Sight) -> Result<(), Stopped> {
+    let openings = &mut sight.seen.openings;
+    if record.vm.orphans_of().is_none() || openings.is_empty() {
+        return Ok(());
+    }
+    let known = app.store.list_open(&format!("{}/", record.vm.subscription())).await?;
+    let vms: BTreeSet<VmId> = known.into_iter().map(|(vm, _)| vm).filter(|vm| vm.orphans_of().is_none()).collect();
+    for vm in vms {
+        let other = app.store.vm(&vm).await?.document;
+        let targets = other.closings.values().flat_map(|closing| &closing.targets);
+        let remembered: Vec<_> = other.openings.iter().map(|seen| &seen.opening).chain(targets).collect();
+        openings.retain(|opening| !remembered.iter().any(|known| known.rule == opening.rule));
     }
     Ok(())
 }
@@ -223,6 +242,7 @@ fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a S
         ended,
         openings: &sight.seen.openings,
         groups_settled: sight.groups_settled,
+        gone: sight.gone,
         records: &sight.seen.records,
         remarks: &sight.seen.remarks,
         limits: app.limits,
@@ -240,7 +260,7 @@ fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
             }
             if failed.kind == FailureKind::MissingRight { TroubleCause::MissingRight } else { TroubleCause::CannotLook }
         }
-        NotSeen::Body { .. } | NotSeen::Slow(_) => TroubleCause::CannotLook,
+        NotSeen::Body { .. } | NotSeen::Unlisted(_) | NotSeen::Slow(_) => TroubleCause::CannotLook,
     };
     could_not_look(record, now, Trouble { cause, said: why.to_string() });
 }

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use portcullis_domain::arm_id::{ArmIdError, NsgId, VmId};
+use portcullis_domain::arm_id::{ArmIdError, NicId, NsgId, VmId};
 use portcullis_domain::jit::JitPolicy;
-use portcullis_domain::network::{Nic, Vm, subnet_nsg};
+use portcullis_domain::network::{Nic, Vm, subnet_nics, subnet_nsg};
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::record::VmRecord;
-use portcullis_domain::sweep::{VmSeen, records_of, remarks_of};
+use portcullis_domain::sweep::{VmSeen, orphans, records_of, remarks_of};
 use serde_json::Value;
 use tracing::warn;
+use uuid::Uuid;
 
 use super::super::App;
 use crate::azure::{CallFailed, FailureKind};
@@ -25,6 +27,8 @@ pub(super) struct Sight {
     pub groups_settled: bool,
     /// The JIT policies of the VM's resource group.
     pub policies: Vec<JitPolicy>,
+    /// Whether the VM is gone.
+    pub gone: bool,
     /// The VM's tags, as Azure has them; none where it is gone.
     pub tags: BTreeMap<String, String>,
 }
@@ -38,6 +42,9 @@ pub(super) enum NotSeen {
     /// It took longer than a look has.
     #[error("Azure did not answer all that had to be read within {} s", .0.as_secs())]
     Slow(Duration),
+    /// An interface stands behind a group, and the list of interfaces does not have it.
+    #[error("interface {0} stands behind the group and is not listed: the app's role must reach the whole subscription")]
+    Unlisted(NicId),
     /// A body holds an id that is none.
     #[error("{what} cannot be read: {why}")]
     Body {
@@ -61,6 +68,9 @@ fn body_of(what: &'static str) -> impl Fn(ArmIdError) -> NotSeen {
 /// Reads everything about a VM that decides.
 pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
     let vm = &record.vm;
+    if let Some(nsg) = vm.orphans_of() {
+        return see_orphans(app, &nsg).await;
+    }
     let jit =
         async { app.azure.jit.list_in_group(vm.subscription(), vm.resource_group()).await.or_else(none_if_gone).map_err(NotSeen::Call) };
     let (policies, place) = tokio::try_join!(jit, stand(app, vm))?;
@@ -74,10 +84,49 @@ pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> 
     }
     found.sort();
     Ok(Sight {
+        gone: place.gone,
         tags: place.tags,
         groups_settled: groups.iter().all(Nsg::is_settled),
         seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm) },
         policies,
+    })
+}
+
+/// Reads a group and who stands behind it: what of its rules leads to no machine. An interface that cannot be read may be
+/// the one that a rule leads to, so that nothing is seen then.
+async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
+    let mut bodies = Vec::new();
+    let subscription = Uuid::parse_str(id.subscription()).unwrap_or_default();
+    let listing = app.azure.network.nics(&subscription, |page| {
+        bodies.extend(page);
+        ControlFlow::Continue(())
+    });
+    let group = async {
+        match app.azure.network.nsg(id).await {
+            Ok(body) => Ok(Some(Nsg::read(&body).map_err(body_of("a network security group"))?)),
+            Err(failed) if is_gone(&failed) => Ok(None),
+            Err(failed) => Err(NotSeen::from(failed)),
+        }
+    };
+    let ((), group) = tokio::try_join!(async { listing.await.map_err(NotSeen::Call) }, group)?;
+    let nics = bodies.iter().map(Nic::read).collect::<Result<Vec<_>, _>>().map_err(body_of("a network interface"))?;
+    let groups: Vec<Nsg> = group.into_iter().collect();
+    for group in &groups {
+        let mut behind = group.nics.clone();
+        for subnet in &group.subnets {
+            behind.extend(subnet_nics(&app.azure.network.subnet(subnet).await?));
+        }
+        // Azure leaves out of a list what a role does not reach.
+        if let Some(unlisted) = behind.into_iter().find(|nic| nics.iter().all(|listed| listed.id != *nic)) {
+            return Err(NotSeen::Unlisted(unlisted));
+        }
+    }
+    Ok(Sight {
+        gone: true,
+        tags: BTreeMap::new(),
+        groups_settled: groups.iter().all(Nsg::is_settled),
+        seen: VmSeen { openings: orphans(&groups, &nics).into_iter().map(|(_, opening)| opening).collect(), ..VmSeen::default() },
+        policies: Vec::new(),
     })
 }
 
@@ -105,6 +154,7 @@ fn none_if_gone(failed: CallFailed) -> Result<Vec<Value>, CallFailed> {
 /// Where a VM stands in the network; nowhere when it is gone.
 #[derive(Default)]
 struct Place {
+    gone: bool,
     tags: BTreeMap<String, String>,
     addresses: BTreeSet<IpAddr>,
     groups: BTreeSet<NsgId>,
@@ -113,7 +163,7 @@ struct Place {
 async fn stand(app: &App, vm: &VmId) -> Result<Place, NotSeen> {
     let body = match app.azure.compute.get(vm).await {
         Ok(body) => body,
-        Err(failed) if is_gone(&failed) => return Ok(Place::default()),
+        Err(failed) if is_gone(&failed) => return Ok(Place { gone: true, ..Place::default() }),
         Err(failed) => return Err(failed.into()),
     };
     let vm = Vm::read(&body).map_err(body_of("the VM"))?;
