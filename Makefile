@@ -74,6 +74,7 @@ table: guard
 
 bench: guard
 	cargo bench --quiet --package portcullis --bench handler
+	cargo bench --quiet --package portcullis --bench decision
 	cargo bench --quiet --package portcullis-domain --bench reconcile
 	cargo bench --quiet --package portcullis-rules --bench decide
 

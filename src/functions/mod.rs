@@ -7,7 +7,7 @@ pub mod approval;
 mod ended;
 pub mod jit_activity;
 mod message;
-mod people;
+pub mod people;
 pub mod schedule;
 pub mod sweep;
 pub mod sweep_shard;

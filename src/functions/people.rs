@@ -29,7 +29,7 @@ struct Kept {
 
 /// A name that could not be turned into an object id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NotKnown {
+pub enum NotKnown {
     /// The tenant has nobody of that name.
     Nobody,
     /// Nobody could say.
@@ -38,7 +38,7 @@ pub(super) enum NotKnown {
 
 impl PeopleKept {
     /// The object id of somebody whom JIT's record names: a UPN, or an object id itself.
-    pub(super) async fn id_of(&self, graph: &Graph, rules: &Rules, name: &str, now: DateTime<Utc>) -> Result<String, NotKnown> {
+    pub async fn id_of(&self, graph: &Graph, rules: &Rules, name: &str, now: DateTime<Utc>) -> Result<String, NotKnown> {
         if let Some(id) = rules.people().id_of(name).map(str::to_owned).or_else(|| object_id(name)) {
             return Ok(id);
         }
@@ -54,7 +54,7 @@ impl PeopleKept {
     }
 
     /// Somebody with the groups that the rules name.
-    pub(super) async fn who(&self, graph: &Graph, rules: &Rules, id: &str, now: DateTime<Utc>) -> Who {
+    pub async fn who(&self, graph: &Graph, rules: &Rules, id: &str, now: DateTime<Utc>) -> Who {
         let asked: Vec<(&str, &str)> = rules.people().entra_groups().collect();
         let id = id.to_lowercase();
         let ids = match self.fresh(|kept| kept.groups.get(&id).cloned(), now) {
