@@ -73,7 +73,7 @@ async fn what_the_rules_or_jit_do_not_permit_is_refused_with_the_reason_and_noth
         (estate::DEVELOPER_OBJECT_ID, "web-1", 22, OFFICE, "PT3H", "lets port 22 be open for 2 h at once, and 3 h were asked for"),
         (estate::DEVELOPER_OBJECT_ID, "web-1", 3389, VPN, "PT1H", "lets port 3389 be opened to 198.51.100.0/24 only"),
         (estate::DEVELOPER_OBJECT_ID, "web-1", 8080, OFFICE, "PT1H", "no JIT policy of web-1 lists port 8080; listed are 22, 3389"),
-        (estate::DEVELOPER_OBJECT_ID, "nothing", 22, OFFICE, "PT1H", "no JIT policy names nothing"),
+        (estate::DEVELOPER_OBJECT_ID, "nothing", 22, OFFICE, "PT1H", "there is no machine nothing"),
     ] {
         let answer = story.grants(person, name, port, source, duration).await;
         assert_eq!(answer["became"], "refused", "{answer}");

@@ -318,6 +318,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         taken_down,
         awaits_opening,
         judge_again: _,
+        gone_since: _,
         lease: _,
         not_before,
         pause_seconds: _,

@@ -8,7 +8,7 @@ use crate::grant::{Declined, End, Grant, Phase, live_sources};
 use crate::initiate::SENT_WITHIN;
 use crate::jit::JitRecord;
 use crate::opening::Opening;
-use crate::reconcile::{AFTER_START, BETWEEN_READS, Look};
+use crate::reconcile::{AFTER_START, BETWEEN_READS, Look, is_gone};
 use crate::record::VmRecord;
 use crate::ruling::{Confirmation, Ruling};
 use crate::source::Sources;
@@ -21,7 +21,7 @@ pub(crate) fn begin(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits)
     see_open(record, look, audits);
     decline_unsent(record, look, audits);
     for n in 0..record.grants.len() {
-        if look.gone {
+        if is_gone(record, look) {
             end(record, n, End::VmGone, audits);
         } else if record.grants[n].until <= look.now {
             end(record, n, End::Time, audits);
@@ -81,7 +81,8 @@ fn see_open(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
 
 /// What was approved and could not be asked for in time is declined: nobody waits for it any more.
 fn decline_unsent(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
-    let late = |grant: &Grant| grant.phase == Phase::Approved && (look.gone || look.now >= grant.from + SENT_WITHIN);
+    let is_gone = is_gone(record, look);
+    let late = |grant: &Grant| grant.phase == Phase::Approved && (is_gone || look.now >= grant.from + SENT_WITHIN);
     while let Some(n) = record.grants.iter().position(late) {
         let mut grant = record.grants.remove(n);
         grant.phase = Phase::Declined(Declined::NeverSent);
@@ -166,6 +167,24 @@ mod tests {
             name: "ada@contoso.com".to_owned(),
             ..grant(id, 22, "203.0.113.4", until, Phase::Open)
         }
+    }
+
+    #[test]
+    fn the_grants_of_a_vm_end_when_azure_said_twice_that_it_is_gone() {
+        let mut story = Story::of(vec![home(1)]).granted(vec![adopted("g", "11:00:00", None)]);
+        story.gone = true;
+        assert_eq!(story.look("10:00:00").audits.len(), 0);
+        // Once is not enough, and what was denied in between begins anew.
+        assert_eq!(story.memory.judge_again, Some(at("10:00:30")));
+        story.gone = false;
+        story.look("10:00:20");
+        assert_eq!((story.memory.gone_since, story.memory.judge_again), (None, None));
+        story.gone = true;
+        story.look("10:01:00");
+        assert_eq!(kinds(&story.look("10:01:29").audits), Vec::<&str>::new());
+        let plan = story.look("10:01:30");
+        assert!(kinds(&plan.audits).contains(&"grant-ended"), "{:?}", kinds(&plan.audits));
+        assert_eq!((plan.record.grants[0].ended.clone(), plan.closes.len()), (Some(End::VmGone), 1));
     }
 
     fn rule_on(story: &mut Story, n: usize, ruling: Ruling) {

@@ -57,7 +57,7 @@ pub struct Look<'a> {
     pub records: &'a [JitRecord],
     /// What is odd about the VM's JIT policies.
     pub remarks: &'a [Remark],
-    /// Whether the VM is gone, so that whatever it left open leads to no machine.
+    /// Whether Azure says that the VM is gone, so that whatever it left open leads to no machine.
     pub gone: bool,
     /// The limits.
     pub limits: Limits,
@@ -224,7 +224,9 @@ fn remember_openings(record: &mut VmRecord, openings: &[Opening], look: &Look<'_
     record.blind = None;
     remember_time_open(record, !openings.is_empty(), look.now);
     record.awaits_opening = look.records.iter().any(|r| r.is_initiating(look.now) || may_still_open(r, look));
-    record.judge_again = None;
+    record.gone_since = record.gone_since.or(Some(look.now)).filter(|_| look.gone);
+    let is_sure = is_gone(record, look) || !look.gone;
+    record.judge_again = record.gone_since.map(|since| since + BETWEEN_READS).filter(|_| !is_sure);
 }
 
 /// Remembers when the VM was open in the last day, at any port.
@@ -244,6 +246,13 @@ fn may_still_open(record: &JitRecord, look: &Look<'_>) -> bool {
     record.may_be_open() && record.end > look.now && new && !shows
 }
 
+/// Whether the VM is gone for certain: two reads say so, half a minute apart. That nobody has an address was told by two reads
+/// before a group is looked at for it: the sweep's and this one.
+pub(crate) fn is_gone(record: &VmRecord, look: &Look<'_>) -> bool {
+    let twice = record.gone_since.is_some_and(|since| since + BETWEEN_READS <= look.now);
+    look.gone && (twice || record.vm.orphans_of().is_some())
+}
+
 fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Judgement> {
     let facts = Facts { now: look.now, records: look.records, grants: &record.grants, limits: look.limits };
     let judgements = judge(openings, facts, |opening| Seen {
@@ -251,7 +260,7 @@ fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Ju
         port_shut: opening.port().and_then(|port| record.shut.get(&port).copied()),
     });
     let orphaned = |(opening, judgement): (&Opening, Judgement)| match judgement {
-        Judgement::Left if look.gone && opening.sources.is_understood() => Judgement::Shut(Violation::Orphan),
+        Judgement::Left if is_gone(record, look) && opening.sources.is_understood() => Judgement::Shut(Violation::Orphan),
         judgement => judgement,
     };
     openings.iter().zip(judgements).map(orphaned).collect()

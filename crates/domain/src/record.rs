@@ -71,6 +71,9 @@ pub struct VmRecord {
     /// When an opening that was left has to be judged again.
     #[serde(default)]
     pub judge_again: Option<DateTime<Utc>>,
+    /// Since when Azure says that the VM is gone. One answer is not believed: Azure is known to deny what it has just made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<DateTime<Utc>>,
     /// When the VM was open at any port in the last day.
     #[serde(default)]
     pub opened: Vec<OpenSpan>,
@@ -406,6 +409,7 @@ impl VmRecord {
             taken_down: BTreeSet::new(),
             awaits_opening: false,
             judge_again: None,
+            gone_since: None,
             opened: Vec::new(),
             lease: None,
             not_before: None,

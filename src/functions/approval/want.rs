@@ -41,6 +41,9 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
     if app.mode == Mode::Observe {
         return told(app, run, want, None, "observe mode opens nothing".to_owned()).await;
     }
+    if sight.gone {
+        return told(app, run, want, None, format!("there is no machine {}", run.record.vm.name())).await;
+    }
     let wanted = Open { port: *port, sources: sources.clone(), until: run.now, grants: BTreeSet::new() };
     let jit_longest = match policy_for(&sight.policies, &run.record, &wanted, TimeDelta::seconds(*seconds)) {
         Ok((_, port)) => port.longest,
