@@ -273,10 +273,11 @@ pub fn place_of(audit: &AuditRecord) -> Option<Place> {
     Some(Place { vm: audit.vm.as_ref()?.name().to_owned(), port: audit.port? })
 }
 
-/// Audit records of one run are written side by side: they are told in the order of their numbers.
+/// Audit records of one run are written side by side: they are told in the order of their numbers, but for what is granted,
+/// whose number is the wish's and which comes before what is done about it.
 fn in_order(happened: &mut [Happening]) {
     let key = |one: &Happening| match &one.what {
-        What::Audited { audit, .. } => Some((one.at, audit.vm.clone(), audit.id.clone())),
+        What::Audited { audit, .. } => Some((one.at, audit.vm.clone(), audit.kind != AuditKind::Granted, audit.id.clone())),
         _ => None,
     };
     for run in happened.chunk_by_mut(|one, other| matches!((&one.what, &other.what), (What::Audited { .. }, What::Audited { .. }))) {
