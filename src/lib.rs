@@ -6,9 +6,11 @@
 //! checks one, keeps it in the [`store`] and sends `event(id)` to the queue `approval`. [`functions::approval`] reads
 //! the JIT policy through [`azure`], leaves a claim for every VM that may be meant and sends `look(VM)` for each. A
 //! look takes the VM's lease, reads Azure again, asks the [`rulebook`] about what nothing else decides, lets the domain's
-//! reconcile plan the difference, and deletes what may not be open: intent and audit record before the call, outcome after. It comes back by wake-ups until the port is
-//! proved shut. Every audit record becomes a row in Microsoft Sentinel by [`functions::alert`]. What no event told is
-//! found by [`functions::sweep`] and its shards; what no wake-up brought back, by [`functions::schedule`].
+//! reconcile plan the difference, deletes what may not be open and opens what is granted: intent and audit record before the
+//! call, outcome after. It comes back by wake-ups until the port is proved shut. What operators want comes in through
+//! [`console`] and waits for the next look. Every audit record becomes a row in Microsoft Sentinel by [`functions::alert`].
+//! What no event told is found by [`functions::sweep`] and its shards; what no wake-up brought back, by
+//! [`functions::schedule`].
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Effect, Fault};
 use serde_json::json;
-use story::{DELETE, INITIATE, Setting, Story, vm};
+use story::{DELETE, INITIATE, Setting, Story, tag, vm};
 
 /// Long enough for a lease to end, a wake-up to come late and two reads to prove.
 const TEN_MINUTES: i64 = 600;
@@ -22,10 +22,7 @@ async fn any_source(fault: Option<Fault>) -> Story {
 
 /// An operator's wish for a developer, who has the port for a quarter of an hour.
 async fn granted(fault: Option<Fault>) -> Story {
-    let world = |state: &mut portcullis_sandbox::state::State| {
-        state.resources.get_mut(&vm("web-1")).unwrap()["tags"] = json!({"environment": "development"});
-    };
-    let story = Setting::with(world).begin().await;
+    let story = Setting::with(|state| tag(state, "web-1", "development")).begin().await;
     let wish = json!({"vm": vm("web-1"), "port": 22, "sources": [VPN], "duration": "PT15M", "person": estate::DEVELOPER_OBJECT_ID});
     assert_eq!(story.posts(estate::SECURITY_OBJECT_ID, "/grants", &wish).await.0, 202);
     story.change(|state| state.faults.extend(fault));

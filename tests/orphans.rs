@@ -9,16 +9,12 @@ use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::{Events, NewerInitiate};
 use serde_json::{Value, json};
-use story::{DELETE, INITIATE, Setting, Story, vm};
+use story::{DELETE, INITIATE, Setting, Story, tag, vm};
 
 const MINUTE: i64 = 60;
 const OFFICE: &str = "198.51.100.7";
 const VPN: &str = "203.0.113.4";
 const NOBODYS: &str = "10.0.77.7";
-
-fn development(state: &mut State) {
-    state.resources.get_mut(&vm("web-1")).unwrap()["tags"] = json!({"environment": "development"});
-}
 
 fn group() -> String {
     estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Network/networkSecurityGroups", "nsg-web-1")
@@ -48,7 +44,7 @@ fn orphans(story: &Story) -> Vec<Value> {
 async fn the_grants_of_a_deleted_vm_end_and_its_rules_go() {
     for newer in [NewerInitiate::Adds, NewerInitiate::Replaces] {
         let story = Setting::with(|state| {
-            development(state);
+            tag(state, "web-1", "development");
             state.switches.newer_initiate = newer;
         });
         let story = story.begin().await;
@@ -69,7 +65,7 @@ async fn the_grants_of_a_deleted_vm_end_and_its_rules_go() {
 
 #[tokio::test]
 async fn a_wish_for_a_vm_that_is_deleted_before_jit_is_asked_is_declined() {
-    let story = Setting::with(development).begin().await;
+    let story = Setting::with(|state| tag(state, "web-1", "development")).begin().await;
     story.fault("arm", "POST", "/initiate", Effect::CutBefore, None);
     story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
     story.change(|state| estate::delete_vm(state, &vm("web-1")));

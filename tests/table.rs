@@ -15,7 +15,7 @@ use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::*;
 use serde_json::json;
 use story::settings::settings;
-use story::{Setting, Story, each_row, vm};
+use story::{Setting, Story, each_row, tag, vm};
 
 const MINUTE: i64 = 60;
 const PORT: u16 = 22;
@@ -82,7 +82,7 @@ fn exception(tale: Tale, switches: &Switches) -> Option<&'static str> {
 async fn begin(switches: Switches) -> Story {
     let world = |state: &mut State| {
         state.switches = switches;
-        state.resources.get_mut(&vm("web-1")).unwrap()["tags"] = json!({"environment": "development"});
+        tag(state, "web-1", "development");
         let port = &mut state.resources.get_mut(&story::policy()).unwrap()["properties"]["virtualMachines"][0]["ports"][0];
         port["allowedSourceAddressPrefix"] = json!(AROUND_BOTH);
     };

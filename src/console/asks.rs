@@ -2,7 +2,7 @@
 //! which decides by the rules.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::answer::Refusal;
 use super::token::Caller;
-use super::{Captured, Console, views};
+use super::{Captured, Console, plain_id, views};
 use crate::functions::fresh_name;
 
 /// A port that is to be opened.
@@ -86,7 +86,7 @@ pub(super) async fn close(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let Path(grant) = id.ok().filter(|Path(id)| super::is_audit_id(id)).ok_or(Refusal::NotFound)?;
+    let grant = plain_id(id)?;
     let wish: CloseWish = read(&headers, &body)?;
     let vm = vm_of(&console, &wish.vm)?;
     leave(&console, &caller, vm, What::Close { grant }).await
@@ -94,7 +94,7 @@ pub(super) async fn close(
 
 /// `GET /requests/{id}`: what became of a wish.
 pub(super) async fn answer(State(console): State<Console>, id: Captured<String>) -> Result<Json<views::AnswerView>, Refusal> {
-    let Path(id) = id.ok().filter(|Path(id)| super::is_audit_id(id)).ok_or(Refusal::NotFound)?;
+    let id = plain_id(id)?;
     match console.app.store.answer_to(&id).await? {
         Some(answer) => {
             let held = console.app.store.vm(&answer.want.vm).await?;
@@ -131,11 +131,8 @@ fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Ref
 }
 
 fn vm_of(console: &Console, text: &str) -> Result<VmId, Refusal> {
-    let vm = text.parse::<VmId>().or_else(|_| VmId::from_key(text));
-    let vm = vm.map_err(|_| bad("`vm` is no VM: give its resource id, or SUBSCRIPTION/GROUP/NAME.".to_owned()))?;
-    if vm.orphans_of().is_some() {
-        return Err(bad("`vm` is no VM: give its resource id, or SUBSCRIPTION/GROUP/NAME.".to_owned()));
-    }
+    let vm = text.parse::<VmId>().or_else(|_| VmId::from_key(text)).ok().filter(|vm| vm.orphans_of().is_none());
+    let vm = vm.ok_or_else(|| bad("`vm` is no VM: give its resource id, or SUBSCRIPTION/GROUP/NAME.".to_owned()))?;
     if Uuid::parse_str(vm.subscription()).is_err() || !console.app.governs_vm(&vm) {
         return Err(bad("Portcullis does not govern the subscription of this VM.".to_owned()));
     }

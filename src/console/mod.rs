@@ -187,7 +187,7 @@ async fn audits(State(console): State<Console>, RawQuery(query): RawQuery) -> Li
 
 async fn audit(State(console): State<Console>, id: Captured<String>, RawQuery(query): RawQuery) -> Result<Json<views::AuditView>, Refusal> {
     Question::read(query.as_deref(), &[]).map_err(Refusal::BadQuestion)?;
-    let Path(id) = id.ok().filter(|Path(id)| is_audit_id(id)).ok_or(Refusal::NotFound)?;
+    let id = plain_id(id)?;
     match console.app.store.audit(&id).await? {
         Some(audit) => Ok(Json(views::audit(&audit))),
         None => {
@@ -197,8 +197,13 @@ async fn audit(State(console): State<Console>, id: Captured<String>, RawQuery(qu
     }
 }
 
-/// Ids of audit records are made of these alone, and no other text becomes a part of a blob's name.
-fn is_audit_id(text: &str) -> bool {
+/// The id of an audit record, of a grant or of a wish.
+fn plain_id(id: Captured<String>) -> Result<String, Refusal> {
+    id.ok().map(|Path(id)| id).filter(|id| is_id(id)).ok_or(Refusal::NotFound)
+}
+
+/// Ids of ours are made of these alone, and no other text becomes a part of a blob's name.
+fn is_id(text: &str) -> bool {
     (1..=200).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
@@ -398,9 +403,9 @@ mod tests {
 
     #[test]
     fn an_audit_id_is_letters_digits_and_hyphens() {
-        assert!(is_audit_id("0123456789abcdef-close-03389-000001") && is_audit_id("service-store-5"));
+        assert!(is_id("0123456789abcdef-close-03389-000001") && is_id("service-store-5"));
         for text in ["", "a/b", "a.json", "..", "a b", "å"] {
-            assert!(!is_audit_id(text), "{text}");
+            assert!(!is_id(text), "{text}");
         }
     }
 }

@@ -119,7 +119,7 @@ impl Activity {
             at: at.ok_or_else(|| malformed("the event has no readable `eventTime` or `time`"))?,
             operation,
             resource,
-            object_id: claim(&[OBJECT_ID, "oid"]).to_ascii_lowercase(),
+            object_id: claim(&OBJECT_ID_CLAIMS).to_ascii_lowercase(),
             name: claim(&[UPN, "upn", NAME, "name", "appid"]),
             correlation_id: text(data, "correlationId").to_owned(),
         })
@@ -133,13 +133,16 @@ impl Activity {
     }
 }
 
+/// The claims that hold the caller's object id, in an event and in the activity log.
+pub(super) const OBJECT_ID_CLAIMS: [&str; 2] = [OBJECT_ID, "oid"];
 const OBJECT_ID: &str = "http://schemas.microsoft.com/identity/claims/objectidentifier";
 const UPN: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn";
 const NAME: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name";
 const POLICIES: &str = "microsoft.security/locations/jitnetworkaccesspolicies/";
 
 impl Operation {
-    fn read(name: &str) -> Result<Self, NotUsed> {
+    /// Reads an operation's name, in any letter case.
+    pub(super) fn read(name: &str) -> Result<Self, NotUsed> {
         if name.is_empty() {
             return Err(NotUsed::Malformed("the event has no `data.operationName`".to_owned()));
         }

@@ -192,6 +192,11 @@ pub fn vm(name: &str) -> String {
     estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", name)
 }
 
+/// Tags a VM of the small estate with an environment, in lower case.
+pub fn tag(state: &mut State, name: &str, environment: &str) {
+    state.resources.get_mut(&vm(name)).unwrap()["tags"] = json!({"environment": environment});
+}
+
 /// The id of its JIT policy.
 pub fn policy() -> String {
     policy_in(estate::SUBSCRIPTION)

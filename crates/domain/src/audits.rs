@@ -231,7 +231,7 @@ fn proof(closing: &Closing, stays: &[&Opening], now: DateTime<Utc>) -> String {
     told.join("; ")
 }
 
-/// The audit records of one `initiate`: written before it is sent, and of what JIT answered. `people` are those it is for.
+/// The audit record of one `initiate`: the one that is written before it is sent, or with an outcome that of what JIT answered.
 pub fn audits_of_open(record: &VmRecord, open: &Open, attempt: u32, now: DateTime<Utc>, outcome: Option<&Outcome>) -> AuditRecord {
     let [before, after] = AuditRecord::open_ids(&record.vm, open.port, attempt);
     let grants: Vec<&Grant> = record.grants.iter().filter(|grant| open.grants.contains(&grant.id)).collect();

@@ -223,11 +223,13 @@ pub fn records_of<'a>(
     records: &'a [JitRecord],
     port_shut: Option<DateTime<Utc>>,
 ) -> impl Iterator<Item = &'a JitRecord> + 'a {
-    records.iter().filter(move |record| {
-        let since_shut = port_shut.is_none_or(|shut| record.start > shut);
-        let same_source = opening.sources.covers(&record.sources) || record.sources.covers(&opening.sources);
-        opening.ports.contains(record.port) && record.may_be_open() && since_shut && same_source
-    })
+    records.iter().filter(move |record| record.may_be_open() && may_be_reason(record, opening, port_shut))
+}
+
+fn may_be_reason(record: &JitRecord, opening: &Opening, port_shut: Option<DateTime<Utc>>) -> bool {
+    let since_shut = port_shut.is_none_or(|shut| record.start > shut);
+    let same_source = opening.sources.covers(&record.sources) || record.sources.covers(&opening.sources);
+    opening.ports.contains(record.port) && since_shut && same_source
 }
 
 fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>) -> Option<Violation> {
@@ -250,12 +252,7 @@ fn expired(opening: &Opening, facts: Facts<'_>, seen: Seen) -> Option<Violation>
 /// When the last record ended that can have been the reason of an opening, if every such record is over by its time. A
 /// record is `Revoked` then.
 pub fn last_end(opening: &Opening, records: &[JitRecord], port_shut: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-    let meets = |record: &&JitRecord| {
-        let since_shut = port_shut.is_none_or(|shut| record.start > shut);
-        let same_source = opening.sources.covers(&record.sources) || record.sources.covers(&opening.sources);
-        opening.ports.contains(record.port) && since_shut && same_source
-    };
-    records.iter().filter(meets).map(|record| record.end).max()
+    records.iter().filter(|record| may_be_reason(record, opening, port_shut)).map(|record| record.end).max()
 }
 
 #[cfg(test)]

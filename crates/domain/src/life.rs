@@ -20,8 +20,9 @@ pub(crate) fn begin(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits)
     confirm(record, look, audits);
     see_open(record, look, audits);
     decline_unsent(record, look, audits);
+    let is_gone = is_gone(record, look);
     for n in 0..record.grants.len() {
-        if is_gone(record, look) {
+        if is_gone {
             end(record, n, End::VmGone, audits);
         } else if record.grants[n].until <= look.now {
             end(record, n, End::Time, audits);

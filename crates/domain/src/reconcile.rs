@@ -145,10 +145,7 @@ pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     let judgements = judge_all(&record, &openings, look);
     let judgements: Vec<Judgement> =
         openings.iter().zip(judgements).map(|(o, j)| ruled(o, keep_shutting(&record, o, j, look), look)).collect();
-    let behind = |opening: &Opening| {
-        let port_shut = opening.port().and_then(|port| record.shut.get(&port).copied());
-        Behind::of(opening, look.records, port_shut, &record.claims)
-    };
+    let behind = |opening: &Opening| Behind::of(opening, look.records, record.port_shut(opening), &record.claims);
     let judged: Vec<Judged<'_>> =
         openings.iter().zip(judgements).map(|(opening, judgement)| Judged { opening, judgement, behind: behind(opening) }).collect();
 
@@ -215,12 +212,8 @@ fn sorted(openings: &[Opening]) -> Vec<Opening> {
 }
 
 fn remember_openings(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>) {
-    let before = std::mem::take(&mut record.openings);
-    let first_seen = |opening: &Opening| {
-        let same = before.iter().find(|seen| seen.opening.is_same(opening));
-        same.map_or(look.now, |seen| seen.first)
-    };
-    record.openings = openings.iter().map(|opening| SeenOpening { opening: opening.clone(), first: first_seen(opening) }).collect();
+    let seen = |opening: &Opening| SeenOpening { opening: opening.clone(), first: record.first_seen(opening).unwrap_or(look.now) };
+    record.openings = openings.iter().map(seen).collect();
     record.blind = None;
     remember_time_open(record, !openings.is_empty(), look.now);
     record.awaits_opening = look.records.iter().any(|r| r.is_initiating(look.now) || may_still_open(r, look));
@@ -256,18 +249,14 @@ pub(crate) fn is_gone(record: &VmRecord, look: &Look<'_>) -> bool {
 fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Judgement> {
     let facts = Facts { now: look.now, records: look.records, grants: &record.grants, limits: look.limits };
     let judgements = judge(openings, facts, |opening| Seen {
-        first: first_seen(record, opening).unwrap_or(look.now),
-        port_shut: opening.port().and_then(|port| record.shut.get(&port).copied()),
+        first: record.first_seen(opening).unwrap_or(look.now),
+        port_shut: record.port_shut(opening),
     });
     let orphaned = |(opening, judgement): (&Opening, Judgement)| match judgement {
         Judgement::Left if is_gone(record, look) && opening.sources.is_understood() => Judgement::Shut(Violation::Orphan),
         judgement => judgement,
     };
     openings.iter().zip(judgements).map(orphaned).collect()
-}
-
-fn first_seen(record: &VmRecord, opening: &Opening) -> Option<DateTime<Utc>> {
-    record.openings.iter().find(|seen| seen.opening == *opening).map(|seen| seen.first)
 }
 
 fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, audits: &mut Audits) {
@@ -308,10 +297,9 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
             }
         }
         if *judgement == Judgement::Left {
-            let again = first_seen(record, opening).map(|first| first + look.limits.longest_opening + TimeDelta::seconds(1));
+            let again = record.first_seen(opening).map(|first| first + look.limits.longest_opening + TimeDelta::seconds(1));
             record.judge_again = earliest(record.judge_again, again);
-            let port_shut = opening.port().and_then(|port| record.shut.get(&port).copied());
-            let expires = last_end(opening, look.records, port_shut).map(|end| end + EXPIRED_AFTER + TimeDelta::seconds(1));
+            let expires = last_end(opening, look.records, record.port_shut(opening)).map(|end| end + EXPIRED_AFTER + TimeDelta::seconds(1));
             record.judge_again = earliest(record.judge_again, expires);
             if let Some(Ruling::Wait { until, .. }) = look.rulings.get(&opening.rule) {
                 record.judge_again = earliest(record.judge_again, Some(*until));
@@ -441,7 +429,7 @@ fn spare_covered(record: &mut VmRecord, judged: &[Judged<'_>]) {
 fn must_be_shut_since(record: &VmRecord, opening: &Opening, why: &Violation, look: &Look<'_>) -> DateTime<Utc> {
     match why {
         Violation::AnySource { .. } | Violation::Overlong { .. } | Violation::OverCap { .. } => {
-            first_seen(record, opening).unwrap_or(look.now)
+            record.first_seen(opening).unwrap_or(look.now)
         }
         Violation::Outlived { .. }
         | Violation::GrantEnded { .. }

@@ -481,6 +481,22 @@ impl VmRecord {
         }
     }
 
+    /// When the port of an opening was last proved shut.
+    pub fn port_shut(&self, opening: &Opening) -> Option<DateTime<Utc>> {
+        self.shut.get(&opening.port()?).copied()
+    }
+
+    /// When the last look's opening that lets in the same by the same rule was first seen.
+    pub fn first_seen(&self, opening: &Opening) -> Option<DateTime<Utc>> {
+        self.openings.iter().find(|seen| seen.opening.is_same(opening)).map(|seen| seen.first)
+    }
+
+    /// The openings that the last look saw, and those that are being shut.
+    pub fn remembered(&self) -> impl Iterator<Item = &Opening> {
+        let targets = self.closings.values().flat_map(|closing| &closing.targets);
+        self.openings.iter().map(|seen| &seen.opening).chain(targets)
+    }
+
     /// Writes down until when Azure wants no call; a time that was named before stands if it is later.
     pub fn hold_until(&mut self, until: DateTime<Utc>) {
         self.not_before = Some(self.not_before.map_or(until, |held| held.max(until)));

@@ -56,13 +56,12 @@ const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
 /// Whose an opening may be: one answer for each record that runs, or one for none. `all` are the records of the VM's
 /// policies, of other VMs too: what made one of them did not make this one.
 pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> Vec<Candidate> {
-    let port_shut = opening.port().and_then(|port| memory.shut.get(&port).copied());
-    let running = records_of(opening, records, port_shut).filter(|record| record.end > now);
+    let running = records_of(opening, records, memory.port_shut(opening)).filter(|record| record.end > now);
     let found: Vec<Candidate> =
         running.map(|record| Candidate { record: Some(record.clone()), said_to_be: said_to_be(record, all, &memory.claims) }).collect();
     if found.is_empty() {
-        let first = memory.openings.iter().find(|seen| seen.opening.is_same(opening)).map_or(now, |seen| seen.first);
-        return vec![Candidate { record: None, said_to_be: SaidToBe::Nobody(first) }];
+        let since = memory.first_seen(opening).unwrap_or(now);
+        return vec![Candidate { record: None, said_to_be: SaidToBe::Nobody(since) }];
     }
     found
 }

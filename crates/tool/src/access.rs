@@ -154,14 +154,17 @@ pub async fn grant(arguments: Grant) -> anyhow::Result<ExitCode> {
         println!("not opened: {}", grant["endedBecause"].as_str().unwrap_or("the grant is over"));
         return Ok(ExitCode::FAILURE);
     }
-    let sources: Vec<&str> = grant["sources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    println!("open: port {} of {} to {} until {}", grant["port"], name(grant), sources.join(", "), text(grant, "until"));
+    println!("open: port {} of {} to {} until {}", grant["port"], name(grant), sources(grant), text(grant, "until"));
     println!("end it early with: portcullis close {} --grant {}", arguments.vm, text(grant, "id"));
     Ok(ExitCode::SUCCESS)
 }
 
 fn name(grant: &Value) -> &str {
     text(grant, "vm").rsplit('/').next().unwrap_or_default()
+}
+
+fn sources(grant: &Value) -> String {
+    grant["sources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Ends a grant, and waits until nothing of it is open.
@@ -196,10 +199,9 @@ pub async fn grants(arguments: Grants) -> anyhow::Result<ExitCode> {
     loop {
         let (_, page) = arguments.api.ask(Method::GET, &format!("/grants?limit=1000{of_vm}{after}"), None).await?;
         for grant in page["items"].as_array().into_iter().flatten() {
-            let sources: Vec<&str> = grant["sources"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let person = grant["name"].as_str().unwrap_or_else(|| text(grant, "person"));
             let port = grant["port"].to_string();
-            let sources = sources.join(", ");
+            let sources = sources(grant);
             let row =
                 [text(grant, "id"), name(grant), &port, &sources, person, text(grant, "until"), text(grant, "phase"), text(grant, "rule")];
             table.add_row(row);

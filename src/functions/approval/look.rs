@@ -210,9 +210,7 @@ async fn leave_to_vms(app: &App, record: &VmRecord, sight: &mut Sight) -> Result
     let vms: BTreeSet<VmId> = known.into_iter().map(|(vm, _)| vm).filter(|vm| vm.orphans_of().is_none()).collect();
     for vm in vms {
         let other = app.store.vm(&vm).await?.document;
-        let targets = other.closings.values().flat_map(|closing| &closing.targets);
-        let remembered: Vec<_> = other.openings.iter().map(|seen| &seen.opening).chain(targets).collect();
-        openings.retain(|opening| !remembered.iter().any(|known| known.rule == opening.rule));
+        openings.retain(|opening| !other.remembered().any(|known| known.rule == opening.rule));
     }
     Ok(())
 }
@@ -288,6 +286,13 @@ impl Run {
         if !std::mem::take(&mut self.wants).is_empty() {
             self.inbox.retain(|name| !Store::is_want(name));
         }
+    }
+
+    /// Whether the next effect may be begun, when Azure wants no call for so long.
+    pub(super) fn go_on(&mut self, hold: Option<TimeDelta>) -> GoOn {
+        let Some(wait) = hold else { return GoOn::Yes };
+        self.record.hold_until(self.now + wait);
+        GoOn::No
     }
 
     /// A time that is not before now, by the store's clock. Its `Date` is cut to the second.

@@ -1,6 +1,5 @@
 //! One `initiate`: intent, audit record, effect, outcome.
 
-use chrono::TimeDelta;
 use portcullis_domain::audits::audits_of_open;
 use portcullis_domain::initiate::{body, policy_for};
 use portcullis_domain::reconcile::Open;
@@ -10,8 +9,7 @@ use tracing::{info, warn};
 use super::super::{App, Stopped};
 use super::look::{LEASE, Run, hold};
 use super::see::Sight;
-use super::shut::GoOn;
-use crate::azure::CallFailed;
+use super::shut::{GoOn, no_answer, outcome_of};
 
 /// The longest justification that is sent; no bound is documented, and this is what the portal's field takes.
 const LONGEST_REASON: usize = 250;
@@ -35,8 +33,8 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
             let answer = tokio::time::timeout_at(run.answered_by(), app.azure.jit.initiate(&policy.id, &body)).await;
             match answer {
                 Ok(Ok(_)) => (Outcome::Accepted, None),
-                Ok(Err(failed)) => told(&failed),
-                Err(_) => (Outcome::Unknown("Azure did not answer in time".to_owned()), None),
+                Ok(Err(failed)) => (outcome_of(&failed), hold(&failed)),
+                Err(_) => (no_answer(), None),
             }
         }
     };
@@ -48,19 +46,7 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     }
     run.answers.push(audits_of_open(&run.record, open, attempt, now, Some(&outcome)));
     run.record.open_came_to(open.port, outcome);
-    match wait {
-        Some(wait) => {
-            run.record.hold_until(now + wait);
-            Ok(GoOn::No)
-        }
-        None => Ok(GoOn::Yes),
-    }
-}
-
-fn told(failed: &CallFailed) -> (Outcome, Option<TimeDelta>) {
-    let said = failed.told();
-    let outcome = if failed.may_have_happened() { Outcome::Unknown(said) } else { Outcome::Failed(said) };
-    (outcome, hold(failed))
+    Ok(run.go_on(wait))
 }
 
 /// For whom and by which grants, for whoever reads JIT's own list. Nothing is believed because of it.

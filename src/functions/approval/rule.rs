@@ -1,6 +1,6 @@
 //! What the rules say of openings around Portcullis: for whom each may have been made, and whether that may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::ArmId;
@@ -13,6 +13,7 @@ use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::ruling::{
     Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, candidates, may_have_made,
 };
+use portcullis_domain::source::Sources;
 use portcullis_domain::time;
 use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::super::jit_activity::{OBJECT_ID_CLAIMS, Operation};
 use super::super::people::{NotKnown, object_id};
 use super::super::{App, Stopped};
 use super::see::Sight;
@@ -67,7 +69,7 @@ impl Asking<'_> {
             ruled.rulings.insert(opening.rule.clone(), ruling);
         }
         for grant in self.record.grants.iter().filter(|grant| grant.confirm_by.is_some() && grant.is_live(self.now)) {
-            if let Some(confirmation) = self.confirmation(grant).await {
+            if let Some(confirmation) = self.confirmation(grant).await? {
                 ruled.confirmations.insert(grant.id.clone(), confirmation);
             }
         }
@@ -75,9 +77,8 @@ impl Asking<'_> {
     }
 
     async fn ruling(&self, opening: &Opening) -> Result<Ruling, Stopped> {
-        let port_shut = opening.port().and_then(|port| self.record.shut.get(&port).copied());
         let records = &self.sight.seen.records;
-        let ended = last_end(opening, records, port_shut).filter(|ended| *ended <= self.now);
+        let ended = last_end(opening, records, self.record.port_shut(opening)).filter(|ended| *ended <= self.now);
         if let Some(ended) = ended {
             let (until, why) = (ended + EXPIRED_AFTER + TimeDelta::seconds(1), "its time is over, and JIT may take a moment".to_owned());
             return Ok(Ruling::Wait { until, why });
@@ -172,24 +173,16 @@ impl Asking<'_> {
             "" => 0,
             person => self.app.store.count_approvals(person, day, &grant_id(self.record, opening, record)).await?,
         };
-        let tags = self.sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
         Ok(Wish {
-            who: maker.who.clone(),
-            vm: VmFacts::new(self.record.vm.clone(), Vec::new(), tags),
             ports: opening.ports.starts().collect(),
             sources: opening.sources.clone(),
             // Without a record nobody knows for how long: a rule must permit the least that there is.
             seconds: record.map_or(portcullis_domain::grant::SHORTEST, JitRecord::length).num_seconds(),
-            jit_longest_seconds: None,
             at: record.map_or(self.now, |record| record.start),
             way: Way::Direct,
             reason: record.and_then(|record| record.justification.clone()).unwrap_or_default(),
-            incident: None,
-            alerts: None,
-            window: None,
-            change: None,
             approvals_today: approvals,
-            open_today_seconds: self.record.open_in_a_day(self.now).num_seconds(),
+            ..wish_of(maker.who.clone(), self.record, self.sight, self.now)
         })
     }
 
@@ -225,39 +218,39 @@ impl Asking<'_> {
     }
 
     fn first_seen(&self, opening: &Opening) -> DateTime<Utc> {
-        self.record.openings.iter().find(|seen| seen.opening.is_same(opening)).map_or(self.now, |seen| seen.first)
+        self.record.first_seen(opening).unwrap_or(self.now)
     }
 
     /// Whether somebody else says the same as the event that a grant was made on: JIT's own record, or the activity log.
-    /// What cannot be read confirms nothing, and is read again.
-    async fn confirmation(&self, grant: &Grant) -> Option<Confirmation> {
+    /// What Graph or the log does not say confirms nothing, and is asked again.
+    async fn confirmation(&self, grant: &Grant) -> Result<Option<Confirmation>, Stopped> {
         let mut records = self.sight.seen.records.iter().filter(|record| record.port == grant.port && record.start == grant.from);
-        let record = records.next()?;
+        let Some(record) = records.next() else { return Ok(None) };
         if let Some(name) = &record.requestor {
-            return match self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now).await {
+            return Ok(match self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now).await {
                 Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: "JIT's own record".to_owned() }),
                 Ok(_) | Err(NotKnown::Nobody) => Some(Confirmation::Contradicted { said: format!("JIT's own record names {name}") }),
                 Err(NotKnown::Unreachable(_)) => None,
-            };
+            });
         }
         let callers = self.callers(record).await;
         let own = callers.contains_key(&grant.person);
         for (id, name) in callers.into_iter().filter(|(id, _)| own && *id != grant.person) {
             // The log names no port either: whoever else it may have been must be permitted, too.
-            let opening = self.record.openings.iter().map(|seen| &seen.opening).find(|opening| opening.ports.contains(grant.port))?;
+            let mut openings = self.record.openings.iter().map(|seen| &seen.opening);
+            let Some(opening) = openings.find(|opening| opening.ports.contains(grant.port)) else { return Ok(None) };
             let maker = self.maker(id, name.clone(), true).await;
-            let wish = self.wish(opening, Some(record), &maker).await.ok()?;
+            let wish = self.wish(opening, Some(record), &maker).await?;
             match self.rules.decide(&wish).outcome {
                 Outcome::Open { .. } | Outcome::BreakGlass { .. } => {}
-                Outcome::Undecided { .. } => return None,
+                Outcome::Undecided { .. } => return Ok(None),
                 Outcome::Ask { .. } | Outcome::Refuse(_) => {
-                    return Some(Confirmation::Contradicted {
-                        said: format!("the activity log names {name} at the same time, whom no rule permits it"),
-                    });
+                    let said = format!("the activity log names {name} at the same time, whom no rule permits it");
+                    return Ok(Some(Confirmation::Contradicted { said }));
                 }
             }
         }
-        own.then(|| Confirmation::Confirmed { by: "the activity log".to_owned() })
+        Ok(own.then(|| Confirmation::Confirmed { by: "the activity log".to_owned() }))
     }
 
     /// Who asked JIT for something of this record's policy or VM about when it started, by object id, as the activity log
@@ -285,15 +278,36 @@ impl Asking<'_> {
 /// When somebody asked JIT for an opening, and who, by an entry of the activity log.
 fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
     let operation = entry.pointer("/operationName/value").or_else(|| entry.get("operationName")).and_then(Value::as_str)?;
-    if !operation.to_ascii_lowercase().ends_with("/jitnetworkaccesspolicies/initiate/action") {
+    if !matches!(Operation::read(operation), Ok(Operation::Initiate)) {
         return None;
     }
     let claims = entry.get("claims")?;
-    let claim = |names: [&str; 2]| names.iter().find_map(|name| claims.get(name)).and_then(Value::as_str).map(str::to_owned);
-    let id = claim(["http://schemas.microsoft.com/identity/claims/objectidentifier", "oid"]).as_deref().and_then(object_id)?;
+    let id = OBJECT_ID_CLAIMS.iter().find_map(|name| claims.get(*name)).and_then(Value::as_str).and_then(object_id)?;
     let name = entry.get("caller").and_then(Value::as_str).unwrap_or(&id).to_owned();
     let at = entry.get("eventTimestamp").and_then(Value::as_str).and_then(time::parse)?;
     Some((at, id, name))
+}
+
+/// A wish about the VM with all that a look knows of it, for whoever has the rest: no port and no source yet.
+pub(super) fn wish_of(who: Who, record: &VmRecord, sight: &Sight, now: DateTime<Utc>) -> Wish {
+    let tags = sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
+    Wish {
+        who,
+        vm: VmFacts::new(record.vm.clone(), Vec::new(), tags),
+        ports: BTreeSet::new(),
+        sources: Sources::default(),
+        seconds: 0,
+        jit_longest_seconds: None,
+        at: now,
+        way: Way::Asked,
+        reason: String::new(),
+        incident: None,
+        alerts: None,
+        window: None,
+        change: None,
+        approvals_today: 0,
+        open_today_seconds: record.open_in_a_day(now).num_seconds(),
+    }
 }
 
 fn unknown() -> Maker {
@@ -328,7 +342,7 @@ fn refused(decision: &Decision) -> Verdict {
 }
 
 /// A decision as it is stored. It is made of texts, numbers and times alone.
-fn stored(decision: &Decision) -> Value {
+pub(super) fn stored(decision: &Decision) -> Value {
     serde_json::to_value(decision).unwrap_or_default()
 }
 

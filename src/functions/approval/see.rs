@@ -190,8 +190,7 @@ fn is_gone(failed: &CallFailed) -> bool {
 /// The groups in front of the VM, and those of the openings that are remembered: a group that was taken off the VM
 /// still holds its rule.
 async fn groups(app: &App, record: &VmRecord, place: &Place) -> Result<Vec<Nsg>, NotSeen> {
-    let known = record.openings.iter().map(|seen| &seen.opening).chain(record.closings.values().flat_map(|closing| &closing.targets));
-    let known: BTreeSet<NsgId> = known.filter_map(Opening::nsg).collect();
+    let known: BTreeSet<NsgId> = record.remembered().filter_map(Opening::nsg).collect();
     let mut groups = Vec::new();
     for id in known.union(&place.groups) {
         match app.azure.network.nsg(id).await {
@@ -205,7 +204,6 @@ async fn groups(app: &App, record: &VmRecord, place: &Place) -> Result<Vec<Nsg>,
 
 /// Remembered openings that still stand as they were seen, although no address of the VM claims them any more.
 fn remembered(record: &VmRecord, groups: &[Nsg]) -> Vec<Opening> {
-    let known = record.openings.iter().map(|seen| &seen.opening).chain(record.closings.values().flat_map(|closing| &closing.targets));
     let still = |opening: &&Opening| groups.iter().flat_map(|group| &group.rules).any(|rule| opening.agrees_with(rule).is_ok());
-    known.filter(still).cloned().collect()
+    record.remembered().filter(still).cloned().collect()
 }

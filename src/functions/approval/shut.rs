@@ -31,7 +31,7 @@ pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn
     let answer = tokio::time::timeout_at(run.answered_by(), app.azure.network.delete_jit_rule(&close.opening)).await;
     let (outcome, trouble, hold) = match &answer {
         Ok(answer) => told(answer),
-        Err(_) => (Outcome::Unknown("Azure did not answer in time".to_owned()), None, None),
+        Err(_) => (no_answer(), None, None),
     };
     match &outcome {
         Outcome::Accepted | Outcome::NothingToDelete => {
@@ -43,13 +43,18 @@ pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn
     }
     run.record.delete_came_to(close.port, outcome, trouble);
     run.answers.extend(audit_of_answer(&mut run.record, close, attempt, now));
-    match hold {
-        Some(wait) => {
-            run.record.hold_until(now + wait);
-            Ok(GoOn::No)
-        }
-        None => Ok(GoOn::Yes),
-    }
+    Ok(run.go_on(hold))
+}
+
+/// What a call came to whose answer was not waited for any longer.
+pub(super) fn no_answer() -> Outcome {
+    Outcome::Unknown("Azure did not answer in time".to_owned())
+}
+
+/// What a call came to that failed.
+pub(super) fn outcome_of(failed: &CallFailed) -> Outcome {
+    let said = failed.told();
+    if failed.may_have_happened() { Outcome::Unknown(said) } else { Outcome::Failed(said) }
 }
 
 /// What came of a delete, what it says about the cause, and how long Azure wants no call.
@@ -60,10 +65,7 @@ fn told(answer: &Result<Shut, CallFailed>) -> (Outcome, Option<Trouble>, Option<
         Ok(Shut::NotTheSame(why)) => return (Outcome::Failed(format!("the rule is no longer the one that was judged: {why}")), None, None),
         Err(failed) => failed,
     };
-    let said = failed.told();
-    let trouble = Some(Trouble { cause: cause(failed), said: said.clone() });
-    let outcome = if failed.may_have_happened() { Outcome::Unknown(said) } else { Outcome::Failed(said) };
-    (outcome, trouble, super::look::hold(failed))
+    (outcome_of(failed), Some(Trouble { cause: cause(failed), said: failed.told() }), super::look::hold(failed))
 }
 
 /// Why a call failed, in the words of alarms.

@@ -8,15 +8,15 @@ use portcullis_domain::finding::Severity;
 use portcullis_domain::grant::{End, Grant, Origin, Phase};
 use portcullis_domain::initiate::policy_for;
 use portcullis_domain::reconcile::{Mode, Open};
-use portcullis_domain::source::Sources;
 use portcullis_domain::want::{Answer, Became, Want, Wanter, What};
 use portcullis_rules::action::Action;
 use portcullis_rules::decision::{Decision, Outcome, Permission};
-use portcullis_rules::wish::{VmFacts, Way, Who, Wish};
+use portcullis_rules::wish::Wish;
 use tracing::info;
 
 use super::super::{App, Stopped};
 use super::look::Run;
+use super::rule::{stored, wish_of};
 use super::see::Sight;
 
 /// Works on what the inbox brought: each wish once, its answer beside it.
@@ -56,10 +56,13 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
     let who = app.people.who(&app.azure.graph, rules, &person.id, run.now).await;
     let approvals = app.store.count_approvals(&person.id, run.now - TimeDelta::days(1), &want.id).await?;
     let wish = Wish {
+        ports: BTreeSet::from([*port]),
+        sources: sources.clone(),
+        seconds: *seconds,
         jit_longest_seconds: Some(jit_longest.num_seconds()),
         reason: reason.clone(),
         approvals_today: approvals,
-        ..wish(run, sight, who, &BTreeSet::from([*port]), sources, *seconds)
+        ..wish_of(who, &run.record, sight, run.now)
     };
     let decision = rules.decide(&wish);
     let Outcome::Open { rule, .. } = &decision.outcome else {
@@ -97,7 +100,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
 async fn may_not_close(app: &App, run: &Run, sight: &Sight, want: &Want) -> Option<String> {
     let rules = app.rulebook.rules().await.ok()?;
     let who = app.people.who(&app.azure.graph, rules, &want.by.id, run.now).await;
-    let permission = rules.may(Action::Close, &wish(run, sight, who, &BTreeSet::new(), &Sources::default(), 0));
+    let permission = rules.may(Action::Close, &wish_of(who, &run.record, sight, run.now));
     match permission {
         Permission::Permit { .. } => None,
         Permission::Refuse { .. } => Some(format!("it is another person's grant, and {}", permission.sentence())),
@@ -133,27 +136,6 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
     let why = format!("{by} ended it early");
     app.write_audit_once(&of_want(run, want, AuditKind::GrantEnded, None, &why)).await?;
     Ok(answer(want, run, Became::Ended, why, None))
-}
-
-fn wish(run: &Run, sight: &Sight, who: Who, ports: &BTreeSet<u16>, sources: &Sources, seconds: i64) -> Wish {
-    let tags = sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
-    Wish {
-        who,
-        vm: VmFacts::new(run.record.vm.clone(), Vec::new(), tags),
-        ports: ports.clone(),
-        sources: sources.clone(),
-        seconds,
-        jit_longest_seconds: None,
-        at: run.now,
-        way: Way::Asked,
-        reason: String::new(),
-        incident: None,
-        alerts: None,
-        window: None,
-        change: None,
-        approvals_today: 0,
-        open_today_seconds: run.record.open_in_a_day(run.now).num_seconds(),
-    }
 }
 
 /// A refusal, written down with the decision that made it.
@@ -200,7 +182,7 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
         }),
         rule: decision.and_then(|decision| decision.outcome.rule()).map(|rule| rule.id.clone()),
         person: Some(person),
-        decision: decision.and_then(|decision| serde_json::to_value(decision).ok()),
+        decision: decision.map(stored),
         ..AuditRecord::of_want(id, run.now, kind, severity)
     }
 }

@@ -240,13 +240,12 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::Adopted => {
             let person = audit.person.as_deref().unwrap_or_default();
             let rule = audit.rule.as_deref().unwrap_or_default();
-            format!("lets {person} have {place} open, by rule {rule}: {}", why.rsplit_once(": ").map_or(why.as_str(), |(_, reason)| reason))
+            format!("lets {person} have {place} open, by rule {rule}: {}", reason(&why))
         }
         AuditKind::Confirmed => format!("knows for certain who opened {place}: {}, as {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Granted => {
-            let reason = why.rsplit_once(": ").map_or(why.as_str(), |(_, reason)| reason);
             let rule = audit.rule.as_deref().unwrap_or_default();
-            format!("grants {place} to {}, by rule {rule}: {reason}", audit.person.as_deref().unwrap_or_default())
+            format!("grants {place} to {}, by rule {rule}: {}", audit.person.as_deref().unwrap_or_default(), reason(&why))
         }
         AuditKind::Declined => format!("declines {place} to {}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Open => format!("asks JIT to open {place} {why}"),
@@ -256,6 +255,11 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::GrantClosed => format!("closes the grant of {} for {place}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Rejected | AuditKind::ServiceFailing => format!("says of itself ({code}): {why}"),
     }
+}
+
+/// The reason of a rule, of the sentence that tells what it permits.
+fn reason(why: &str) -> &str {
+    why.rsplit_once(": ").map_or(why, |(_, reason)| reason)
 }
 
 /// A text without the ids of grants, which are as long as they are meaningless.
