@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpSocket;
 use tokio::process::{Child, Command};
 
 /// How often the host asks a starting handler whether it answers.
@@ -203,8 +204,8 @@ impl Process {
     }
 
     async fn start(&self) {
-        let started = free_port().and_then(|port| Ok((port, self.spawn(port)?)));
-        let (port, generation) = match started {
+        let started = HeldPort::new().and_then(|held| Ok((self.spawn(held.port)?, held)));
+        let (generation, held) = match started {
             Ok(started) => started,
             Err(error) => {
                 let path = self.shared.program.path.display();
@@ -212,7 +213,7 @@ impl Process {
                 return;
             }
         };
-        let base = format!("http://127.0.0.1:{port}");
+        let base = format!("http://127.0.0.1:{}", held.port);
         let deadline = Instant::now() + self.shared.program.initialization_timeout;
         while self.is_running(generation) {
             if self.answers(&base).await {
@@ -370,9 +371,21 @@ fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
     INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
 }
 
-/// A port that was free a moment ago, as the host picks it.
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// A free port that is kept for the handler while it starts. The socket is bound and does not listen: a program that
+/// sets `SO_REUSEADDR`, as servers do, can listen there, and nobody else is given the port meanwhile. Without it the
+/// poll of a port that nobody listens on yet may be given that very port to call from, and so connect to itself.
+struct HeldPort {
+    port: u16,
+    _socket: TcpSocket,
+}
+
+impl HeldPort {
+    fn new() -> std::io::Result<HeldPort> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(HeldPort { port: socket.local_addr()?.port(), _socket: socket })
+    }
 }
 
 #[cfg(test)]
@@ -424,6 +437,20 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["FUNCTIONS_CUSTOMHANDLER_POR
         let mut lines = process.lines();
         lines.sort();
         assert_eq!(lines, ["id handler-1 set False", "port True"]);
+    }
+
+    #[tokio::test]
+    async fn a_held_port_is_given_to_nobody_and_the_handler_can_listen_there() {
+        let held = HeldPort::new().unwrap();
+        let given = |_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!((0..200).map(given).all(|other| other.local_addr().unwrap().port() != held.port));
+        let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, held.port));
+        let connects = |_| std::net::TcpStream::connect(address).is_ok();
+        assert!(!(0..70_000).any(connects), "a poll connected to itself");
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        drop(held);
+        assert!(tokio::net::TcpStream::connect(address).await.is_ok());
+        drop(listener);
     }
 
     #[tokio::test]
