@@ -266,7 +266,7 @@ impl Store {
     }
 
     /// Whether an entry of an inbox is what somebody wants.
-    pub fn is_want(name: &str) -> bool {
+    fn is_want(name: &str) -> bool {
         name.rsplit('/').next().is_some_and(|last| last.starts_with(WANT))
     }
 

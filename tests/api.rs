@@ -125,7 +125,7 @@ async fn rules_that_cannot_be_used_are_told_by_health_without_a_name() {
 #[tokio::test]
 async fn rows_that_are_not_taken_are_told_by_health() {
     let story = Story::begin().await;
-    story.fault("logs", "POST", "", Effect::Status { status: 403, code: None, details: Vec::new(), retry_after: None }, None);
+    story.fault("logs", "POST", "", Effect::status(403, None), None);
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
     story.pass(60).await;
     let health = Caller::nobody(&story).get("/health").await;
@@ -355,7 +355,7 @@ async fn a_store_that_fails_is_a_503_without_details() {
 async fn a_tenant_that_cannot_be_asked_for_its_keys_lets_nobody_in_and_blames_nobody() {
     let story = Story::begin().await;
     let auditor = Caller::auditor(&story).await;
-    story.fault("entra", "GET", "", Effect::Status { status: 404, code: None, details: Vec::new(), retry_after: None }, None);
+    story.fault("entra", "GET", "", Effect::status(404, None), None);
     let answered = auditor.get("/vms").await;
     assert_eq!((answered.status, answered.body["error"]["code"].as_str()), (503, Some("SignInUnavailable")));
     assert_eq!(Caller::nobody(&story).get("/vms").await.status, 401);

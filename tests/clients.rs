@@ -70,10 +70,6 @@ fn fault(face: &str, method: &str, path: &str, times: Option<u32>, effect: Effec
     serde_json::from_value(json!({"face": face, "method": method, "path": path, "times": times, "effect": effect})).unwrap()
 }
 
-fn status(status: u16, retry_after: Option<u64>) -> Effect {
-    Effect::Status { status, code: None, details: Vec::new(), retry_after }
-}
-
 async fn first<F>(read: impl FnOnce(Box<dyn FnMut(Vec<Value>) -> ControlFlow<()> + Send>) -> F) -> Vec<Value>
 where
     F: Future<Output = Result<(), portcullis::azure::CallFailed>>,
@@ -279,13 +275,13 @@ async fn an_initiate_opens_and_the_activity_log_tells_of_it_minutes_later() {
 async fn failures_are_told_apart_on_the_wire() {
     let prepare = |state: &mut State| {
         state.faults = vec![
-            fault("arm", "GET", "/virtualMachines", None, status(429, Some(1200))),
-            fault("arm", "GET", "/networkInterfaces", Some(1), status(503, Some(1))),
-            fault("arm", "GET", "/jitNetworkAccessPolicies", None, status(403, None)),
+            fault("arm", "GET", "/virtualMachines", None, Effect::status(429, Some(1200))),
+            fault("arm", "GET", "/networkInterfaces", Some(1), Effect::status(503, Some(1))),
+            fault("arm", "GET", "/jitNetworkAccessPolicies", None, Effect::status(403, None)),
             fault("arm", "POST", "/initiate", None, Effect::CutAfter),
             fault("blob", "PUT", "cut-after", None, Effect::CutAfter),
             fault("servicebus", "POST", "/sweep/", None, Effect::CutBefore),
-            fault("logs", "POST", "", None, status(403, None)),
+            fault("logs", "POST", "", None, Effect::status(403, None)),
         ];
     };
     let azure = match part("failures_are_told_apart_on_the_wire", prepare).await {
@@ -313,7 +309,7 @@ async fn failures_are_told_apart_on_the_wire() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_sign_in_is_told_as_one() {
-    let prepare = |state: &mut State| state.faults = vec![fault("identity", "*", "", None, status(400, None))];
+    let prepare = |state: &mut State| state.faults = vec![fault("identity", "*", "", None, Effect::status(400, None))];
     let Part::Inside(azure, _) = part("a_failing_sign_in_is_told_as_one", prepare).await else { return };
     let failed = azure.subscriptions.visible().await.unwrap_err();
     assert_eq!((failed.kind, failed.may_have_happened()), (FailureKind::NotSignedIn, false), "{failed}");

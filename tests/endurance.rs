@@ -18,10 +18,6 @@ use story::{DELETE, Setting, Story, initiate_event, policy, vm};
 const MINUTE: i64 = 60;
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
-fn status(status: u16, retry_after: Option<u64>) -> Effect {
-    Effect::Status { status, code: None, details: Vec::new(), retry_after }
-}
-
 async fn in_silence() -> Story {
     let story = Setting::with(|state| state.switches.events = Events::Never).begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], HOUR).await;
@@ -102,7 +98,7 @@ async fn what_cannot_be_used_waits_in_its_queue_while_the_store_is_slow() {
 #[tokio::test]
 async fn an_index_entry_of_a_run_that_came_to_nothing_hides_nothing_from_the_sweep() {
     let story = in_silence().await;
-    let down = || status(503, None);
+    let down = || Effect::status(503, None);
     for (face, method, path, skip) in
         [("blob", "PUT", "/state/vm/", 1), ("blob", "PUT", "/state/later/", 0), ("servicebus", "POST", "/messages", 0)]
     {
@@ -127,7 +123,7 @@ async fn vms_that_cannot_be_read_do_not_use_up_the_cap() {
     state.switches.events = Events::Never;
     let name = |n: usize| format!("vm-0001-{n:03}");
     for n in 1..=20 {
-        state.faults.push(Fault::new("arm", "GET", &format!("/networkInterfaces/{}-nic", name(n)), status(403, None)));
+        state.faults.push(Fault::new("arm", "GET", &format!("/networkInterfaces/{}-nic", name(n)), Effect::status(403, None)));
     }
     let story = Setting { state, ..Setting::default() }.begin().await;
     for n in 1..=22 {
@@ -168,7 +164,7 @@ async fn claims_without_end_and_one_that_nobody_can_read_stop_no_look() {
 #[tokio::test]
 async fn an_event_that_has_to_wait_still_has_its_later_rounds() {
     let story = in_silence().await;
-    story.fault("blob", "GET", "/state/events/", status(503, None), Some(3));
+    story.fault("blob", "GET", "/state/events/", Effect::status(503, None), Some(3));
     told_by_an_event(&story, "late").await;
     story.pass(12).await;
     let rounds = |story: &Story| {
@@ -291,7 +287,7 @@ async fn a_subscription_that_is_no_longer_seen_is_told_once() {
 #[tokio::test]
 async fn a_queue_that_takes_nothing_is_told_although_rows_go_by_queue() {
     let story = in_silence().await;
-    story.fault("servicebus", "POST", "/messages", status(403, None), None);
+    story.fault("servicebus", "POST", "/messages", Effect::status(403, None), None);
     told_by_an_event(&story, "one").await;
     story.pass(3 * MINUTE).await;
     assert_eq!(service_rows(&story), ["queue"]);

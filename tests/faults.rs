@@ -15,11 +15,11 @@ const MINUTE: i64 = 60;
 const FAULT_SECONDS: i64 = 12 * MINUTE;
 
 fn status(status: u16) -> Effect {
-    Effect::Status { status, code: None, details: Vec::new(), retry_after: None }
+    Effect::status(status, None)
 }
 
 fn throttled(seconds: u64) -> Effect {
-    Effect::Status { status: 429, code: None, details: Vec::new(), retry_after: Some(seconds) }
+    Effect::status(429, Some(seconds))
 }
 
 async fn any_source() -> Story {

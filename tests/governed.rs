@@ -121,7 +121,7 @@ async fn a_subscription_that_cannot_be_listed_keeps_no_other_from_being_swept() 
     let story = three_subscriptions().begin().await;
     let [one, other, lost] = all_open(&story).await;
     let subscription = estate::numbered_subscription(3);
-    let denied = Effect::Status { status: 403, code: None, details: Vec::new(), retry_after: None };
+    let denied = Effect::status(403, None);
     story.fault("arm", "GET", &format!("/subscriptions/{subscription}/providers/"), denied, None);
     story.pass(22 * MINUTE).await;
     assert_eq!(shards(&story), [3; 4]);

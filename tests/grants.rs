@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::State;
-use portcullis_sandbox::switches::{NewerInitiate, SourceMust};
+use portcullis_sandbox::switches::{NewerInitiate, PlanOffRefuses, SourceMust};
 use serde_json::{Value, json};
 use story::{DELETE, INITIATE, Setting, Story, tag, vm};
 
@@ -211,6 +211,69 @@ async fn a_source_that_jit_wants_to_equal_the_policys_is_refused_with_what_azure
     assert_eq!((story.allow_rules(22).len(), story.tried(INITIATE).len()), (0, 3), "the brake: {}", story.told());
     story.pass(5 * MINUTE).await;
     assert_eq!((story.audits_of("grant-closed").len(), story.alarms().as_str()), (1, "+brake -brake"));
+    story.holds();
+}
+
+#[tokio::test]
+async fn where_the_plan_is_off_a_wish_is_refused_with_azures_sentence_and_opens_nothing_later() {
+    const SENTENCE: &str = "Turn Defender for Servers Plan 2 on";
+    for refuses in PlanOffRefuses::ALL {
+        let story = Setting::with(|state| {
+            development(state);
+            state.switches.plan_off_refuses = *refuses;
+            state.subscriptions[0].jit_plan = false;
+        });
+        let story = story.begin().await;
+        let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        let told = match refuses {
+            PlanOffRefuses::Everything => {
+                assert_eq!((&answer["became"], story.tried(INITIATE).len()), (&json!("refused"), 0), "{answer}");
+                answer["why"].clone()
+            }
+            PlanOffRefuses::Writes => {
+                assert_eq!(answer["became"], "granted", "{answer}");
+                story.pass(7 * MINUTE).await;
+                assert_eq!(story.tried(INITIATE).len(), 3, "the brake: {}", story.told());
+                story.audits_of("grant-ended")[0]["why"].clone()
+            }
+        };
+        assert!(told.as_str().unwrap().contains(SENTENCE), "{told}");
+        story.change(|state| state.subscriptions[0].jit_plan = true);
+        story.pass(20 * MINUTE).await;
+        assert_eq!((story.allow_rules(22).len(), story.ours(INITIATE).len()), (0, 0), "{}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn a_wish_waits_five_minutes_for_an_azure_that_cannot_be_read_and_no_longer() {
+    for (minutes, became) in [(3, "granted"), (12, "refused")] {
+        let story = begin().await;
+        story.fault("arm", "GET", "/jitNetworkAccessPolicies", Effect::status(503, None), None);
+        let id = story.asks_for(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(minutes * MINUTE).await;
+        story.heal();
+        story.pass(3 * MINUTE).await;
+        let answer = story.answer_to(&id).await;
+        assert_eq!(answer["became"], became, "{answer}");
+        assert!(became == "granted" || answer["why"].as_str().unwrap().contains("503"), "{answer}");
+        assert_eq!(story.allow_rules(22).is_empty(), became == "refused", "{}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn a_wish_is_refused_at_once_while_azure_wants_no_calls_for_longer_than_anybody_waits() {
+    let story = begin().await;
+    story.fault("arm", "GET", "/jitNetworkAccessPolicies", Effect::status(429, Some(1200)), Some(1));
+    let first = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    let second = story.grants(estate::RESPONDER_OBJECT_ID, "web-1", 22, OFFICE, "PT1H").await;
+    for (answer, says) in [(&first, "429"), (&second, "Azure wants no calls before 2026-01-15T09:2")] {
+        assert_eq!(answer["became"], "refused", "{answer}");
+        assert!(answer["why"].as_str().unwrap().contains(says), "{answer}");
+    }
+    story.pass(25 * MINUTE).await;
+    assert_eq!(story.tried(INITIATE).len(), 0);
     story.holds();
 }
 

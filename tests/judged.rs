@@ -194,7 +194,7 @@ async fn an_opening_that_nothing_tells_of_is_nobodys_after_five_minutes_of_its_r
 
 #[tokio::test]
 async fn while_graph_does_not_answer_nothing_is_adopted_and_after_half_an_hour_it_is_shut() {
-    let down = || Effect::Status { status: 503, code: None, details: Vec::new(), retry_after: None };
+    let down = || Effect::status(503, None);
     let story = Story::begin().await;
     story.fault("graph", "POST", "", down(), None);
     story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;

@@ -330,13 +330,19 @@ impl Story {
         self.http.get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap()
     }
 
-    /// The operator asks for a port for somebody, and the wish is worked on. Gives what became of it.
-    pub async fn grants(&self, person: &str, name: &str, port: u16, source: &str, duration: &str) -> Value {
+    /// The operator asks for a port for somebody. Gives the wish's id.
+    pub async fn asks_for(&self, person: &str, name: &str, port: u16, source: &str, duration: &str) -> String {
         let body = json!({"vm": vm(name), "port": port, "sources": [source], "duration": duration, "reason": "a story", "person": person});
         let (status, answer) = self.posts(estate::SECURITY_OBJECT_ID, "/grants", &body).await;
         assert_eq!(status, 202, "{answer}");
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The operator asks for a port for somebody, and the wish is worked on. Gives what became of it.
+    pub async fn grants(&self, person: &str, name: &str, port: u16, source: &str, duration: &str) -> Value {
+        let id = self.asks_for(person, name, port, source, duration).await;
         self.pass(1).await;
-        self.answer_to(answer["id"].as_str().unwrap()).await
+        self.answer_to(&id).await
     }
 
     /// The operator ends a grant early. Gives what became of it.

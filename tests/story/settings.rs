@@ -27,6 +27,7 @@ every_setting! {
     smallest_end_seconds: [0, 300],
     rules_land: RulesLand::ALL,
     requestor: Requestor::ALL,
+    plan_off_refuses: PlanOffRefuses::ALL,
     event_resource: EventResource::ALL,
     initiating_seconds: [0, 12, 120],
     expiry_delay_seconds: [0, 30, 600],

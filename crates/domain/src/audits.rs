@@ -100,13 +100,13 @@ impl Audits {
         });
     }
 
-    /// That a grant never came to be.
-    pub(crate) fn declined(&mut self, record: &mut VmRecord, grant: &Grant) {
+    /// That a grant never came to be, and why JIT was not asked for it.
+    pub(crate) fn declined(&mut self, record: &mut VmRecord, grant: &Grant, why: &str) {
         self.of_grant(record, AuditKind::Declined, grant, |audit, target| {
             audit.code = "never-sent".to_owned();
             audit.severity = Severity::Medium;
             audit.what = format!("grant {} of {} for {target} never came to be", grant.id, grant.shown());
-            audit.why = "it was permitted, and JIT could not be asked for it in time".to_owned();
+            audit.why = format!("it was permitted, and {why}");
         });
     }
 

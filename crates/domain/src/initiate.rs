@@ -321,8 +321,22 @@ mod tests {
         let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
         story.mode = Mode::Observe;
         assert_eq!((story.look("10:14:59").opens.len(), story.memory.grants.len()), (0, 1));
-        assert_eq!(kinds(&story.look("10:15:00").audits), ["declined"]);
+        let audits = story.look("10:15:00").audits;
+        assert_eq!(
+            (kinds(&audits), audits[0].why.as_str()),
+            (vec!["declined"], "it was permitted, and JIT could not be asked for it within 15 min")
+        );
         assert!(story.memory.grants.is_empty());
+    }
+
+    #[test]
+    fn what_was_approved_for_a_vm_that_is_gone_is_declined_with_that_reason() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
+        story.mode = Mode::Observe;
+        story.gone = true;
+        assert_eq!(kinds(&story.look("10:00:00").audits), Vec::<&str>::new());
+        let audits = story.look("10:00:30").audits;
+        assert_eq!((kinds(&audits), audits[0].why.as_str()), (vec!["declined"], "it was permitted, and there is no machine vm1 any more"));
     }
 
     fn policy(name: &str, ports: &[(u16, &[&str], i64)]) -> JitPolicy {

@@ -4,6 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audits::Audits;
+use crate::duration::spoken;
 use crate::grant::{Declined, End, Grant, Phase, live_sources};
 use crate::initiate::SENT_WITHIN;
 use crate::jit::JitRecord;
@@ -80,14 +81,18 @@ fn see_open(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
     }
 }
 
-/// What was approved and could not be asked for in time is declined: nobody waits for it any more.
+/// What was approved and could not be asked for in time, or whose VM is gone, is declined: nobody waits for it any more.
 fn decline_unsent(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
     let is_gone = is_gone(record, look);
+    let why = match is_gone {
+        true => format!("there is no machine {} any more", record.vm.name()),
+        false => format!("JIT could not be asked for it within {}", spoken(SENT_WITHIN)),
+    };
     let late = |grant: &Grant| grant.phase == Phase::Approved && (is_gone || look.now >= grant.from + SENT_WITHIN);
     while let Some(n) = record.grants.iter().position(late) {
         let mut grant = record.grants.remove(n);
         grant.phase = Phase::Declined(Declined::NeverSent);
-        audits.declined(record, &grant);
+        audits.declined(record, &grant, &why);
     }
 }
 

@@ -100,6 +100,13 @@ pub enum Effect {
     KillAfter,
 }
 
+impl Effect {
+    /// This status, with the error code that the face uses for it, and seconds for `Retry-After`.
+    pub fn status(status: u16, retry_after: Option<u64>) -> Self {
+        Effect::Status { status, code: None, details: Vec::new(), retry_after }
+    }
+}
+
 /// An answer that a stale read gives again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -26,6 +26,8 @@ pub struct Switches {
     pub rules_land: RulesLand,
     /// Whether `requestor` holds the caller's UPN.
     pub requestor: Requestor,
+    /// Which calls of JIT are refused where Defender for Servers Plan 2 is off.
+    pub plan_off_refuses: PlanOffRefuses,
     /// The resource that the event of an initiate names.
     pub event_resource: EventResource,
     /// Seconds that a record spends in `Initiating` before its rule is there (0 to 120).
@@ -75,6 +77,7 @@ impl Default for Switches {
             smallest_end_seconds: 0,
             rules_land: RulesLand::Both,
             requestor: Requestor::Filled,
+            plan_off_refuses: PlanOffRefuses::Everything,
             event_resource: EventResource::Policy,
             initiating_seconds: 12,
             expiry_delay_seconds: 30,
@@ -155,6 +158,16 @@ switch! {
         Filled,
         /// Always the empty string.
         Empty,
+    }
+}
+switch! {
+    /// Which calls of JIT are refused where Defender for Servers Plan 2 is off: that it refuses is known, of which calls is
+    /// not.
+    PlanOffRefuses {
+        /// All, reads of policies too.
+        Everything,
+        /// Writes of policies and initiates; policies can be read.
+        Writes,
     }
 }
 switch! {

@@ -102,9 +102,9 @@ impl Api {
     async fn wish(&self, path: &str, body: Value) -> anyhow::Result<Value> {
         let (_, left) = self.ask(Method::POST, path, Some(body)).await?;
         let id = left["id"].as_str().context("the answer names no request: is this Portcullis?")?.to_owned();
-        self.until(&id, DECIDED_WITHIN, |answer| answer["became"] != "received")
-            .await?
-            .with_context(|| format!("request {id} was not worked on within two minutes: look at the app's health"))
+        self.until(&id, DECIDED_WITHIN, |answer| answer["became"] != "received").await?.with_context(|| {
+            format!("request {id} was not worked on within two minutes, and nothing opens once five are over: look at the app's health")
+        })
     }
 
     /// Asks again and again what became of a request, until something is so of it; nothing if it never is.

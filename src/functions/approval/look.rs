@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::conclude::{conclude, could_not_look};
@@ -20,7 +20,7 @@ use super::see::{NotSeen, Sight, see};
 use super::shut::{GoOn, shut};
 use super::{open, want};
 use crate::azure::{CallFailed, FailureKind};
-use crate::store::{Due, Store, Written};
+use crate::store::{Due, Written};
 
 /// How long a run holds a VM; a run that was killed holds it no longer than this.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
@@ -61,8 +61,8 @@ pub(super) struct Run {
     pub now: DateTime<Utc>,
     /// What is to be written down of the answers to its effects.
     pub answers: Vec<AuditRecord>,
-    /// What people want of the VM.
-    pub wants: Vec<Want>,
+    /// What people want of the VM, each with its name in the inbox.
+    pub wants: Vec<(String, Want)>,
     /// What became of it, to be told once the record is written.
     pub answers_to_wants: Vec<Answer>,
     /// A moment before the store said what time it is.
@@ -86,11 +86,15 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
         Begun::Run(run) => *run,
         Begun::Ended(ended) => return Ok(ended),
     };
-    if run.record.not_before.is_none_or(|hold| hold <= run.now) {
-        run.record.not_before = None;
-        look(app, &mut run).await?;
-    } else {
-        run.keep_wants();
+    match run.record.not_before.filter(|hold| *hold > run.now) {
+        None => {
+            run.record.not_before = None;
+            look(app, &mut run).await?;
+        }
+        Some(hold) => {
+            let why = format!("Azure wants no calls before {}", hold.to_rfc3339_opts(SecondsFormat::Secs, true));
+            want::unread(app, &mut run, hold, &why).await?;
+        }
     }
     let mut audits = std::mem::take(&mut run.answers);
     audits.extend(conclude(&mut run.record, run.now, app.mode));
@@ -146,8 +150,8 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         run.inbox.push(name);
     }
     for (name, want) in inbox.wants {
-        run.wants.push(want);
-        run.inbox.push(name);
+        run.inbox.push(name.clone());
+        run.wants.push((name, want));
     }
     // A claim is a hint: one that nobody can read stops no look.
     for (name, why) in inbox.unreadable {
@@ -174,8 +178,11 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
         Err(why) => {
             warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
             not_seen(&mut run.record, run.now, &why);
-            run.keep_wants();
-            return Ok(());
+            let again = match &why {
+                NotSeen::Call(failed) if failed.kind == FailureKind::MissingRight => DateTime::<Utc>::MAX_UTC,
+                _ => run.record.not_before.unwrap_or(run.now),
+            };
+            return want::unread(app, run, again, &why.to_string()).await;
         }
     };
     leave_to_vms(app, &run.record, &mut sight).await?;
@@ -281,11 +288,9 @@ impl Run {
         }
     }
 
-    /// Leaves what people want in the inbox: the next look that can read Azure works on it.
-    fn keep_wants(&mut self) {
-        if !std::mem::take(&mut self.wants).is_empty() {
-            self.inbox.retain(|name| !Store::is_want(name));
-        }
+    /// Leaves a wish in the inbox: the next look that can read Azure works on it.
+    pub(super) fn keep_want(&mut self, name: &str) {
+        self.inbox.retain(|taken| taken != name);
     }
 
     /// Whether the next effect may be begun, when Azure wants no call for so long.

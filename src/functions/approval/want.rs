@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
+use portcullis_domain::duration::spoken;
 use portcullis_domain::finding::Severity;
 use portcullis_domain::grant::{End, Grant, Origin, Phase};
 use portcullis_domain::initiate::policy_for;
@@ -19,9 +20,13 @@ use super::look::Run;
 use super::rule::{stored, wish_of};
 use super::see::Sight;
 
+/// A wish to open that could not be worked on for so long is refused: whoever asked has gone on by then, and nobody
+/// watches a port that opens so late.
+const WORKED_ON_WITHIN: TimeDelta = TimeDelta::minutes(5);
+
 /// Works on what the inbox brought: each wish once, its answer beside it.
 pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), Stopped> {
-    for want in std::mem::take(&mut run.wants) {
+    for (_, want) in std::mem::take(&mut run.wants) {
         let answer = match &want.what {
             What::Open { .. } => open(app, run, sight, &want).await?,
             What::Close { grant } => close(app, run, sight, &want, grant).await?,
@@ -32,11 +37,38 @@ pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), 
     Ok(())
 }
 
+/// What becomes of the wishes at a look that could not read Azure, which can be read again at `again` at the earliest.
+/// Endings wait in the inbox. Openings do, too, unless they would wait too long: those are refused with the reason.
+pub(super) async fn unread(app: &App, run: &mut Run, again: DateTime<Utc>, why: &str) -> Result<(), Stopped> {
+    for (name, want) in std::mem::take(&mut run.wants) {
+        let is_late = matches!(want.what, What::Open { .. }) && again - want.at >= WORKED_ON_WITHIN;
+        if !is_late {
+            run.keep_want(&name);
+            continue;
+        }
+        let answer = match granted_before(run, &want) {
+            Some(answer) => answer,
+            None => told(app, run, &want, None, format!("nothing opens while the machine and JIT cannot be read: {why}")).await?,
+        };
+        run.answers_to_wants.push(answer);
+    }
+    Ok(())
+}
+
+/// What is to be said of a wish that is granted already: the run that granted it was killed before it could say so.
+fn granted_before(run: &Run, want: &Want) -> Option<Answer> {
+    let known = run.record.grants.iter().find(|grant| grant.id == want.id)?;
+    Some(answer(want, run, Became::Granted, "it is granted".to_owned(), Some(known.rule.clone())))
+}
+
 async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<Answer, Stopped> {
     let What::Open { port, sources, seconds, person, reason } = &want.what else { return Ok(refused(want, run, "it asks for nothing")) };
-    if let Some(known) = run.record.grants.iter().find(|grant| grant.id == want.id) {
-        // The run that granted it was killed before it could say so.
-        return Ok(answer(want, run, Became::Granted, "it is granted".to_owned(), Some(known.rule.clone())));
+    if let Some(answer) = granted_before(run, want) {
+        return Ok(answer);
+    }
+    if run.now - want.at >= WORKED_ON_WITHIN {
+        let why = format!("it could not be worked on for {}, and nobody waits for so long: ask again", spoken(run.now - want.at));
+        return told(app, run, want, None, why).await;
     }
     if app.mode == Mode::Observe {
         return told(app, run, want, None, "observe mode opens nothing".to_owned()).await;

@@ -1,8 +1,10 @@
 //! Microsoft.Security: the operations on JIT network access policies.
 
+use http::Method;
 use serde_json::Value;
 
 use crate::state::State;
+use crate::switches::PlanOffRefuses;
 
 use super::compute::stored;
 use super::envelope::{Outcome, Refusal, Reply, method_not_allowed};
@@ -65,7 +67,9 @@ const REGIONS: &[&str] = &[
 pub(super) fn serve(state: &mut State, request: &Request, path: &Path, resource: &Resource) -> Outcome {
     demand_region(request, resource)?;
     let subscription = path.subscription.as_deref().unwrap_or_default();
-    demand_plan(state, subscription)?;
+    if request.call.method != Method::GET || state.switches.plan_off_refuses == PlanOffRefuses::Everything {
+        demand_plan(state, subscription)?;
+    }
     match (request.call.method.as_str(), resource.kind, &resource.form) {
         ("GET", _, Form::Collection) => {
             let region = resource.names.first();

@@ -479,14 +479,14 @@ mod tests {
     #[tokio::test]
     async fn a_status_comes_in_the_faces_form_and_a_stale_read_repeats_the_first() {
         let running = running().await;
-        let busy = Effect::Status { status: 503, code: None, details: Vec::new(), retry_after: Some(2) };
+        let busy = Effect::status(503, Some(2));
         running.fault(Fault::new("blob", "*", "", busy).times(1));
         let answer = running.client.get(&running.served.url).send().await.unwrap();
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["retry-after"], "2");
         assert_eq!(answer.headers()["x-ms-error-code"], "ServerBusy");
 
-        let busy = Effect::Status { status: 503, code: None, details: Vec::new(), retry_after: None };
+        let busy = Effect::status(503, None);
         running.fault(Fault::new("blob", "PUT", "", busy).times(1));
         running.client.put(format!("{}/portcullisstate/state/x", running.served.url)).send().await.unwrap();
         let entry = running.world.lock().log[0].clone();

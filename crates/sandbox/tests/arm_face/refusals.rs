@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use portcullis_sandbox::state::{Assignment, Denial, Lock, LockLevel, Principal};
-use portcullis_sandbox::switches::NsgIfMatch;
+use portcullis_sandbox::switches::{NsgIfMatch, PlanOffRefuses};
 use portcullis_sandbox::{entra, estate};
 
 use crate::support::{ARM, Desk, Seen, a_rule, after, in_group, in_subscription, nsg, policy, versioned, vm};
@@ -470,7 +470,11 @@ fn requests_that_jit_refuses(desk: &mut Desk) {
     assert!(message.starts_with("The given access request is not a subset of policy '/subscriptions/"), "{message}");
 
     desk.state.subscriptions[0].jit_plan = false;
-    check(desk, vec![row("plan off", "GET", policy(), Value::Null, 403, "Forbidden")]);
+    let write = || row("plan off", "POST", initiate.clone(), web(json!({"number": 22, "endTimeUtc": soon})), 403, "Forbidden");
+    check(desk, vec![row("plan off", "GET", policy(), Value::Null, 403, "Forbidden"), write()]);
+    desk.state.switches.plan_off_refuses = PlanOffRefuses::Writes;
+    assert_eq!(desk.get(&policy()).status, 200);
+    check(desk, vec![write()]);
 }
 
 fn policies_that_jit_refuses(desk: &mut Desk) {
