@@ -7,8 +7,8 @@ mod story;
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
-use portcullis_sandbox::state::State;
-use portcullis_sandbox::switches::{Events, Requestor};
+use portcullis_sandbox::state::{Assignment, State};
+use portcullis_sandbox::switches::{Events, Requestor, SubscriptionParents};
 use serde_json::{Value, json};
 use story::{DELETE, Setting, Story, initiate_event, policy, vm};
 
@@ -226,6 +226,78 @@ async fn graph_is_asked_once_in_five_minutes_about_a_person() {
     story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-2"), 3389, &[OFFICE], HOUR).await;
     story.pass(60).await;
     assert_eq!((story.audits_of("adopted").len(), story.counted()), (4, 2));
+}
+
+/// A rule about everything below a management group, in the letter case in which rules name one.
+const QUARANTINE: &str =
+    r#"@id("quarantined") @reason("Nothing below it is opened") forbid (principal, action, resource in ManagementGroup::"quarantine");"#;
+
+/// A world whose subscription is below these management groups, with a rule that names one.
+fn below(groups: &[&str], parents: SubscriptionParents) -> Setting {
+    let setting = Setting::with(|state| {
+        state.switches.subscription_parents = parents;
+        state.subscriptions[0].management_groups = groups.iter().map(|name| (*name).to_owned()).collect();
+    });
+    setting.ruled_by("quarantine.cedar", QUARANTINE)
+}
+
+#[tokio::test]
+async fn a_rule_about_a_management_group_holds_for_everything_below_it_and_azure_is_asked_once_in_five_minutes() {
+    for (groups, adopted) in
+        [(&["Platform", "Quarantine"][..], false), (&["Quarantine", "Online"], false), (&["Platform"], true), (&[], true)]
+    {
+        let story = below(groups, SubscriptionParents::Shown).begin().await;
+        story.count("arm", "POST", "/providers/Microsoft.Management/getEntities");
+        for name in ["web-1", "web-2"] {
+            story.opens(estate::RESPONDER_OBJECT_ID, &vm(name), 22, &[OFFICE], HOUR).await;
+            story.pass(MINUTE).await;
+        }
+        assert_eq!(story.counted(), 1, "{groups:?}");
+        if adopted {
+            story.pass(5 * MINUTE).await;
+            assert_eq!((story.audits_of("adopted").len(), story.tried(DELETE).len()), (2, 0), "{groups:?}: {}", story.told());
+        } else {
+            assert!(story.audits_of("close")[0]["why"].as_str().unwrap().contains("rule quarantined forbids it"), "{}", story.told());
+            story.pass(5 * MINUTE).await;
+            story.is_proved_shut("web-1", 22);
+        }
+        story.holds();
+    }
+    let story = Story::begin().await;
+    story.count("arm", "POST", "/providers/Microsoft.Management/getEntities");
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(MINUTE).await;
+    assert_eq!((story.audits_of("adopted").len(), story.counted()), (1, 0), "no rule names one");
+}
+
+#[tokio::test]
+async fn while_azure_does_not_say_what_is_above_a_subscription_nothing_that_a_rule_ties_to_it_is_decided() {
+    for (parents, says) in [
+        (SubscriptionParents::Withheld, "names no parents of the subscription"),
+        (SubscriptionParents::Refused, "Microsoft.Management/getEntities/action"),
+    ] {
+        let story = below(&["platform"], parents).begin().await;
+        story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+        story.pass(20 * MINUTE).await;
+        assert_eq!((story.audits_of("adopted").len(), story.tried(DELETE).len()), (0, 0), "{}", story.told());
+        let refused = story.grants(estate::RESPONDER_OBJECT_ID, "web-2", 22, OFFICE, "PT1H").await;
+        assert!(refused["became"] == "refused" && refused["why"].as_str().unwrap().contains(says), "{refused}");
+        story.pass(15 * MINUTE).await;
+        story.is_proved_shut("web-1", 22);
+        assert!(story.audits_of("close")[0]["why"].as_str().unwrap().contains(says), "{}", story.told());
+        story.holds();
+    }
+    // With the right at the root it is said.
+    let mut setting = below(&["platform"], SubscriptionParents::Refused);
+    setting.state.principals.iter_mut().filter(|one| one.managed_identity).for_each(|app| {
+        let actions = vec!["Microsoft.Management/getEntities/action".to_owned()];
+        app.assignments.push(Assignment { scope: "/".to_owned(), actions });
+    });
+    let story = setting.begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(5 * MINUTE).await;
+    assert_eq!((story.audits_of("adopted").len(), story.tried(DELETE).len()), (1, 0), "{}", story.told());
+    story.holds();
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ impl ApiVersion {
     pub const ACTIVITY_LOG: ApiVersion = ApiVersion("2015-04-01");
     /// Subscriptions (REST specification).
     pub const SUBSCRIPTIONS: ApiVersion = ApiVersion("2020-01-01");
+    /// Management groups (REST specification).
+    pub const MANAGEMENT_GROUPS: ApiVersion = ApiVersion("2020-05-01");
 }
 
 /// More pages than any estate has: a list that is still not at its end runs in circles.
@@ -85,6 +87,13 @@ impl Arm {
             url = next;
         }
         Err(CallFailed::without_answer(Service::Arm, Method::Get, what, FailureKind::Malformed, "the list has no end"))
+    }
+
+    /// Asks what Azure answers to a POST only, and which changes nothing.
+    pub(super) async fn ask(&self, what: &str, path: &str, query: &[(&str, &str)], version: ApiVersion) -> Result<Value, CallFailed> {
+        let outgoing = Outgoing { method: Method::Post, ..Outgoing::get(what.to_owned(), self.url(path, query, version)) };
+        let answer = self.channel.call(outgoing).await?;
+        self.json(Method::Post, what, &answer)
     }
 
     /// Sends a write once. Its answer is 2xx; what it did is found out by reading.

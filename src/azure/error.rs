@@ -190,7 +190,7 @@ impl CallFailed {
             FailureKind::Throttled => "too many calls; it is tried again later",
             FailureKind::Locked => "remove the lock that the message names, or let its owner do it",
             FailureKind::DeniedByPolicy => "exempt the resource from the policy that the message names",
-            FailureKind::MissingRight => "give the app's identity the right that the message names",
+            FailureKind::MissingRight => "give the app's identity the right, or turn on the plan, that the message names",
             FailureKind::NotSignedIn => "the app could not sign in: check its managed identity",
             FailureKind::Unreachable => "the service cannot be reached: check the network, its name and the endpoint setting",
             FailureKind::Doubtful => "no answer came, so it may have been done; the state is read again",

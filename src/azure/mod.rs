@@ -14,6 +14,7 @@ pub mod graph;
 mod identity;
 pub mod jit;
 pub mod logs;
+pub mod management_groups;
 pub mod network;
 pub mod servicebus;
 pub mod subscriptions;
@@ -37,6 +38,7 @@ use self::graph::Graph;
 use self::identity::Identity;
 use self::jit::Jit;
 use self::logs::Logs;
+use self::management_groups::ManagementGroups;
 use self::network::Network;
 use self::servicebus::Bus;
 use self::subscriptions::Subscriptions;
@@ -58,6 +60,8 @@ pub struct Azure {
     pub activity_log: ActivityLog,
     /// Subscriptions.
     pub subscriptions: Subscriptions,
+    /// Management groups.
+    pub management_groups: ManagementGroups,
     /// The store.
     pub blobs: Blobs,
     /// The queues.
@@ -86,6 +90,7 @@ impl Azure {
             network: Network::new(arm.clone()),
             activity_log: ActivityLog::new(arm.clone()),
             subscriptions: Subscriptions::new(arm.clone()),
+            management_groups: ManagementGroups::new(arm.clone()),
             arm,
             blobs: Blobs::new(channel(Service::Blob), settings.blob_endpoint.clone()),
             bus: Bus::new(

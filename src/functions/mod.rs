@@ -6,12 +6,14 @@ pub mod alert;
 pub mod approval;
 mod ended;
 pub mod jit_activity;
+mod kept;
 mod message;
 pub mod people;
 pub mod schedule;
 pub mod sweep;
 pub mod sweep_shard;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -29,6 +31,7 @@ use serde_json::json;
 use tracing::{error, warn};
 
 pub use self::ended::{Ended, Stopped};
+use self::kept::Kept;
 pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
 use self::people::PeopleKept;
 use crate::azure::servicebus::Options;
@@ -56,6 +59,8 @@ pub struct App {
     pub rulebook: Rulebook,
     /// What is known of people.
     people: Arc<PeopleKept>,
+    /// The management groups above subscriptions, by the subscription's id.
+    management_groups: Arc<Kept<BTreeSet<String>>>,
     /// What rows say about this installation.
     pub installation: Installation,
     /// The period for which it was last told that the store does not answer.
@@ -77,6 +82,7 @@ impl App {
             subscriptions: settings.subscriptions.clone(),
             rulebook: Rulebook::new(settings.policies.clone()),
             people: Arc::default(),
+            management_groups: Arc::default(),
             installation: Installation {
                 name: settings.app_name.clone(),
                 tenant: settings.tenant_id.to_string(),

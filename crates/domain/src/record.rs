@@ -332,7 +332,9 @@ impl Cause {
             Cause::Slow => "if it must be shut now, delete the rules by hand; Portcullis goes on trying",
             Cause::Lock => "remove the lock that Azure names; Portcullis goes on trying and needs nothing else",
             Cause::Denial => "exempt the security group from the policy assignment that Azure names",
-            Cause::MissingRight => "give Portcullis' identity a role with the action that Azure names, on the scope that it names",
+            Cause::MissingRight => {
+                "give Portcullis' identity a role with the action that Azure names, on the scope that it names, or turn on the plan that it names"
+            }
             Cause::RuleReturns => {
                 "find out who or what writes the rule again, in the activity log of the security group; Portcullis deletes it each time"
             }

@@ -16,7 +16,7 @@ use crate::miss;
 use crate::people::Group;
 use crate::set::{Rule, Rules};
 use crate::terms::Effect;
-use crate::wish::{Groups, Way, Who, Wish};
+use crate::wish::{Groups, ManagementGroups, Way, Who, Wish};
 
 impl Rules {
     /// Decides on a wish. The same set decides the same on the same wish.
@@ -26,7 +26,7 @@ impl Rules {
         if !broken.is_empty() {
             return decision(Outcome::Refuse(Refusal::Limits { broken }));
         }
-        let groups = match self.groups(&wish.who) {
+        let groups = match self.known(wish) {
             Ok(groups) => groups,
             Err(why) => return decision(Outcome::Undecided { why }),
         };
@@ -41,7 +41,7 @@ impl Rules {
     /// somebody. Nobody decides on their own request: whoever asks has to compare the two people first.
     pub fn may(&self, action: Action, wish: &Wish) -> Permission {
         let refuse = |why| Permission::Refuse { forbade: Vec::new(), why };
-        let groups = match self.groups(&wish.who) {
+        let groups = match self.known(wish) {
             Ok(groups) => groups,
             Err(why) => return refuse(Some(why)),
         };
@@ -65,7 +65,7 @@ impl Rules {
     /// What each rule lacks to match this wish, by rule: for the right that is asked about, else for the action of the
     /// rule that lacks least. A rule that is about none of them is left out.
     pub fn lacks(&self, wish: &Wish, right: Option<Action>) -> Vec<(String, Vec<Lack>)> {
-        let Ok(groups) = self.groups(&wish.who) else { return Vec::new() };
+        let Ok(groups) = self.known(wish) else { return Vec::new() };
         let Ok(asked) = Asked::new(self, wish, &groups) else { return Vec::new() };
         let actions = right.map_or_else(|| asked.actions(), |right| vec![right]);
         let of = |rule: &Rule| {
@@ -77,6 +77,14 @@ impl Rules {
             Some((rule.terms.id.clone(), least))
         };
         self.rules().filter_map(of).collect()
+    }
+
+    /// The groups that somebody is in, as far as the rules name them, or why nobody can say what the rules have to know.
+    fn known(&self, wish: &Wish) -> Result<BTreeSet<String>, String> {
+        match &wish.vm.management_groups {
+            ManagementGroups::Unreachable { why } if self.name_management_groups() => Err(why.clone()),
+            ManagementGroups::Unreachable { .. } | ManagementGroups::Known(_) => self.groups(&wish.who),
+        }
     }
 
     /// The groups that somebody is in, as far as the rules name them, or why nobody can say.
@@ -165,7 +173,7 @@ impl<'a> Asked<'a> {
         let resource = uid("VM", &key)?;
         let group_key = key.rsplit_once('/').map_or("", |(group, _)| group);
         let (subscription, group) = (uid("Subscription", vm.subscription())?, uid("ResourceGroup", group_key)?);
-        let above = wish.vm.management_groups.iter().map(|name| uid("ManagementGroup", name)).collect::<Result<Vec<_>, _>>()?;
+        let above = wish.vm.management_groups.names().map(|name| uid("ManagementGroup", name)).collect::<Result<Vec<_>, _>>()?;
         let name = [("name".to_owned(), text(&vm.name().to_lowercase()))];
         let tags = wish.vm.tags.iter().map(|(name, value)| (name.clone(), text(value)));
         entities.push(entity(resource.clone(), name, vec![group.clone()], tags)?);

@@ -5,7 +5,7 @@ use portcullis_domain::duration::spoken;
 
 use crate::decision::{Decision, Miss, Named, Outcome, Permission, Refusal};
 use crate::set::Rules;
-use crate::wish::{Groups, VmFacts, Way, Who, Wish};
+use crate::wish::{Groups, ManagementGroups, VmFacts, Way, Who, Wish};
 
 /// Tells a decision of this set, with the deciding rules' text. `shown_in` is put before the names of files.
 pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
@@ -121,8 +121,10 @@ fn who(rules: &Rules, who: &Who) -> String {
 
 fn machine(vm: &VmFacts) -> String {
     let mut text = format!("{} of {}, subscription {}", vm.id.name(), vm.id.resource_group(), vm.id.subscription());
-    if !vm.management_groups.is_empty() {
-        let groups: Vec<&str> = vm.management_groups.iter().map(String::as_str).collect();
+    let groups: Vec<&str> = vm.management_groups.names().collect();
+    if let ManagementGroups::Unreachable { why } = &vm.management_groups {
+        text.push_str(&format!(", below management groups that are not known ({why})"));
+    } else if !groups.is_empty() {
         text.push_str(&format!(", below {}", groups.join(", ")));
     }
     let tags: Vec<String> = vm.tags.iter().map(|(name, value)| format!("{name} = {value}")).collect();

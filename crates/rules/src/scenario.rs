@@ -15,7 +15,7 @@ use crate::files::RuleFiles;
 use crate::mistake::{Mistake, Weight, place};
 use crate::people::is_guid;
 use crate::set::Rules;
-use crate::wish::{Groups, Incident, VmFacts, Way, Who, Wish};
+use crate::wish::{Groups, Incident, ManagementGroups, VmFacts, Way, Who, Wish};
 use crate::yaml;
 
 /// One request and what must come of it.
@@ -184,6 +184,8 @@ struct VmGiven {
     subscription: Option<String>,
     #[serde(default)]
     management_groups: Vec<String>,
+    #[serde(default)]
+    management_groups_unreachable: bool,
     #[serde(default)]
     tags: BTreeMap<String, String>,
 }
@@ -499,7 +501,11 @@ impl Reader<'_> {
             }
             nowhere()
         });
-        VmFacts::new(id, given.management_groups.clone(), given.tags.clone())
+        let above = match given.management_groups_unreachable {
+            true => ManagementGroups::Unreachable { why: "Azure does not say which management groups are above it".to_owned() },
+            false => ManagementGroups::of(given.management_groups.clone()),
+        };
+        VmFacts::new(id, above, given.tags.clone())
     }
 
     fn sources(&mut self, sources: &[Spanned<String>]) -> Sources {

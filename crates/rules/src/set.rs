@@ -31,6 +31,7 @@ pub struct Rules {
     pub(crate) rules: BTreeMap<String, Rule>,
     people: People,
     networks: Networks,
+    names_management_groups: bool,
     hash: String,
 }
 
@@ -109,6 +110,11 @@ impl Rules {
     /// Named ranges of addresses.
     pub fn networks(&self) -> &Networks {
         &self.networks
+    }
+
+    /// Whether any rule names a management group: else nobody has to know which are above a machine.
+    pub fn name_management_groups(&self) -> bool {
+        self.names_management_groups
     }
 
     /// The rule of this id.
@@ -329,12 +335,16 @@ impl<'a> Check<'a> {
         self.mistakes.dedup();
         let fits = !self.mistakes.iter().any(|mistake| mistake.weight == Weight::Error);
         let hash = hash(self.files);
+        let zones: Vec<(Tz, PolicySet)> = self.zones.into_values().collect();
+        let names = |policy: &Policy| policy.entity_literals().iter().any(|uid| uid.type_name().to_string() == "ManagementGroup");
+        let names_management_groups = zones.iter().any(|(_, set)| set.policies().any(names));
         let rules = fits.then(|| Rules {
             schema: self.schema,
-            zones: self.zones.into_values().collect(),
+            zones,
             rules: self.rules,
             people: self.people,
             networks: self.networks,
+            names_management_groups,
             hash,
         });
         (rules, self.mistakes)

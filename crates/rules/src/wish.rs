@@ -111,20 +111,51 @@ pub struct VmFacts {
     pub id: VmId,
     /// The management groups above its subscription.
     #[serde(default)]
-    pub management_groups: BTreeSet<String>,
+    pub management_groups: ManagementGroups,
     /// Its tags: names in lower case, as Azure compares them.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
 
+/// What is known of the management groups above a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ManagementGroups {
+    /// These, by name in lower case, up to the tenant's root.
+    Known(BTreeSet<String>),
+    /// Nobody could say.
+    Unreachable {
+        /// Why.
+        why: String,
+    },
+}
+
+impl ManagementGroups {
+    /// Those of these names.
+    pub fn of(names: impl IntoIterator<Item = String>) -> Self {
+        ManagementGroups::Known(names.into_iter().map(|name| name.to_lowercase()).collect())
+    }
+
+    /// The names that are known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            ManagementGroups::Known(names) => Some(names),
+            ManagementGroups::Unreachable { .. } => None,
+        };
+        names.into_iter().flatten().map(String::as_str)
+    }
+}
+
+impl Default for ManagementGroups {
+    fn default() -> Self {
+        ManagementGroups::Known(BTreeSet::new())
+    }
+}
+
 impl VmFacts {
-    /// The facts of a machine; names of tags and of management groups are taken in lower case.
-    pub fn new(id: VmId, management_groups: impl IntoIterator<Item = String>, tags: impl IntoIterator<Item = (String, String)>) -> Self {
-        VmFacts {
-            id,
-            management_groups: management_groups.into_iter().map(|name| name.to_lowercase()).collect(),
-            tags: tags.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect(),
-        }
+    /// The facts of a machine; names of tags are taken in lower case.
+    pub fn new(id: VmId, management_groups: ManagementGroups, tags: impl IntoIterator<Item = (String, String)>) -> Self {
+        VmFacts { id, management_groups, tags: tags.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect() }
     }
 }
 

@@ -9,7 +9,7 @@ use portcullis_rules::files::RuleFiles;
 use portcullis_rules::replay;
 use portcullis_rules::scenario::read_request;
 use portcullis_rules::set::Rules;
-use portcullis_rules::wish::{Groups, Way, Who, Wish};
+use portcullis_rules::wish::{Groups, ManagementGroups, Way, Who, Wish};
 use proptest::prelude::*;
 
 const PEOPLE: &str =
@@ -204,6 +204,24 @@ fn machines_are_met_by_everything_above_them_and_by_their_tags() {
         let text = format!("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", {scope}) when {{ {condition} }};");
         let decision = decide(&text, &format!("{vm}{SOMEBODY}"));
         assert_eq!(told(&decision), if matches { "open a" } else { "refuse -" }, "{scope} {condition}");
+    }
+}
+
+#[test]
+fn nothing_is_decided_while_management_groups_that_a_rule_names_are_not_known() {
+    let named = [
+        "permit (principal, action == Action::\"open\", resource in ManagementGroup::\"prod\");",
+        "permit (principal, action == Action::\"open\", resource) unless { resource in ManagementGroup::\"prod\" };",
+    ];
+    let unnamed = "permit (principal, action == Action::\"open\", resource);";
+    for (rule, names, unknown) in [(named[0], true, "undecided -"), (named[1], true, "undecided -"), (unnamed, false, "open a")] {
+        let rules = rules(&format!("@id(\"a\") @reason(\"x\") {rule}"));
+        let mut wish = wish(&rules, SOMEBODY);
+        wish.vm.management_groups = ManagementGroups::Unreachable { why: "Azure does not say".to_owned() };
+        assert_eq!((rules.name_management_groups(), told(&rules.decide(&wish)).as_str()), (names, unknown), "{rule}");
+        assert!(explain::decision(&rules, &rules.decide(&wish), "").contains("not known (Azure does not say)"));
+        wish.sources = Sources::internet();
+        assert_eq!(told(&rules.decide(&wish)), "refuse -");
     }
 }
 

@@ -168,7 +168,12 @@ pub fn add_subscription(state: &mut State, id: &str, display_name: &str) {
     if state.subscriptions.iter().any(|s| s.id.eq_ignore_ascii_case(id)) {
         return;
     }
-    state.subscriptions.push(Subscription { id: id.to_owned(), display_name: display_name.to_owned(), jit_plan: true });
+    state.subscriptions.push(Subscription {
+        id: id.to_owned(),
+        display_name: display_name.to_owned(),
+        jit_plan: true,
+        management_groups: Vec::new(),
+    });
 }
 
 /// The id of a resource in a resource group.

@@ -150,6 +150,9 @@ pub struct Subscription {
     /// Whether Defender for Servers Plan 2 is on; JIT calls answer 403 without it.
     #[serde(default = "yes")]
     pub jit_plan: bool,
+    /// The management groups above it, by name, from below the tenant's root group down to its parent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub management_groups: Vec<String>,
 }
 
 fn yes() -> bool {

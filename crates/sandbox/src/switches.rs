@@ -28,6 +28,8 @@ pub struct Switches {
     pub requestor: Requestor,
     /// Which calls of JIT are refused where Defender for Servers Plan 2 is off.
     pub plan_off_refuses: PlanOffRefuses,
+    /// Whether an identity that may read a subscription is told the management groups above it.
+    pub subscription_parents: SubscriptionParents,
     /// The resource that the event of an initiate names.
     pub event_resource: EventResource,
     /// Seconds that a record spends in `Initiating` before its rule is there (0 to 120).
@@ -78,6 +80,7 @@ impl Default for Switches {
             rules_land: RulesLand::Both,
             requestor: Requestor::Filled,
             plan_off_refuses: PlanOffRefuses::Everything,
+            subscription_parents: SubscriptionParents::Shown,
             event_resource: EventResource::Policy,
             initiating_seconds: 12,
             expiry_delay_seconds: 30,
@@ -158,6 +161,17 @@ switch! {
         Filled,
         /// Always the empty string.
         Empty,
+    }
+}
+switch! {
+    /// Whether whoever sees a subscription is told the management groups above it.
+    SubscriptionParents {
+        /// It is, without a right on them.
+        Shown,
+        /// It gets the subscription without its parents.
+        Withheld,
+        /// It needs `Microsoft.Management/getEntities/action` at the root, and is refused without.
+        Refused,
     }
 }
 switch! {

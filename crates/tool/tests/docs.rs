@@ -174,6 +174,7 @@ fn the_table_of_switches_has_every_switch_with_its_settings_and_default() {
         "rulesLand": RulesLand::ALL,
         "requestor": Requestor::ALL,
         "planOffRefuses": PlanOffRefuses::ALL,
+        "subscriptionParents": SubscriptionParents::ALL,
         "eventResource": EventResource::ALL,
         "recordOfDeletedRule": RecordOfDeletedRule::ALL,
         "letterCase": LetterCase::ALL,

@@ -17,7 +17,7 @@ use portcullis_domain::source::Sources;
 use portcullis_domain::time;
 use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
-use portcullis_rules::wish::{VmFacts, Way, Who, Wish};
+use portcullis_rules::wish::{ManagementGroups, VmFacts, Way, Who, Wish};
 use serde_json::Value;
 use tracing::warn;
 use uuid::Uuid;
@@ -182,7 +182,7 @@ impl Asking<'_> {
             way: Way::Direct,
             reason: record.and_then(|record| record.justification.clone()).unwrap_or_default(),
             approvals_today: approvals,
-            ..wish_of(maker.who.clone(), self.record, self.sight, self.now)
+            ..wish_of(self.app, self.rules, maker.who.clone(), self.record, self.sight, self.now).await
         })
     }
 
@@ -289,11 +289,12 @@ fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
 }
 
 /// A wish about the VM with all that a look knows of it, for whoever has the rest: no port and no source yet.
-pub(super) fn wish_of(who: Who, record: &VmRecord, sight: &Sight, now: DateTime<Utc>) -> Wish {
+pub(super) async fn wish_of(app: &App, rules: &Rules, who: Who, record: &VmRecord, sight: &Sight, now: DateTime<Utc>) -> Wish {
+    let above = management_groups(app, rules, record, now).await;
     let tags = sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
     Wish {
         who,
-        vm: VmFacts::new(record.vm.clone(), Vec::new(), tags),
+        vm: VmFacts::new(record.vm.clone(), above, tags),
         ports: BTreeSet::new(),
         sources: Sources::default(),
         seconds: 0,
@@ -307,6 +308,26 @@ pub(super) fn wish_of(who: Who, record: &VmRecord, sight: &Sight, now: DateTime<
         change: None,
         approvals_today: 0,
         open_today_seconds: record.open_in_a_day(now).num_seconds(),
+    }
+}
+
+/// The management groups above the VM's subscription; nobody is asked where no rule names one.
+async fn management_groups(app: &App, rules: &Rules, record: &VmRecord, now: DateTime<Utc>) -> ManagementGroups {
+    if !rules.name_management_groups() {
+        return ManagementGroups::default();
+    }
+    let about = record.vm.subscription().to_lowercase();
+    if let Some(known) = app.management_groups.fresh(&about, now) {
+        return ManagementGroups::Known(known);
+    }
+    // A look at a VM begins only where its subscription is a GUID.
+    let subscription = Uuid::parse_str(&about).unwrap_or_default();
+    match app.azure.management_groups.above(&subscription).await {
+        Ok(names) => {
+            app.management_groups.keep(about, now, names.clone());
+            ManagementGroups::Known(names)
+        }
+        Err(failed) => ManagementGroups::Unreachable { why: failed.to_string() },
     }
 }
 

@@ -94,7 +94,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         jit_longest_seconds: Some(jit_longest.num_seconds()),
         reason: reason.clone(),
         approvals_today: approvals,
-        ..wish_of(who, &run.record, sight, run.now)
+        ..wish_of(app, rules, who, &run.record, sight, run.now).await
     };
     let decision = rules.decide(&wish);
     let Outcome::Open { rule, .. } = &decision.outcome else {
@@ -132,7 +132,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
 async fn may_not_close(app: &App, run: &Run, sight: &Sight, want: &Want) -> Option<String> {
     let rules = app.rulebook.rules().await.ok()?;
     let who = app.people.who(&app.azure.graph, rules, &want.by.id, run.now).await;
-    let permission = rules.may(Action::Close, &wish_of(who, &run.record, sight, run.now));
+    let permission = rules.may(Action::Close, &wish_of(app, rules, who, &run.record, sight, run.now).await);
     match permission {
         Permission::Permit { .. } => None,
         Permission::Refuse { .. } => Some(format!("it is another person's grant, and {}", permission.sentence())),

@@ -16,6 +16,7 @@ mod jit_policy;
 mod jit_records;
 pub mod jit_rules;
 mod letter_case;
+mod management_groups;
 mod network;
 mod nsg;
 mod operations;
@@ -55,7 +56,7 @@ struct Note {
 
 /// Answers one request to ARM.
 pub fn answer(state: &mut State, call: &Call) -> Answer {
-    let is_write = !is_read(&call.method);
+    let is_write = !is_read(call);
     let correlation = call
         .header("x-ms-correlation-request-id")
         .filter(|id| uuid::Uuid::parse_str(id).is_ok())
@@ -104,7 +105,7 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
 
 /// What a write would do, whether it may or not; none for a read.
 pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
-    if is_read(&call.method) {
+    if is_read(call) {
         return None;
     }
     let caller = entra::authenticate(state, call, authorization::AUDIENCES).unwrap_or_else(|_| Caller::anonymous(&call.ip));
@@ -117,8 +118,8 @@ pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
     Some(Deed { caller, what, target })
 }
 
-fn is_read(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+fn is_read(call: &Call) -> bool {
+    matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) || management_groups::is_entities(&call.path)
 }
 
 /// Carries out what was due.
@@ -154,6 +155,7 @@ fn serve(state: &mut State, call: &Call, note: &mut Note) -> Outcome {
     demand_subscription(state, &path)?;
     let resource = match path.target {
         Target::Resource(ref resource) => resource.clone(),
+        Target::Entities => return management_groups::entities(state, &request),
         _ => return subscriptions::serve(state, &request, &path),
     };
     note.kind = Some(resource.kind);

@@ -15,6 +15,7 @@ pub(super) enum Target {
     Tenants,
     Subscriptions,
     Subscription,
+    Entities,
     Groups,
     Group,
     Resource(Resource),
@@ -183,6 +184,10 @@ pub(super) fn parse(raw: &str, api_version: Option<&str>) -> Result<Path, Refusa
     }
     if is(0, "tenants") && segments.len() == 1 {
         path.target = Target::Tenants;
+        return Ok(path);
+    }
+    if super::management_groups::is_entities(&path.whole) {
+        path.target = Target::Entities;
         return Ok(path);
     }
     if !is(0, "subscriptions") {

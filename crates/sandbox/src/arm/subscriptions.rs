@@ -114,7 +114,7 @@ pub(super) fn serve(state: &State, request: &Request, path: &Path) -> Outcome {
             found.ok_or_else(|| Refusal::gateway(404, "SubscriptionNotFound", "The subscription could not be found."))
         }
         Target::Groups | Target::Group => groups(state, request, path, subscription),
-        Target::Metadata | Target::Resource(_) => Err(method_not_allowed(&request.call.method)),
+        Target::Metadata | Target::Entities | Target::Resource(_) => Err(method_not_allowed(&request.call.method)),
     }
 }
 

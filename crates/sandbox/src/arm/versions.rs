@@ -65,6 +65,11 @@ const PRICING: Taken = Taken::Between(&["2017-08-01-preview", "2018-06-01", "202
 const ACTIVITY_LOG: Taken = Taken::Between(&["2014-04-01", "2015-04-01", "2017-03-01-preview"], NEWEST);
 const AUTHORIZATION: Taken =
     Taken::Between(&["2014-04-01", "2015-01-01", "2015-07-01", "2016-09-01", "2018-01-01-preview", "2020-05-01", "2022-04-01"], NEWEST);
+/// Management groups (REST specifications).
+const MANAGEMENT: Taken = Taken::Between(
+    &["2018-01-01-preview", "2018-03-01-preview", "2019-11-01", "2020-02-01", "2020-05-01", "2021-04-01", "2023-04-01"],
+    NEWEST,
+);
 /// The end of the year of the newest versions known.
 const NEWEST: &str = "2026-12-31";
 
@@ -110,10 +115,11 @@ fn of(kind: Kind) -> &'static Taken {
 /// ARM about a provider's type, and by place where the path names a location.
 pub(super) fn demand(path: &Path, version: &str) -> Result<(), Refusal> {
     let Target::Resource(resource) = &path.target else {
-        if ARM.takes(version) {
+        let taken = if matches!(path.target, Target::Entities) { &MANAGEMENT } else { &ARM };
+        if taken.takes(version) {
             return Ok(());
         }
-        let message = format!("The api-version '{version}' is invalid. The supported versions are '{}'.", ARM.named());
+        let message = format!("The api-version '{version}' is invalid. The supported versions are '{}'.", taken.named());
         return Err(Refusal::gateway(400, "InvalidApiVersionParameter", message));
     };
     let taken = of(resource.kind);
@@ -179,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_version_that_is_named_is_taken() {
-        for all in [&ARM, &NETWORK, &COMPUTE, &JIT, &PRICING, &ACTIVITY_LOG, &AUTHORIZATION] {
+        for all in [&ARM, &MANAGEMENT, &NETWORK, &COMPUTE, &JIT, &PRICING, &ACTIVITY_LOG, &AUTHORIZATION] {
             for version in all.named().split(", ") {
                 assert!(path::is_api_version(version) && all.takes(version), "{version}");
             }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use portcullis_sandbox::estate;
 use portcullis_sandbox::state::State;
+use portcullis_sandbox::switches::SubscriptionParents;
 
 use crate::support::{Desk, in_group, in_subscription, nsg, policy, vm};
 
@@ -282,4 +283,38 @@ fn equal_builders_make_equal_worlds() {
         serde_json::to_value(&state).unwrap_or_default()
     };
     assert!(build() == build());
+}
+
+#[test]
+fn whoever_sees_a_subscription_is_told_the_management_groups_above_it() {
+    const ENTITIES: &str = "/providers/Microsoft.Management/getEntities?api-version=2020-05-01";
+    let mut desk = Desk::small();
+    let other = estate::numbered_subscription(2);
+    estate::add_subscription(&mut desk.state, &other, "Other");
+    desk.state.subscriptions[0].management_groups = vec!["platform".to_owned(), "online".to_owned()];
+    let responder = desk.state.principals.iter_mut().find(|one| one.object_id == estate::RESPONDER_OBJECT_ID).unwrap();
+    responder.assignments.iter_mut().for_each(|one| one.scope = format!("/subscriptions/{}", estate::SUBSCRIPTION));
+    let root = desk.state.tenant_id.clone();
+    let mine = format!("{ENTITIES}&$filter=name%20eq%20'{}'", estate::SUBSCRIPTION.to_uppercase());
+    let seen = desk.as_(estate::RESPONDER_OBJECT_ID).post(&mine, &Value::Null);
+    let value = seen.body["value"].as_array().unwrap();
+    assert_eq!((seen.status, value.len()), (200, 1), "{}", seen.body);
+    assert_eq!(
+        (&value[0]["type"], &value[0]["properties"]["parentNameChain"]),
+        (&json!("/subscriptions"), &json!([root, "platform", "online"]))
+    );
+    assert_eq!(value[0]["properties"]["parent"]["id"], "/providers/Microsoft.Management/managementGroups/online");
+    // The groups are entities, too, and what the caller does not see is none.
+    let all = desk.post(ENTITIES, &Value::Null);
+    let names: BTreeSet<&str> = all.body["value"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, BTreeSet::from([estate::SUBSCRIPTION, &root, "platform", "online"]));
+    desk.state.switches.subscription_parents = SubscriptionParents::Withheld;
+    assert_eq!(desk.post(&mine, &Value::Null).body["value"][0]["properties"]["parentNameChain"], json!([]));
+    desk.state.switches.subscription_parents = SubscriptionParents::Refused;
+    assert_eq!((desk.post(&mine, &Value::Null).status, desk.get(ENTITIES).status), (403, 405));
+    desk.state.switches.subscription_parents = SubscriptionParents::Shown;
+    for refused in ["&$search=ParentOnly", "&$filter=contains(name,'x')"] {
+        assert_eq!(desk.post(&format!("{ENTITIES}{refused}"), &Value::Null).status, 400, "{refused}");
+    }
+    assert_eq!(desk.state.log.len(), 0, "it is a read");
 }
