@@ -27,7 +27,8 @@ const LINES_KEPT: usize = 10_000;
 const EXIT_SEEN_WITHIN: Duration = Duration::from_millis(500);
 /// What the handler gets of the environment that the stand-in itself was started in, besides its settings. The
 /// real host passes on all of its own, which is the app's settings; a developer's shell is not that.
-const INHERITED: [&str; 8] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "RUST_LOG", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
+const INHERITED: [&str; 9] =
+    ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "RUST_LOG", "RUST_BACKTRACE", "RUST_LIB_BACKTRACE", "LD_LIBRARY_PATH"];
 
 /// What is started, and how.
 #[derive(Clone, Debug)]
