@@ -89,7 +89,7 @@ async fn a_wish_that_cannot_be_meant_is_refused_by_the_api_with_a_sentence() {
     let story = begin().await;
     let good = json!({"vm": vm("web-1"), "port": 22, "sources": [OFFICE], "duration": "PT1H"});
     for (field, value, says) in [
-        ("vm", json!("web-1"), "`vm` is no VM"),
+        ("vm", json!("rg/web-1"), "`vm` is no VM"),
         ("port", json!(0), "`port` is 0"),
         ("port", json!(70_000), "cannot be understood"),
         ("sources", json!([]), "`sources`"),
@@ -98,7 +98,7 @@ async fn a_wish_that_cannot_be_meant_is_refused_by_the_api_with_a_sentence() {
         ("duration", json!("2h"), "`duration`"),
         ("duration", json!("PT25H"), "longer than the 24 h"),
         ("duration", json!("PT4M"), "shorter than the 5 min"),
-        ("person", json!("ada"), "`person` is not an object id"),
+        ("person", json!("ada"), "`person` is neither an object id nor a name to sign in with"),
         ("colour", json!("red"), "unknown field `colour`"),
     ] {
         let mut wish = good.clone();
@@ -117,6 +117,50 @@ async fn a_wish_that_cannot_be_meant_is_refused_by_the_api_with_a_sentence() {
     assert_eq!((status, &answer["error"]["code"]), (403, &json!("PersonNeeded")));
     story.pass(5 * MINUTE).await;
     assert_eq!(story.tried(INITIATE).len(), 0);
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_machine_is_named_by_its_name_alone_and_a_person_by_the_name_that_they_sign_in_with() {
+    let (other, without_plan) = (estate::numbered_subscription(2), estate::numbered_subscription(3));
+    let namesakes = |state: &mut State| {
+        development(state);
+        for (id, name) in [(&other, "web-2"), (&without_plan, "web-1")] {
+            estate::add_subscription(state, id, "Another");
+            let vm = estate::add_vm(state, &estate::Vm::new(id, "rg-other", name));
+            estate::add_policy(state, id, "rg-other", "default", &[vm], &[22]);
+        }
+        state.subscriptions[2].jit_plan = false;
+    };
+    let story = Setting::with(namesakes).begin().await;
+    let wish = |vm: &str, person: &str| json!({"vm": vm, "port": 22, "sources": [VPN], "duration": "PT1H", "person": person});
+    let several = format!("several machines are called web-2; give one of {}/{}/web-2", estate::SUBSCRIPTION, estate::GROUP);
+    for (vm, person, status, says) in [
+        ("web-9", estate::DEVELOPER_UPN, 400, "no JIT policy of a governed subscription lists a machine web-9"),
+        ("web-2", estate::DEVELOPER_UPN, 400, several.as_str()),
+        ("web-1", "nobody@sandbox.example", 400, "the tenant has nobody who signs in as nobody@sandbox.example"),
+    ] {
+        let (seen, answer) = story.posts(estate::SECURITY_OBJECT_ID, "/grants", &wish(vm, person)).await;
+        assert!(seen == status && answer["error"]["message"].as_str().unwrap().contains(says), "{answer}");
+    }
+    for (face, method, path) in [("graph", "GET", "/users/"), ("arm", "GET", "/jitNetworkAccessPolicies")] {
+        story.fault(face, method, path, Effect::status(503, None), None);
+        let (status, answer) = story.posts(estate::SECURITY_OBJECT_ID, "/grants", &wish("web-1", estate::GLASS_UPN)).await;
+        assert_eq!((status, &answer["error"]["code"]), (503, &json!("AzureUnavailable")), "{face}: {answer}");
+        story.heal();
+    }
+    let (status, left) = story.posts(estate::SECURITY_OBJECT_ID, "/grants", &wish("WEB-1", estate::DEVELOPER_UPN)).await;
+    assert_eq!(status, 202, "{left}");
+    story.pass(30).await;
+    let answer = story.answer_to(left["id"].as_str().unwrap()).await;
+    assert_eq!((&answer["became"], &answer["grant"]["person"]), (&json!("granted"), &json!(estate::DEVELOPER_OBJECT_ID)), "{answer}");
+    assert_eq!((&answer["grant"]["name"], story.allow_rules(22).len()), (&json!(estate::DEVELOPER_UPN), 2));
+    let close = format!("/grants/{}/close", answer["grantId"].as_str().unwrap());
+    let (status, answer) = story.posts(estate::SECURITY_OBJECT_ID, &close, &json!({"vm": "web-9"})).await;
+    assert!(status == 400 && answer["error"]["message"].as_str().unwrap().contains("nothing is granted or open on a machine web-9"));
+    assert_eq!(story.posts(estate::SECURITY_OBJECT_ID, &close, &json!({"vm": "Web-1"})).await.0, 202);
+    story.pass(5 * MINUTE).await;
+    all_is_over(&story, 1);
     story.holds();
 }
 

@@ -34,6 +34,8 @@ pub(super) enum Refusal {
     NotAllowed(Role),
     /// The caller is an application by itself, which asks for nothing.
     NoPerson,
+    /// Azure does not say what or whom the caller named; the reason is for the log.
+    NotAsked(String),
     /// The store cannot be used.
     Store(StoreError),
 }
@@ -75,6 +77,11 @@ impl IntoResponse for Refusal {
             Refusal::NoPerson => {
                 let message = "This is an application's own token, and only people ask for access: sign in as a person.";
                 answer(StatusCode::FORBIDDEN, "PersonNeeded", message)
+            }
+            Refusal::NotAsked(why) => {
+                let message = "Azure does not say just now which machine or person that is: give the machine as SUBSCRIPTION/GROUP/NAME \
+                               and the person as an object id, or try again in a moment.";
+                unavailable("AzureUnavailable", message, &why)
             }
             Refusal::Store(error) => unavailable("StoreUnavailable", store_sentence(&error), &error),
         }
@@ -125,7 +132,7 @@ struct Failure {
     why: Arc<str>,
 }
 
-fn unavailable(code: &'static str, message: &'static str, why: &dyn std::error::Error) -> Response {
+fn unavailable(code: &'static str, message: &'static str, why: &dyn std::fmt::Display) -> Response {
     let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
     response.extensions_mut().insert(Failure { code, message, why: why.to_string().into() });
     response

@@ -15,11 +15,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::info;
-use uuid::Uuid;
 
 use super::answer::Refusal;
 use super::token::Caller;
-use super::{Captured, Console, plain_id, views};
+use super::{Captured, Console, named, plain_id, views};
 use crate::functions::fresh_name;
 
 /// A port that is to be opened.
@@ -54,7 +53,6 @@ pub(super) async fn open(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let wish: OpenWish = read(&headers, &body)?;
-    let vm = vm_of(&console, &wish.vm)?;
     let sources = Sources::parse(wish.sources.iter().map(String::as_str)).map_err(|why| bad(format!("`sources`: {why}.")))?;
     let length = duration::parse(&wish.duration).map_err(|why| bad(format!("`duration`: {why}.")))?;
     if let Some(broken) = limits_broken(&sources, length, LONGEST).first() {
@@ -68,12 +66,13 @@ pub(super) async fn open(
     }
     let person = match wish.person {
         None => wanter(&caller),
-        Some(id) => {
-            let id = Uuid::parse_str(&id)
-                .map_err(|_| bad("`person` is not an object id: give the GUID that Entra shows for the person.".to_owned()))?;
-            Wanter { id: id.to_string(), name: wish.name.unwrap_or_default() }
+        Some(given) => {
+            let id = named::person(&console, &given).await?;
+            let own = if given.contains('@') { given } else { String::new() };
+            Wanter { id, name: wish.name.unwrap_or(own) }
         }
     };
+    let vm = named::to_open(&console, &wish.vm).await?;
     let what = What::Open { port: wish.port, sources, seconds: length.num_seconds(), person, reason: wish.reason };
     leave(&console, &caller, vm, what).await
 }
@@ -88,7 +87,7 @@ pub(super) async fn close(
 ) -> Result<Response, Refusal> {
     let grant = plain_id(id)?;
     let wish: CloseWish = read(&headers, &body)?;
-    let vm = vm_of(&console, &wish.vm)?;
+    let vm = named::to_close(&console, &wish.vm).await?;
     leave(&console, &caller, vm, What::Close { grant }).await
 }
 
@@ -128,15 +127,6 @@ fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Ref
         return Err(bad("Send the body as `Content-Type: application/json`.".to_owned()));
     }
     serde_json::from_slice(body).map_err(|why| bad(format!("The body cannot be understood: {why}.")))
-}
-
-fn vm_of(console: &Console, text: &str) -> Result<VmId, Refusal> {
-    let vm = text.parse::<VmId>().or_else(|_| VmId::from_key(text)).ok().filter(|vm| vm.orphans_of().is_none());
-    let vm = vm.ok_or_else(|| bad("`vm` is no VM: give its resource id, or SUBSCRIPTION/GROUP/NAME.".to_owned()))?;
-    if Uuid::parse_str(vm.subscription()).is_err() || !console.app.governs_vm(&vm) {
-        return Err(bad("Portcullis does not govern the subscription of this VM.".to_owned()));
-    }
-    Ok(vm)
 }
 
 fn bad(sentence: String) -> Refusal {

@@ -7,6 +7,7 @@ mod answer;
 mod asks;
 mod health;
 mod keys;
+mod named;
 mod page;
 mod question;
 mod token;

@@ -7,6 +7,7 @@ pub mod approval;
 mod ended;
 pub mod jit_activity;
 mod kept;
+mod machines;
 mod message;
 pub mod people;
 pub mod schedule;
@@ -33,7 +34,7 @@ use tracing::{error, warn};
 pub use self::ended::{Ended, Stopped};
 use self::kept::Kept;
 pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
-use self::people::PeopleKept;
+use self::people::{NotKnown, PeopleKept};
 use crate::azure::servicebus::Options;
 use crate::azure::{Azure, CallFailed};
 use crate::rulebook::Rulebook;
@@ -128,6 +129,13 @@ impl App {
     /// Whether this subscription, as a GUID in lower case, is one of those that the settings name.
     fn governs(&self, subscription: &str) -> bool {
         self.subscriptions.is_empty() || self.subscriptions.iter().any(|known| known.to_string() == subscription)
+    }
+
+    /// The object id of somebody by the name that they sign in with. While the rules cannot be used nobody is asked: nothing
+    /// opens then.
+    pub async fn person_id(&self, name: &str, now: DateTime<Utc>) -> Result<String, NotKnown> {
+        let rules = self.rulebook.rules().await.map_err(|_| NotKnown::Unreachable("the rules cannot be used".to_owned()))?;
+        self.people.id_of(&self.azure.graph, rules, name, now).await
     }
 
     /// Writes an audit record and sends its row on its way. A row that cannot be sent now is sent by `schedule`, which
@@ -335,9 +343,9 @@ fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, (what, w
 }
 
 /// Does something with each of many, a few at a time, and stops at the first that fails.
-async fn in_lanes<'a, T, F>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), Stopped>
+async fn in_lanes<'a, T, F, E>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), E>
 where
-    F: Future<Output = Result<(), Stopped>>,
+    F: Future<Output = Result<(), E>>,
 {
     let lane = |number: usize| {
         let each = &each;

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::{App, Ended, Message, PATIENCE, Stopped, in_lanes};
-use crate::azure::CallFailed;
 use crate::azure::servicebus::Options;
 
 /// A shard that was not looked at within one period is no longer worth it: the next one is under way.
@@ -15,8 +14,8 @@ const PERIOD: Duration = Duration::from_secs(300);
 
 /// Handles one tick.
 pub async fn run(app: &App) -> Ended {
-    let subscriptions = match subscriptions(app).await {
-        Ok(subscriptions) => subscriptions,
+    let subscriptions: Vec<String> = match app.governed_subscriptions().await {
+        Ok(subscriptions) => subscriptions.iter().map(ToString::to_string).collect(),
         Err(failed) => {
             error!(error = %failed, "the subscriptions could not be listed: nothing is swept until the next tick");
             app.tell_failing("sweep", "sweep", &failed.to_string(), MEANWHILE).await;
@@ -70,11 +69,6 @@ async fn tell_lost(app: &App, seen: &[String]) -> Result<(), Stopped> {
         app.store.save_service("swept", &now, etag.as_deref()).await?;
     }
     Ok(())
-}
-
-async fn subscriptions(app: &App) -> Result<Vec<String>, CallFailed> {
-    let listed = if app.subscriptions.is_empty() { app.azure.subscriptions.visible().await? } else { app.subscriptions.clone() };
-    Ok(listed.iter().map(ToString::to_string).collect())
 }
 
 async fn send(app: &App, subscription: &str) -> Result<(), Stopped> {

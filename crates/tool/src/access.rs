@@ -25,7 +25,7 @@ pub struct Api {
 pub struct Grant {
     #[command(flatten)]
     api: Api,
-    /// The VM: its resource id, or SUBSCRIPTION/GROUP/NAME
+    /// The VM: its name, SUBSCRIPTION/GROUP/NAME where several have that name, or its resource id
     vm: String,
     /// The port
     #[arg(long, value_name = "PORT")]
@@ -39,10 +39,10 @@ pub struct Grant {
     /// Why
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// For somebody else: their Entra object id
-    #[arg(long, value_name = "ID")]
+    /// For somebody else: the name that they sign in with, or their Entra object id
+    #[arg(long, value_name = "PERSON")]
     person: Option<String>,
-    /// How that person is called, for people who read of the grant
+    /// How that person is called, for people who read of the grant; the name to sign in with, if left out
     #[arg(long, value_name = "TEXT", requires = "person")]
     name: Option<String>,
 }
@@ -52,7 +52,7 @@ pub struct Grant {
 pub struct Close {
     #[command(flatten)]
     api: Api,
-    /// The VM: its resource id, or SUBSCRIPTION/GROUP/NAME
+    /// The VM: its name, SUBSCRIPTION/GROUP/NAME, or its resource id
     vm: String,
     /// The grant's id, as `portcullis grants` shows it
     #[arg(long, value_name = "ID")]
@@ -64,7 +64,7 @@ pub struct Close {
 pub struct Grants {
     #[command(flatten)]
     api: Api,
-    /// Only those of this VM: its resource id, or SUBSCRIPTION/GROUP/NAME
+    /// Only those of this VM: its name, SUBSCRIPTION/GROUP/NAME, or its resource id
     #[arg(long, value_name = "VM")]
     vm: Option<String>,
 }
@@ -193,12 +193,18 @@ pub async fn grants(arguments: Grants) -> anyhow::Result<ExitCode> {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["GRANT", "VM", "PORT", "SOURCES", "FOR", "UNTIL", "PHASE", "RULE"]);
-    let of_vm = arguments.vm.map(|vm| format!("&vm={vm}")).unwrap_or_default();
+    let (called, of_vm) = match arguments.vm {
+        Some(vm) if vm.contains('/') => (None, format!("&vm={vm}")),
+        called => (called, String::new()),
+    };
     let mut after = String::new();
     let mut count = 0;
     loop {
         let (_, page) = arguments.api.ask(Method::GET, &format!("/grants?limit=1000{of_vm}{after}"), None).await?;
         for grant in page["items"].as_array().into_iter().flatten() {
+            if called.as_ref().is_some_and(|called| !called.eq_ignore_ascii_case(name(grant))) {
+                continue;
+            }
             let person = grant["name"].as_str().unwrap_or_else(|| text(grant, "person"));
             let port = grant["port"].to_string();
             let sources = sources(grant);

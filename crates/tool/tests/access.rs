@@ -87,24 +87,20 @@ fn told(output: &Output) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_opens_a_port_for_a_developer_sees_it_and_ends_it() {
     let world = World::begin().await;
-    let dora = estate::DEVELOPER_OBJECT_ID;
-    let opened = world
-        .ask(
-            estate::SECURITY_OBJECT_ID,
-            &["grant", VM, "--port", "22", "--source", "203.0.113.4", "--for", "2h", "--person", dora, "--name", "Dora"],
-        )
-        .await;
+    let dora = estate::DEVELOPER_UPN;
+    let ask = ["grant", "web-1", "--port", "22", "--source", "203.0.113.4", "--for", "2h", "--person", dora, "--name", "Dora"];
+    let opened = world.ask(estate::SECURITY_OBJECT_ID, &ask).await;
     assert_eq!(opened.status.code(), Some(0), "{}", told(&opened));
-    let shown = world.ask(estate::SECURITY_OBJECT_ID, &["grants", "--vm", VM]).await;
+    let shown = world.ask(estate::SECURITY_OBJECT_ID, &["grants", "--vm", "web-1"]).await;
     let id =
         String::from_utf8_lossy(&shown.stdout).lines().nth(1).and_then(|row| row.split_whitespace().next().map(str::to_owned)).unwrap();
-    let closed = world.ask(estate::SECURITY_OBJECT_ID, &["close", VM, "--grant", &id]).await;
+    let closed = world.ask(estate::SECURITY_OBJECT_ID, &["close", "web-1", "--grant", &id]).await;
     assert_eq!(closed.status.code(), Some(0), "{}", told(&closed));
     let none = world.ask(estate::SECURITY_OBJECT_ID, &["grants"]).await;
     insta::assert_snapshot!(format!("{}\n{}\n{}\n{}", told(&opened), told(&shown), told(&closed), told(&none)), @r"
     granted: rule developers-on-development permits it, for 8 h at most: Developers open machines tagged environment = development on working days
     open: port 22 of web-1 to 203.0.113.4 until 2026-01-15T00:00:00Z
-    end it early with: portcullis close 5a4db0c5-0001-4000-8000-000000000001/rg-workload/web-1 --grant 00000000-0000-4000-8000-000000000000
+    end it early with: portcullis close web-1 --grant 00000000-0000-4000-8000-000000000000
 
      GRANT                                 VM     PORT  SOURCES      FOR   UNTIL                 PHASE  RULE
      00000000-0000-4000-8000-000000000000  web-1  22    203.0.113.4  Dora  2026-01-15T00:00:00Z  open   developers-on-development
@@ -130,7 +126,9 @@ async fn what_is_refused_is_said_with_its_reason_and_ends_with_1() {
         (&sam, &url, grant(&["203.0.113.4", "--for", "two hours"])),
         (&sam, &url, grant(&["203.0.113.4", "--person", "dora"])),
         (&sam, &url, vec!["close", VM, "--grant", "nothing"]),
-        (&sam, &url, vec!["grants", "--vm", "web-1"]),
+        (&sam, &url, vec!["close", "web-9", "--grant", "nothing"]),
+        (&sam, &url, vec!["grant", "web-9", "--port", "22", "--source", "203.0.113.4"]),
+        (&sam, &url, vec!["grants", "--vm", "rg/web-1"]),
         (&dora, &url, grant(&["203.0.113.4"])),
         (&"nonsense".to_owned(), &url, grant(&["203.0.113.4"])),
         (&sam, "https://127.0.0.1:9", vec!["grants"]),
@@ -144,8 +142,10 @@ async fn what_is_refused_is_said_with_its_reason_and_ends_with_1() {
     refused: no rule permits it; rule developers-on-development came nearest, but this person is not one of `principal in Group::"developers"`
     portcullis: No rule can permit this: the sources * amount to the whole internet: name the addresses that need access.
     portcullis: --for two hours: write a duration such as 2h30m or PT2H30M
-    portcullis: `person` is not an object id: give the GUID that Entra shows for the person.
+    portcullis: `person` is neither an object id nor a name to sign in with: give the GUID that Entra shows for the person, or their user principal name, such as ada@contoso.com.
     refused: there is no such grant: it is over, or never was
+    portcullis: `vm`: nothing is granted or open on a machine web-9: check the name, or give SUBSCRIPTION/GROUP/NAME.
+    portcullis: `vm`: no JIT policy of a governed subscription lists a machine web-9: check the name, or give SUBSCRIPTION/GROUP/NAME.
     portcullis: The parameter vm must be the ARM id of a VM, or SUBSCRIPTION/GROUP/NAME.
     portcullis: The access token does not carry the app role Operator: ask for it to be assigned.
     portcullis: The Authorization header holds no access token of Entra ID: send one for this API as `Authorization: Bearer …`.

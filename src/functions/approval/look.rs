@@ -369,8 +369,8 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
             warn!(vm = %vm, error = %why, "a wake-up could not be sent: the schedule looks instead");
         }
     }
-    in_lanes(&run.inbox, |name| async { Ok(app.store.remove(name).await?) }).await?;
-    in_lanes(&no_longer_due, |due| async { Ok(app.store.remove_due(due).await?) }).await?;
+    in_lanes(&run.inbox, |name| app.store.remove(name)).await?;
+    in_lanes(&no_longer_due, |due| app.store.remove_due(due)).await?;
     app.store.keep_open(&vm, run.record.fingerprint.as_deref()).await?;
     info!(vm = %vm, openings = run.record.openings.len(), closings = run.record.closings.len(), alarms = run.record.alarms.len(), next = ?next, "looked");
     Ok(match next {

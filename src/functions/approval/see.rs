@@ -131,7 +131,7 @@ async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
 }
 
 /// The policies of these bodies. One whose own id cannot be read names no VM for certain: the sweep tells of it.
-pub(super) fn read_policies(bodies: &[Value]) -> Vec<JitPolicy> {
+pub(in super::super) fn read_policies(bodies: &[Value]) -> Vec<JitPolicy> {
     let read = |body: &Value| match JitPolicy::read(body) {
         Ok(policy) => Some(policy),
         Err(problem) => {
