@@ -71,6 +71,7 @@ impl Audits {
         self.of_grant(record, AuditKind::Adopted, grant, |audit, target| {
             audit.code = match grant.origin {
                 Origin::BreakGlass => "break-glass".to_owned(),
+                Origin::Adopted | Origin::Asked if grant.confirm_by.is_some() => "provisional".to_owned(),
                 Origin::Adopted | Origin::Asked => "adopted".to_owned(),
             };
             audit.severity = severity;

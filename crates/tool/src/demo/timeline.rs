@@ -240,7 +240,8 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::Adopted => {
             let person = audit.person.as_deref().unwrap_or_default();
             let rule = audit.rule.as_deref().unwrap_or_default();
-            format!("lets {person} have {place} open, by rule {rule}: {}", reason(&why))
+            let for_now = if audit.code == "provisional" { " for now, whom an event alone names" } else { "" };
+            format!("lets {person} have {place} open{for_now}, by rule {rule}: {}", reason(&why))
         }
         AuditKind::Confirmed => format!("knows for certain who opened {place}: {}, as {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Granted => {
