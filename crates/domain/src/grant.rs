@@ -285,6 +285,9 @@ pub enum LimitBroken {
     /// A source could not be read.
     #[error("the sources {0} cannot be read: give IPv4 addresses or ranges in CIDR notation")]
     UnreadSource(String),
+    /// JIT takes no IPv6 addresses.
+    #[error("the sources {0} hold IPv6 addresses, which JIT does not take: give IPv4 addresses or ranges in CIDR notation")]
+    Ipv6(String),
     /// The whole internet, or a union of ranges that amounts to it.
     #[error("the sources {0} amount to the whole internet: name the addresses that need access")]
     Internet(String),
@@ -313,6 +316,8 @@ pub fn limits_broken(sources: &Sources, asked: TimeDelta, policy_longest: TimeDe
     }
     if sources.amounts_to_internet() {
         broken.push(LimitBroken::Internet(sources.to_string()));
+    } else if sources.prefixes().iter().any(|prefix| prefix.contains(':')) {
+        broken.push(LimitBroken::Ipv6(sources.to_string()));
     }
     if asked < SHORTEST {
         broken.push(LimitBroken::TooShort(asked));

@@ -16,7 +16,7 @@ use crate::miss;
 use crate::people::Group;
 use crate::set::{Rule, Rules};
 use crate::terms::Effect;
-use crate::wish::{Groups, ManagementGroups, Way, Who, Wish};
+use crate::wish::{self, Groups, ManagementGroups, Way, Who, Wish};
 
 impl Rules {
     /// Decides on a wish. The same set decides the same on the same wish.
@@ -115,7 +115,7 @@ impl Rules {
 
 /// Every hard limit that a wish breaks, a sentence each. No rule can lift one.
 fn hard_limits(wish: &Wish) -> Vec<String> {
-    let policy_longest = wish.jit_longest_seconds.map_or(LONGEST, TimeDelta::seconds);
+    let policy_longest = wish.jit_longest_seconds.map_or(LONGEST, wish::seconds);
     let mut broken: Vec<String> = limits_broken(&wish.sources, wish.duration(), policy_longest).iter().map(ToString::to_string).collect();
     if broken.is_empty() && prefixes(&wish.sources).is_none() {
         broken.push(format!("the sources {} are no addresses: give IPv4 addresses or ranges in CIDR notation", wish.sources));
@@ -281,7 +281,7 @@ impl<'a> Asked<'a> {
 }
 
 /// Of several permits: the fewest people, then the smallest cap, then the id.
-fn order(rule: &Rule) -> (u32, TimeDelta, String) {
+pub(crate) fn order(rule: &Rule) -> (u32, TimeDelta, String) {
     (rule.terms.people.as_ref().map_or(0, |decides| decides.count), cap(rule), rule.terms.id.clone())
 }
 

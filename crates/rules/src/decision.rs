@@ -1,13 +1,12 @@
 //! What was decided, and why: one value that is acted on, stored, shown and replayed.
 
-use chrono::TimeDelta;
 use portcullis_domain::duration::spoken;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::terms::Decides;
-use crate::text::PartKind;
-use crate::wish::Wish;
+use crate::text::{PartKind, on_one_line};
+use crate::wish::{self, Wish};
 
 /// A decision with everything that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +158,18 @@ pub enum Permission {
     },
 }
 
+impl Refusal {
+    /// The reason as scenario files write it.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Refusal::Limits { .. } => "limits",
+            Refusal::Forbidden { .. } => "forbidden",
+            Refusal::Erred { .. } => "erred",
+            Refusal::NothingPermits => "nothingPermits",
+        }
+    }
+}
+
 impl Permission {
     /// The permission as scenario files write it.
     pub fn text(&self) -> &'static str {
@@ -193,7 +204,7 @@ impl Permission {
 impl Lack {
     /// What a part of a rule lacks.
     pub(crate) fn of(kind: PartKind, text: &str) -> Self {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = on_one_line(text);
         match kind {
             PartKind::Principal => Lack::Principal { text },
             PartKind::Resource => Lack::Resource { text },
@@ -206,8 +217,29 @@ impl Lack {
     pub(crate) fn is_about_the_person(&self) -> bool {
         match self {
             Lack::Principal { .. } => true,
-            Lack::When { text } | Lack::Unless { text } => text.starts_with("principal "),
+            Lack::When { text } | Lack::Unless { text } => text.trim_start_matches('(').starts_with("principal "),
             Lack::Resource { .. } | Lack::Max { .. } => false,
+        }
+    }
+
+    /// What is not there, where that is all that is lacking: `context.incident` of `context has incident`.
+    pub(crate) fn absent(&self) -> Option<String> {
+        let Lack::When { text } = self else { return None };
+        let (of, name) = text.split_once(" has ")?;
+        let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+        (is_name(of) && is_name(name)).then(|| format!("{of}.{name}"))
+    }
+
+    /// The time that is too short.
+    pub(crate) fn max_seconds(&self) -> Option<i64> {
+        if let Lack::Max { seconds } = self { Some(*seconds) } else { None }
+    }
+
+    /// Whether a condition asks something of what can be reached in this way.
+    pub(crate) fn is_about(&self, of: &str) -> bool {
+        match self {
+            Lack::When { text } | Lack::Unless { text } => text.contains(of),
+            Lack::Principal { .. } | Lack::Resource { .. } | Lack::Max { .. } => false,
         }
     }
 
@@ -218,7 +250,7 @@ impl Lack {
             Lack::Resource { text } => format!("this machine is not one of `{text}`"),
             Lack::When { text } => format!("`{text}` does not hold"),
             Lack::Unless { text } => format!("`{text}` holds"),
-            Lack::Max { seconds } => format!("it permits {} at most", spoken(TimeDelta::seconds(*seconds))),
+            Lack::Max { seconds } => format!("it permits {} at most", spoken(wish::seconds(*seconds))),
         }
     }
 }
@@ -271,7 +303,7 @@ impl Outcome {
 
     /// It in one sentence for people.
     pub fn sentence(&self) -> String {
-        let cap = |seconds: &i64| spoken(TimeDelta::seconds(*seconds));
+        let cap = |seconds: &i64| spoken(wish::seconds(*seconds));
         match self {
             Outcome::Open { rule, cap_seconds } => {
                 format!("rule {} permits it, for {} at most: {}", rule.id, cap(cap_seconds), rule.reason)

@@ -1,11 +1,13 @@
 //! A decision told to a person: what, by which rule, on which facts, and what came nearest.
 
-use chrono::{SecondsFormat, TimeDelta};
+use chrono::SecondsFormat;
 use portcullis_domain::duration::spoken;
 
+use crate::action::Action;
 use crate::decision::{Decision, Miss, Named, Outcome, Permission, Refusal};
+use crate::miss;
 use crate::set::Rules;
-use crate::wish::{Groups, ManagementGroups, VmFacts, Way, Who, Wish};
+use crate::wish::{self, Groups, ManagementGroups, VmFacts, Way, Who, Wish};
 
 /// Tells a decision of this set, with the deciding rules' text. `shown_in` is put before the names of files.
 pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
@@ -28,11 +30,23 @@ pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
 }
 
 /// Tells whether somebody has a right.
-pub fn permission(rules: &Rules, permission: &Permission, wish: &Wish, shown_in: &str) -> String {
-    let mut text = format!("{}: {}\n", permission.text(), permission.sentence());
+pub fn permission(rules: &Rules, action: Action, permission: &Permission, wish: &Wish, shown_in: &str) -> String {
+    let told = match permission {
+        Permission::Permit { .. } => "permitted",
+        Permission::Refuse { .. } => "refused",
+    };
+    let mut text = format!("{told}: {}\n", permission.sentence());
     text.push_str(&texts(rules, "The rule that decided", &permission.rules().collect::<Vec<_>>(), shown_in));
+    // To close or to see, nothing decides but who it is and which machine.
+    let seen = if action == Action::Approve { usize::MAX } else { 2 };
+    if let Permission::Refuse { forbade, why: None } = permission
+        && forbade.is_empty()
+        && let Some(miss) = miss::nearest_right(rules, action, wish)
+    {
+        text.push_str(&nearest(rules, &miss, shown_in));
+    }
     text.push_str("\nThe facts\n");
-    for (name, fact) in facts(rules, wish).into_iter().take(2) {
+    for (name, fact) in facts(rules, wish).into_iter().take(seen) {
         text.push_str(&format!("  {name:<11}{fact}\n"));
     }
     text.push_str(&format!("\nRule set {}\n", rules.hash()));
@@ -81,7 +95,7 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     let networks = if networks.is_empty() { "in no network that the rules know".to_owned() } else { format!("in {}", networks.join(", ")) };
     let sources = if wish.sources.is_empty() { "none named".to_owned() } else { format!("{}, {networks}", wish.sources) };
     facts.push(("sources", sources));
-    let jit = wish.jit_longest_seconds.map(|longest| format!(", where JIT allows {}", spoken(TimeDelta::seconds(longest))));
+    let jit = wish.jit_longest_seconds.map(|longest| format!(", where JIT allows {}", spoken(wish::seconds(longest))));
     facts.push(("duration", format!("{}{}", spoken(wish.duration()), jit.unwrap_or_default())));
     facts.push(("at", time(rules, wish)));
     let way = match wish.way {
@@ -90,20 +104,25 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
         Way::Direct => "opened around Portcullis",
     };
     facts.push(("way", way.to_owned()));
-    facts.push(("reason", if wish.reason.is_empty() { "none given".to_owned() } else { wish.reason.clone() }));
+    facts.push(("reason", if wish.reason.is_empty() { "none given".to_owned() } else { plain(&wish.reason) }));
     if let Some(incident) = &wish.incident {
         let state = if incident.open { "open" } else { "closed" };
         let names = if incident.names_this_vm { "names this machine" } else { "does not name this machine" };
         let owner = incident.owner.as_deref().map(|owner| format!(", owned by {owner}")).unwrap_or_default();
-        let age = spoken(TimeDelta::seconds(incident.age_seconds));
+        let age = spoken(wish::seconds(incident.age_seconds));
         facts.push(("incident", format!("{state}, severity {}, {names}, {age} old{owner}", incident.severity.text())));
     }
     facts.extend(wish.alerts.map(|alerts| ("alerts", format!("{alerts} open"))));
     facts.extend(wish.window.iter().map(|window| ("window", window.clone())));
     facts.extend(wish.change.iter().map(|change| ("change", change.clone())));
-    let open = spoken(TimeDelta::seconds(wish.open_today_seconds));
+    let open = spoken(wish::seconds(wish.open_today_seconds));
     facts.push(("today", format!("{} approvals without a person, machine open for {open}", wish.approvals_today)));
     facts
+}
+
+/// A text that came from elsewhere, without what would steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn who(rules: &Rules, who: &Who) -> String {

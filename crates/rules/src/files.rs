@@ -45,9 +45,10 @@ impl RuleFiles {
         }
         let tests = folder.join(TESTS);
         if tests.is_dir() {
-            for name in names_in(&tests)?.into_iter().filter(|name| is_yaml(name)) {
-                let text = text_of(&tests.join(&name))?;
-                files.insert(format!("{TESTS}/{name}"), text);
+            files.remove(TESTS_IN);
+            for name in names_in(&tests)? {
+                let text = if is_yaml(&name) { text_of(&tests.join(&name))? } else { String::new() };
+                files.insert(format!("{TESTS_IN}{name}"), text);
             }
         }
         Ok(RuleFiles(files))
@@ -85,10 +86,14 @@ impl RuleFiles {
         self.iter().filter(|(name, _)| is_read(name))
     }
 
-    /// Files that are neither rules nor scenarios nor notes for people.
+    /// Files and folders that are neither rules nor scenarios nor notes for people; a folder's name ends with `/`.
     pub fn not_read(&self) -> impl Iterator<Item = &str> {
         let is_note = |name: &str| name.starts_with('.') || [".md", ".txt", "~"].iter().any(|end| name.ends_with(end));
-        self.iter().map(|(name, _)| name).filter(move |name| !is_read(name) && !name.starts_with(TESTS_IN) && !is_note(name))
+        let is_used = move |name: &str| match name.strip_prefix(TESTS_IN) {
+            Some(name) => is_yaml(name) || is_note(name),
+            None => is_read(name) || is_note(name),
+        };
+        self.iter().map(|(name, _)| name).filter(move |name| !is_used(name))
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -105,19 +110,31 @@ fn is_yaml(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
+/// Everything in a folder, whatever it is: what cannot be read must not go unseen. A folder's name ends with `/`, unless it
+/// is called as a file that is read.
 fn names_in(folder: &Path) -> Result<Vec<String>, FolderError> {
     let failed = |why| FolderError { path: folder.to_owned(), why };
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.path().is_file() {
-            names.extend(entry.file_name().into_string().ok());
-        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_folder = entry.path().is_dir() && !is_read(&name) && !is_yaml(&name);
+        names.push(if is_folder { format!("{name}/") } else { name });
     }
     names.sort();
     Ok(names)
 }
 
 fn text_of(path: &Path) -> Result<String, FolderError> {
-    fs::read_to_string(path).map_err(|why| FolderError { path: path.to_owned(), why })
+    let failed = |why| FolderError { path: path.to_owned(), why };
+    // A pipe or a device would be waited for.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is no file")));
+    }
+    let bytes = fs::read(path).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|why| {
+        let valid = &why.as_bytes()[..why.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        failed(io::Error::other(format!("line {line} is not UTF-8: save the file as UTF-8")))
+    })
 }

@@ -3,10 +3,12 @@
 use cedar_policy::{Authorizer, Decision as Allowed, Entities, Policy, PolicyId, PolicySet, Request};
 
 use crate::action::Action;
+use crate::decide::order as rank;
 use crate::decision::{Lack, Miss};
 use crate::set::{Rule, Rules};
 use crate::terms::Effect;
 use crate::text::PartKind;
+use crate::wish::Wish;
 
 /// A part of a rule that can be asked on its own.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ impl Part {
 pub(crate) fn lacks(rule: &Rule, request: &Request, entities: &Entities, seconds: i64) -> Vec<Lack> {
     let lacking = rule.parts().iter().filter(|part| !part.holds(request, entities));
     let mut lacks: Vec<Lack> = lacking.map(|part| Lack::of(part.kind, &part.text)).collect();
+    // What is not there cannot have anything: only that it is not there is lacking.
+    let absent: Vec<String> = lacks.iter().filter_map(Lack::absent).collect();
+    lacks.retain(|lack| lack.absent().is_some() || !absent.iter().any(|of| lack.is_about(of)));
     let max = rule.terms.max.map(|max| max.num_seconds()).filter(|max| *max < seconds);
     lacks.extend(max.map(|seconds| Lack::Max { seconds }));
     lacks
@@ -56,7 +61,7 @@ pub(crate) fn lacks(rule: &Rule, request: &Request, entities: &Entities, seconds
 pub(crate) type Tried = (Action, usize);
 
 /// The permit of these actions that lacked least; none where there is no permit. A forbid counts as one thing that is
-/// lacking. Of several that lack as much, the earlier action's, then the first by id.
+/// lacking. Of several that lack as much, the earlier action's, then the one that would decide.
 pub(crate) fn nearest(
     rules: &Rules,
     tried: &[Tried],
@@ -71,9 +76,19 @@ pub(crate) fn nearest(
             let lacks = lacks(rule, &request, entities, seconds);
             // Somebody it is not for is further away than a condition that could be met.
             let foreign = lacks.iter().any(Lack::is_about_the_person);
-            misses.push((foreign, lacks.len() + forbids, order, Miss { rule: rule.named(), action: *action, lacks }));
+            // Of several that permit too little time, the one that permits most is nearest.
+            let short = lacks.iter().find_map(Lack::max_seconds).map_or(0, |max| seconds.saturating_sub(max));
+            misses.push((foreign, lacks.len() + forbids, order, (short, rank(rule)), Miss { rule: rule.named(), action: *action, lacks }));
         }
     }
-    misses.sort_by(|(a, b, c, miss), (d, e, f, other)| (a, b, c, &miss.rule.id).cmp(&(d, e, f, &other.rule.id)));
+    misses.sort_by(|(a, b, c, d, _), (e, f, g, h, _)| (a, b, c, d).cmp(&(e, f, g, h)));
     misses.into_iter().next().map(|(.., miss)| miss)
+}
+
+/// The permit of a right that lacks least; none where there is no permit.
+pub(crate) fn nearest_right(rules: &Rules, right: Action, wish: &Wish) -> Option<Miss> {
+    let lacks = rules.lacks(wish, Some(right)).into_iter();
+    let permits = lacks.filter_map(|(id, lacks)| Some((rules.rule(&id)?, lacks))).filter(|(rule, _)| rule.effect == Effect::Permit);
+    let nearest = permits.min_by_key(|(_, lacks)| (lacks.iter().any(Lack::is_about_the_person), lacks.len()));
+    nearest.map(|(rule, lacks)| Miss { rule: rule.named(), action: right, lacks })
 }

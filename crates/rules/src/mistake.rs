@@ -7,6 +7,9 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::files::RuleFiles;
 
+/// So many names are told; of more the nearest alone.
+const FEW: usize = 20;
+
 /// Whether a rule set with it can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
@@ -57,7 +60,7 @@ impl Mistake {
         let known: Vec<&str> = known.into_iter().collect();
         match nearest(name, known.iter().copied()) {
             Some(near) => self.cured(format!("did you mean `{near}`?")),
-            None if known.is_empty() => self,
+            None if known.is_empty() || known.len() > FEW => self,
             None => self.cured(format!("known are {}", known.join(", "))),
         }
     }

@@ -39,7 +39,13 @@ impl Networks {
             let mut whole = Sources::default();
             for range in &ranges {
                 match read_range(&range.value) {
-                    Ok(range) => whole = whole.union(&range),
+                    Ok(read) => {
+                        whole = whole.union(&read);
+                        if range.value.contains(':') {
+                            let what = format!("`{}` is never met: JIT takes no IPv6 addresses", range.value);
+                            mistakes.push(Mistake::error(name, yaml::span(text, range.referenced), what).as_warning());
+                        }
+                    }
                     Err((what, cure)) => mistakes.push(Mistake::error(name, yaml::span(text, range.referenced), what).cured(cure)),
                 }
             }
@@ -89,14 +95,15 @@ fn read_range(text: &str) -> Result<Sources, (String, String)> {
 mod tests {
     use super::*;
     use crate::files::RuleFiles;
-    use crate::mistake::Colours;
+    use crate::mistake::{Colours, Weight};
 
     #[test]
     fn a_network_holds_sources_only_when_it_holds_all_of_them() {
         let (networks, mistakes) = Networks::read(Some(
             "networks:\n  office: [203.0.113.0/25, 198.51.100.7]\n  all: [203.0.113.0/24, 198.51.100.0/24, \"2001:db8::/32\"]\n  none: []\n",
         ));
-        assert_eq!(mistakes, []);
+        let told: Vec<(&str, Weight)> = mistakes.iter().map(|mistake| (mistake.what.as_str(), mistake.weight)).collect();
+        assert_eq!(told, [("`2001:db8::/32` is never met: JIT takes no IPv6 addresses", Weight::Warning)]);
         let holding = |texts: &[&str]| networks.holding(&Sources::read(texts.iter().copied())).collect::<Vec<_>>().join(" ");
         assert_eq!(holding(&["203.0.113.4"]), "all office");
         assert_eq!(holding(&["203.0.113.4", "198.51.100.7"]), "all office");

@@ -53,11 +53,19 @@ impl People {
             Err(mistake) => return (People::default(), vec![mistake]),
         };
         let mut mistakes = Vec::new();
-        let ids = file.people.iter().filter_map(|(name, id)| {
-            let id = object_id(text, id).map_err(|mistake| mistakes.push(mistake)).ok()?;
-            Some((name.to_lowercase(), id))
-        });
-        let ids: BTreeMap<String, String> = ids.collect();
+        let mut ids: BTreeMap<String, String> = BTreeMap::new();
+        for (name, given) in &file.people {
+            match object_id(text, given) {
+                Ok(id) if ids.get(&name.to_lowercase()).is_some_and(|known| *known != id) => {
+                    let what = format!("`{name}` is here twice, in another letter case and with another object id");
+                    mistakes.push(Mistake::error(PEOPLE, yaml::span(text, given.referenced), what).cured("keep one of them"));
+                }
+                Ok(id) => {
+                    ids.insert(name.to_lowercase(), id);
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
         let mut groups = BTreeMap::new();
         for (name, group) in &file.groups {
             match read_group(text, name, group, &ids) {

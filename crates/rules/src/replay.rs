@@ -1,17 +1,26 @@
 //! Stored decisions decided again: what a change of the rules would have changed.
 
+use portcullis_domain::duration::spoken;
 use serde_json::Value;
 
-use crate::decision::{Decision, Outcome};
+use crate::decision::{Decision, Outcome, Refusal};
 use crate::set::Rules;
+use crate::wish::{self, Who};
+
+/// A decision as a file holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its line, from 1; in a list its number.
+    pub line: usize,
+    /// The decision.
+    pub decision: Decision,
+}
 
 /// A stored decision that another set decides otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Which of the decisions, from 0.
-    pub number: usize,
     /// As it was decided.
-    pub before: Decision,
+    pub before: Stored,
     /// As this set decides.
     pub after: Decision,
 }
@@ -25,86 +34,140 @@ pub struct Replay {
     pub differences: Vec<Difference>,
 }
 
-/// Why a file holds no decisions.
+/// What a file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct File {
+    /// Its decisions.
+    pub decisions: Vec<Stored>,
+    /// How many records hold none.
+    pub without: usize,
+    /// Everything that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Something in a file that is no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {why}")]
 pub struct Unreadable {
-    /// The line, from 1; of a list the number of the item.
+    /// The line, from 1; in a list the number of the item.
     pub line: usize,
     /// Why.
     pub why: String,
 }
 
 /// Reads decisions: a JSON list, or one JSON object a line; each a decision or something that holds one as `decision`,
-/// as audit records do. What holds none is passed over.
-pub fn read(text: &str) -> Result<Vec<Decision>, Unreadable> {
-    let values: Vec<(usize, Value)> = if text.trim_start().starts_with('[') {
-        let list: Vec<Value> =
-            serde_json::from_str(text).map_err(|why| Unreadable { line: why.line(), why: format!("it is not a JSON list: {why}") })?;
-        list.into_iter().enumerate().map(|(n, value)| (n + 1, value)).collect()
+/// as audit records do. A record that holds none is counted; whatever else it is, it is told.
+pub fn read(text: &str) -> File {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut file = File::default();
+    let mut values: Vec<(usize, Value)> = Vec::new();
+    if text.trim_start().starts_with('[') {
+        match serde_json::from_str::<Vec<Value>>(text) {
+            Ok(list) => values.extend(list.into_iter().enumerate().map(|(n, value)| (n + 1, value))),
+            Err(why) => file.unreadable.push(Unreadable { line: why.line(), why: format!("it is not a JSON list: {}", said(&why)) }),
+        }
     } else {
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let read = |(n, line): (usize, &str)| {
-            let value = serde_json::from_str(line).map_err(|why| Unreadable { line: n + 1, why: format!("it is not JSON: {why}") })?;
-            Ok((n + 1, value))
-        };
-        lines.map(read).collect::<Result<_, Unreadable>>()?
-    };
-    let mut decisions = Vec::new();
-    for (line, mut value) in values {
-        let held = match value.get_mut("decision").map(Value::take) {
-            Some(held) => held,
-            None if value.get("outcome").is_some() => value,
-            None => continue,
-        };
-        if !held.is_null() {
-            let decision = serde_json::from_value(held).map_err(|why| Unreadable { line, why: format!("it is no decision: {why}") })?;
-            decisions.push(decision);
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match serde_json::from_str(line) {
+                Ok(value) => values.push((n + 1, value)),
+                Err(why) => file.unreadable.push(Unreadable { line: n + 1, why: format!("it is not JSON: {}", said(&why)) }),
+            }
         }
     }
-    Ok(decisions)
+    for (line, mut value) in values {
+        let is_record = value.is_object();
+        let held = match value.get_mut("decision").map(Value::take) {
+            Some(held) => held,
+            None if ["outcome", "wish", "set"].iter().any(|name| value.get(name).is_some()) || !is_record => value,
+            None => Value::Null,
+        };
+        if held.is_null() && is_record {
+            file.without += 1;
+            continue;
+        }
+        match serde_json::from_value(held) {
+            Ok(decision) => file.decisions.push(Stored { line, decision }),
+            Err(why) => file.unreadable.push(Unreadable { line, why: format!("it is no decision: {}", said(&why)) }),
+        }
+    }
+    file
+}
+
+/// What the library says, without a place in the one line that it was given.
+fn said(why: &serde_json::Error) -> String {
+    let said = why.to_string();
+    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    if why.column() > 0 { format!("{what}, at character {}", why.column()) } else { what.to_owned() }
 }
 
 /// Decides again on what each decision was made on.
-pub fn replay(rules: &Rules, decisions: Vec<Decision>) -> Replay {
+pub fn replay(rules: &Rules, decisions: Vec<Stored>) -> Replay {
     let count = decisions.len();
-    let again = |(number, before): (usize, Decision)| {
-        let after = rules.decide(&before.wish);
-        (!is_same(&before.outcome, &after.outcome)).then_some(Difference { number, before, after })
+    let again = |before: Stored| {
+        let after = rules.decide(&before.decision.wish);
+        let differs = effect(&before.decision.outcome) != effect(&after.outcome);
+        differs.then_some(Difference { before, after })
     };
-    Replay { decisions: count, differences: decisions.into_iter().enumerate().filter_map(again).collect() }
+    Replay { decisions: count, differences: decisions.into_iter().filter_map(again).collect() }
 }
 
-/// Whether two outcomes have the same effect by the same rule: another wording is no difference.
-fn is_same(before: &Outcome, after: &Outcome) -> bool {
-    let rule = |outcome: &Outcome| outcome.rule().map(|rule| rule.id.clone());
-    let decides = |outcome: &Outcome| match outcome {
-        Outcome::Ask { decides, .. } => Some(decides.clone()),
-        Outcome::Open { .. } | Outcome::BreakGlass { .. } | Outcome::Refuse(_) | Outcome::Undecided { .. } => None,
+/// What an outcome comes to, thing by thing and in words: what is decided, by which rules, for how long, and by whom. Another
+/// wording of a reason is no other effect.
+fn effect(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let mut effect = vec![("it is decided", outcome.text().to_owned())];
+    let rules = match outcome {
+        Outcome::Refuse(Refusal::Forbidden { rules }) => rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", "),
+        other => other.rule().map(|rule| rule.id.clone()).unwrap_or_default(),
     };
-    before.text() == after.text()
-        && rule(before) == rule(after)
-        && before.cap_seconds() == after.cap_seconds()
-        && decides(before) == decides(after)
+    effect.push(("by rule", rules));
+    if let Outcome::Refuse(refusal) = outcome {
+        effect.push(("because", refusal.text().to_owned()));
+    }
+    effect.extend(outcome.cap_seconds().map(|cap| ("at most", spoken(wish::seconds(cap)))));
+    if let Outcome::Ask { decides, .. } = outcome {
+        effect.push(("people decide", format!("{} of {}", decides.count, decides.group)));
+        let told: Vec<String> =
+            decides.escalate.iter().map(|next| format!("{} after {}", next.group, spoken(wish::seconds(next.after_seconds)))).collect();
+        effect.push(("asked besides", told.join(", ")));
+        effect.push(("over after", decides.expire_seconds.map(|after| spoken(wish::seconds(after))).unwrap_or_default()));
+    }
+    effect
 }
 
 impl Difference {
-    /// It for a person: who wanted what, what was decided, what this set decides, and why.
+    /// It for a person: where it is stored, who wanted what, what was decided, what this set decides, what differs, and what the
+    /// nearest permit lacks where this set permits less.
     pub fn sentence(&self) -> String {
-        let wish = &self.before.wish;
+        let (before, after) = (&self.before.decision, &self.after);
+        let wish = &before.wish;
         let ports: Vec<String> = wish.ports.iter().map(ToString::to_string).collect();
+        let who = match &wish.who {
+            Who::Person { id, .. } => id.as_str(),
+            Who::Unknown => "somebody unknown",
+        };
         let mut text = format!(
-            "{} port {} of {} from {}\n  was  {}: {}\n  now  {}: {}",
+            "line {}: {}, {who} wants port {} of {} from {} for {}\n  was  {}: {}\n  now  {}: {}",
+            self.before.line,
             wish.at.format("%Y-%m-%dT%H:%M:%SZ"),
             ports.join(" and "),
             wish.vm.id.name(),
             wish.sources,
-            self.before.outcome.text(),
-            self.before.outcome.sentence(),
-            self.after.outcome.text(),
-            self.after.outcome.sentence(),
+            spoken(wish.duration()),
+            before.outcome.text(),
+            before.outcome.sentence(),
+            after.outcome.text(),
+            after.outcome.sentence(),
         );
-        if let Some(miss) = &self.after.nearest {
+        let (was, is) = (effect(&before.outcome), effect(&after.outcome));
+        if before.outcome.text() == after.outcome.text() {
+            let shown = |value: Option<&String>| value.filter(|value| !value.is_empty()).map_or("nothing", String::as_str).to_owned();
+            for (name, value) in &is {
+                let old = was.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+                if old != Some(value) {
+                    text.push_str(&format!("\n       {name}: {} -> {}", shown(old), shown(Some(value))));
+                }
+            }
+        } else if let Some(miss) = &after.nearest {
             for lack in &miss.lacks {
                 text.push_str(&format!("\n       {} permits {}, but {}", miss.rule.id, miss.action, lack.sentence()));
             }

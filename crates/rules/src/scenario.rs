@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::duration;
 use portcullis_domain::source::Sources;
@@ -15,7 +15,7 @@ use crate::files::RuleFiles;
 use crate::mistake::{Mistake, Weight, place};
 use crate::people::is_guid;
 use crate::set::Rules;
-use crate::wish::{Groups, Incident, ManagementGroups, VmFacts, Way, Who, Wish};
+use crate::wish::{self, Groups, Incident, ManagementGroups, VmFacts, Way, Who, Wish};
 use crate::yaml;
 
 /// One request and what must come of it.
@@ -245,6 +245,7 @@ const NOON: &str = "2026-01-15T12:00:00Z";
 /// Reads all scenarios of a set, with every mistake in them.
 pub fn read(files: &RuleFiles, rules: &Rules) -> (Vec<Scenario>, Vec<Mistake>) {
     let (mut scenarios, mut mistakes) = (Vec::new(), Vec::new());
+    let mut named: BTreeMap<String, &str> = BTreeMap::new();
     for (name, text) in files.scenarios() {
         let file: File = match yaml::read(name, text) {
             Ok(file) => file,
@@ -253,14 +254,33 @@ pub fn read(files: &RuleFiles, rules: &Rules) -> (Vec<Scenario>, Vec<Mistake>) {
                 continue;
             }
         };
+        let mut reader = Reader { file: name, text, rules, mistakes: Vec::new() };
+        reader.wish(&file.defaults);
+        mistakes.append(&mut reader.mistakes);
         for given in file.scenarios {
             let mut reader = Reader { file: name, text, rules, mistakes: Vec::new() };
+            if let Some(other) = named.insert(given.value.name.clone(), name) {
+                let what = format!("another scenario is called `{}`", given.value.name);
+                reader.wrong(&given, &what, &format!("it is in {other}: give one of them another name"));
+            }
             let scenario = reader.scenario(&given, &file.defaults);
             mistakes.append(&mut reader.mistakes);
             scenarios.extend(scenario);
         }
     }
+    // What is wrong with a file's defaults is wrong with each of its scenarios.
+    let mut told: Vec<Mistake> = Vec::new();
+    mistakes.retain(|mistake| {
+        let is_new = !told.contains(mistake);
+        told.extend(is_new.then(|| mistake.clone()));
+        is_new
+    });
     (scenarios, mistakes)
+}
+
+/// What is wrong with how scenarios are written, whatever the rules are.
+pub fn misspelt(files: &RuleFiles) -> Vec<Mistake> {
+    files.scenarios().filter_map(|(name, text)| yaml::read::<File>(name, text).err()).collect()
 }
 
 /// Reads one request, written as a scenario's `given` is.
@@ -334,7 +354,7 @@ fn differences(expect: &Expect, came: &Came) -> Vec<String> {
             compare("the decision", Some(&expect.decision), Some(outcome.text().to_owned()));
             compare("the deciding rule", expect.rule.as_deref(), outcome.rule().map(|rule| rule.id.clone()));
             compare("the reason", expect.because.as_deref(), because(outcome).map(str::to_owned));
-            let cap = outcome.cap_seconds().map(|seconds| duration::format(TimeDelta::seconds(seconds)));
+            let cap = outcome.cap_seconds().map(|seconds| duration::format(wish::seconds(seconds)));
             compare("the longest time", expect.max.as_deref(), cap);
             let approvers = match outcome {
                 Outcome::Ask { decides, .. } => Some(format!("{} of {}", decides.count, decides.group)),
@@ -353,10 +373,7 @@ fn differences(expect: &Expect, came: &Came) -> Vec<String> {
 
 fn because(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Refuse(Refusal::Limits { .. }) => Some("limits"),
-        Outcome::Refuse(Refusal::Forbidden { .. }) => Some("forbidden"),
-        Outcome::Refuse(Refusal::Erred { .. }) => Some("erred"),
-        Outcome::Refuse(Refusal::NothingPermits) => Some("nothingPermits"),
+        Outcome::Refuse(refusal) => Some(refusal.text()),
         Outcome::Open { .. } | Outcome::BreakGlass { .. } | Outcome::Ask { .. } | Outcome::Undecided { .. } => None,
     }
 }
@@ -395,6 +412,15 @@ impl Reader<'_> {
             Subject::Right(_) => &["permit", "refuse"],
         };
         self.one_of(&given.decision, "decision", decisions);
+        if matches!(subject, Subject::Right(_)) {
+            for (name, value) in
+                [("because", &given.because), ("max", &given.max), ("approvers", &given.approvers), ("nearest", &given.nearest)]
+            {
+                if let Some(value) = value {
+                    self.wrong(value, &format!("a right has no `{name}`"), "of a right only `decision` and `rule` can be expected");
+                }
+            }
+        }
         if let Some(because) = &given.because {
             self.one_of(because, "reason to refuse", &["limits", "forbidden", "erred", "nothingPermits"]);
         }
@@ -404,7 +430,7 @@ impl Reader<'_> {
                 self.mistakes.push(mistake.meant(&id.value, self.rules.rules().map(|rule| rule.terms.id.as_str())));
             }
         }
-        let max = self.seconds(given.max.as_ref()).map(|seconds| duration::format(TimeDelta::seconds(seconds)));
+        let max = self.seconds(given.max.as_ref()).map(|seconds| duration::format(wish::seconds(seconds)));
         let value = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.value.clone());
         Expect {
             decision: given.decision.value.clone(),
@@ -452,6 +478,9 @@ impl Reader<'_> {
         let nobody = PersonGiven::default();
         let given = person.map_or(&nobody, |person| &person.value);
         if given.unknown {
+            if let Some(person) = person.filter(|_| given.id.is_some() || !given.groups.is_empty()) {
+                self.wrong(person, "somebody unknown has neither an id nor groups", "leave them away, or `unknown`");
+            }
             return Who::Unknown;
         }
         let id = given.id.clone().unwrap_or_else(|| SOMEBODY.to_owned()).to_lowercase();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use cedar_policy::{ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
+};
 use chrono_tz::Tz;
 use miette::Diagnostic;
 use serde_json::Value;
@@ -18,7 +20,7 @@ use crate::mistake::{Mistake, Weight, nearest, place};
 use crate::networks::Networks;
 use crate::people::People;
 use crate::terms::{self, Effect, Source, Terms};
-use crate::text::{Shape, shape, statements};
+use crate::text::{Shape, places, shape, statements, too_much};
 
 /// The schema that rules are checked against: what this program can say to a rule.
 pub const SCHEMA_TEXT: &str = include_str!("../../../policies/portcullis.cedarschema");
@@ -83,16 +85,22 @@ impl Rules {
             }
         }
         for name in files.not_read() {
-            let mistake = Mistake::error(name, 0..0, "this file is not read, so what it says does not hold");
-            let known = [PEOPLE, NETWORKS, SCHEMA];
+            let what = if name.ends_with('/') { "folder" } else { "file" };
+            let mistake = Mistake::error(name, 0..0, format!("this {what} is not read, so what it says does not hold"));
+            let known = [PEOPLE, NETWORKS, SCHEMA, "tests/"];
             let cure = nearest(name, known).map_or_else(
-                || "rules are in files that end in .cedar, scenarios in tests/; move other files away".to_owned(),
+                || {
+                    "rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away"
+                        .to_owned()
+                },
                 |near| format!("did you mean `{near}`?"),
             );
             check.mistakes.push(mistake.cured(cure));
         }
         if files.rules().next().is_none() {
             check.mistakes.push(Mistake::error("", 0..0, "there are no rules: no file here ends in .cedar"));
+        } else if check.rules.is_empty() && check.mistakes.is_empty() {
+            check.mistakes.push(Mistake::error("", 0..0, "there are no rules: the files that end in .cedar say nothing"));
         }
         check.done()
     }
@@ -166,16 +174,31 @@ impl<'a> Check<'a> {
         let rule_text = &text[span.clone()];
         let shape = shape(rule_text);
         let source = Source { file, text: rule_text, start: span.start, shape: &shape };
-        let policy = match Policy::parse(Some(PolicyId::new("rule")), rule_text) {
+        let before = self.mistakes.len();
+        if let Some(place) = too_much(rule_text) {
+            let mistake = source.mistake(&place, "from here on the rule is nested too deeply, or is too long, to be read");
+            self.mistakes.push(mistake.cured("take it apart into several rules"));
+            self.terms(&source, effect_of(rule_text, &shape), &BTreeSet::new());
+            return;
+        }
+        let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
+        let mut whole = rule_text.to_owned();
+        if is_a_rule && !rule_text.ends_with(';') {
+            let end = rule_text.len();
+            self.mistakes.push(source.mistake(&(end..end), "the rule does not end").cured("put a `;` here"));
+            whole.push(';');
+        }
+        let policy = match Policy::parse(Some(PolicyId::new("rule")), &whole) {
             Ok(policy) => policy,
             Err(errors) => {
                 self.mistakes.extend(errors.iter().map(|error| diagnosed(&source, error)));
                 // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
-                self.terms(&source, effect_of(rule_text, &shape), &BTreeSet::new());
+                if is_a_rule {
+                    self.terms(&source, effect_of(rule_text, &shape), &BTreeSet::new());
+                }
                 return;
             }
         };
-        let before = self.mistakes.len();
         self.validate(&source, &policy);
         let effect = match policy.effect() {
             CedarEffect::Permit => Effect::Permit,
@@ -214,7 +237,8 @@ impl<'a> Check<'a> {
     /// Its annotations; absent where it has no name by which it could be kept.
     fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: &BTreeSet<Action>) -> Option<Terms> {
         let (terms, wrong) = terms::read(source, effect, actions, &self.people);
-        self.mistakes.extend(wrong);
+        let is_broken = self.is_broken(PEOPLE);
+        self.mistakes.extend(wrong.into_iter().filter(|mistake| !(is_broken && mistake.what.ends_with("is no group of people.yaml"))));
         Some(terms).filter(|terms| !terms.id.is_empty())
     }
 
@@ -236,9 +260,10 @@ impl<'a> Check<'a> {
         let mut places = BTreeSet::new();
         told.retain(|mistake| places.insert((mistake.span.start, mistake.span.end)));
         let cured = told.into_iter().map(|mistake| match of_bare_action(&mistake) {
-            true => mistake.cured(
+            true if policy.action_constraint() == ActionConstraint::Any => mistake.cured(
                 "closing and seeing have no such thing: name what the rule is about, `action in [Action::\"open\", Action::\"ask\", Action::\"breakGlass\"]`",
             ),
+            true => mistake.cured("a rule about closing or seeing can ask who it is and which machine, and nothing else"),
             false => mistake,
         });
         self.mistakes.extend(cured);
@@ -248,7 +273,9 @@ impl<'a> Check<'a> {
         let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { return Vec::new() };
         let told = self.validator.validate(&alone, ValidationMode::Strict);
         let errors = told.validation_errors().map(|error| diagnosed(source, error));
-        errors.chain(told.validation_warnings().map(|warning| diagnosed(source, warning).as_warning())).collect()
+        // A permit that can never hold permits nothing; a forbid that can never hold forbids nothing.
+        let weigh = |mistake: Mistake| if policy.effect() == CedarEffect::Permit { mistake.as_warning() } else { mistake };
+        errors.chain(told.validation_warnings().map(|warning| weigh(diagnosed(source, warning)))).collect()
     }
 
     /// What is wrong with the conditions of a rule, were it about anybody's opening of any machine.
@@ -283,13 +310,24 @@ impl<'a> Check<'a> {
         let literals: BTreeSet<(String, String)> =
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
         for (kind, id) in &literals {
-            if let Some(mistake) = self.literal(source, kind, id) {
-                self.mistakes.push(mistake);
-            }
+            let Some(mistake) = self.literal(source, kind, id) else { continue };
+            let places = places(source.text, &format!("{kind}::{id:?}"));
+            let at = |span: Range<usize>| Mistake { span: source.start + span.start..source.start + span.end, ..mistake.clone() };
+            self.mistakes.extend(places.into_iter().map(at));
+            self.mistakes.push(mistake);
         }
-        let mut tags = BTreeSet::new();
+        let (mut tags, mut asked_for) = (BTreeSet::new(), BTreeSet::new());
         if let Ok(json) = policy.to_json() {
             collect_tags(&json, &mut tags);
+            collect_asked_for(&json, &mut asked_for);
+        }
+        for (of, name) in asked_for {
+            // Cedar takes what nobody knows for what is merely absent, so that the condition would never hold.
+            let Some(known) = attributes().get(of.as_str()).filter(|known| !known.contains(&name)) else { continue };
+            let places = [format!("has {name}"), format!(".{name}"), name.clone()].map(|words| places(source.text, &words));
+            let span = places.into_iter().flatten().next().unwrap_or_else(|| source.shape.head.clone());
+            let mistake = source.mistake(&span, format!("`{name}` is no attribute of `{of}`, so this never holds"));
+            self.mistakes.push(mistake.meant(&name, known.iter().map(String::as_str)));
         }
         for tag in tags.iter().filter(|tag| **tag != tag.to_lowercase()) {
             let what = format!("no machine has a tag `{tag}` here: names of tags are in lower case");
@@ -317,6 +355,15 @@ impl<'a> Check<'a> {
             }
         };
         match kind {
+            // A file that cannot be read may name it: that is told, and enough.
+            "Group" if self.is_broken(PEOPLE) => None,
+            "Network" if self.is_broken(NETWORKS) => None,
+            "Group" if self.files.text(PEOPLE).is_none() => {
+                Some(mistake(format!("`{id}` is no group: there is no {PEOPLE}")).cured(format!("write {PEOPLE}, with its groups")))
+            }
+            "Network" if self.files.text(NETWORKS).is_none() => {
+                Some(mistake(format!("`{id}` is no network: there is no {NETWORKS}")).cured(format!("write {NETWORKS}, with its networks")))
+            }
             "Group" => known("group of people.yaml", self.people.groups().map(|(name, _)| name).collect()),
             "Network" => known("network of networks.yaml", self.networks.names().collect()),
             "Person" => shaped(1, "OBJECT-ID"),
@@ -328,6 +375,15 @@ impl<'a> Check<'a> {
             ),
             _ => None,
         }
+    }
+
+    /// Whether nothing of a file could be read.
+    fn is_broken(&self, file: &str) -> bool {
+        let names = match file {
+            PEOPLE => self.people.groups().count(),
+            _ => self.networks.names().count(),
+        };
+        names == 0 && self.mistakes.iter().any(|mistake| mistake.file == file && mistake.weight == Weight::Error)
     }
 
     fn done(mut self) -> (Option<Rules>, Vec<Mistake>) {
@@ -358,6 +414,11 @@ pub(crate) fn schema() -> Schema {
     schema
 }
 
+/// Whether a statement says what it permits or forbids.
+fn is_headed(text: &str, shape: &Shape) -> bool {
+    text.get(shape.head.clone()).is_some_and(|head| head.starts_with("permit") || head.starts_with("forbid"))
+}
+
 /// What a broken rule was meant to do.
 fn effect_of(text: &str, shape: &Shape) -> Effect {
     let forbids = text.get(shape.head.clone()).is_some_and(|head| head.starts_with("forbid"));
@@ -374,18 +435,75 @@ fn diagnosed(source: &Source<'_>, said: &dyn Diagnostic) -> Mistake {
     let label = said.labels().and_then(|mut labels| labels.next());
     let span = label.as_ref().map_or_else(|| source.shape.head.clone(), |label| label.offset()..label.offset() + label.len());
     let text = said.to_string();
-    let what = text.strip_prefix("for policy `rule`, ").unwrap_or(&text).to_owned();
-    let mistake = source.mistake(&span, what);
+    let named = |text: &str| text.replace("for policy `rule`, ", "").replace("policy `rule`", "this rule");
+    let mistake = source.mistake(&span, named(&text));
     let expected = label.as_ref().and_then(|label| label.label()).map(str::to_owned);
-    match said.help().map(|help| help.to_string()).or(expected) {
+    match said.help().map(|help| named(&help.to_string())).or(expected).filter(|cure| !is_far(&text, cure)) {
         Some(cure) => mistake.cured(cure),
         None => mistake,
     }
 }
 
-/// Where a text stands in a rule; its head where it is written in another way.
-fn find(source: &Source<'_>, text: &str) -> Range<usize> {
-    source.text.find(text).map_or_else(|| source.shape.head.clone(), |start| start..start + text.len())
+/// Whether a cure names something that is nothing like what is wrong: Cedar always has a nearest name.
+fn is_far(what: &str, cure: &str) -> bool {
+    let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
+    let meant = cure.strip_prefix("did you mean ").and_then(quoted).filter(|meant| !meant.contains("::"));
+    meant.zip(quoted(what)).is_some_and(|(meant, wrong)| {
+        let wrong = wrong.rsplit(['.', ' ']).next().unwrap_or_default().to_owned();
+        nearest(&wrong, [meant.as_str()]).is_none()
+    })
+}
+
+/// Where a few words stand in a rule first; its head where they are written in another way.
+fn find(source: &Source<'_>, words: &str) -> Range<usize> {
+    places(source.text, words).into_iter().next().unwrap_or_else(|| source.shape.head.clone())
+}
+
+/// The attributes that the schema knows, by how a rule reaches what has them.
+fn attributes() -> &'static BTreeMap<&'static str, BTreeSet<String>> {
+    static KNOWN: OnceLock<BTreeMap<&'static str, BTreeSet<String>>> = OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let json = SchemaFragment::from_cedarschema_str(SCHEMA_TEXT).ok().and_then(|(schema, _)| schema.to_json_value().ok());
+        let named = |pointer: &str| {
+            let fields = json.as_ref().and_then(|json| json.pointer(pointer)).and_then(Value::as_object);
+            fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+        };
+        BTreeMap::from([
+            ("context", named("//commonTypes/Ask/attributes")),
+            ("context.incident", named("//commonTypes/Incident/attributes")),
+            ("resource", named("//entityTypes/VM/shape/attributes")),
+            ("principal", named("//entityTypes/Person/shape/attributes")),
+            ("context.incident.owner", named("//entityTypes/Person/shape/attributes")),
+        ])
+    })
+}
+
+/// What a rule asks `has` of, and for which attribute.
+fn collect_asked_for(json: &Value, found: &mut BTreeSet<(String, String)>) {
+    match json {
+        Value::Object(fields) => {
+            if let Some(has) = fields.get("has") {
+                let mut of = path(&has["left"]);
+                // `has a.b` asks for one after the other.
+                let names = has["attr"].as_array().map_or_else(|| vec![&has["attr"]], |names| names.iter().collect());
+                for name in names.into_iter().filter_map(Value::as_str) {
+                    found.extend(of.clone().map(|of| (of, name.to_owned())));
+                    of = of.map(|of| format!("{of}.{name}"));
+                }
+            }
+            fields.values().for_each(|value| collect_asked_for(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_asked_for(item, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// How a rule reaches something, as `context.incident`.
+fn path(json: &Value) -> Option<String> {
+    if let Some(variable) = json["Var"].as_str() {
+        return Some(variable.to_owned());
+    }
+    Some(format!("{}.{}", path(&json["."]["left"])?, json["."]["attr"].as_str()?))
 }
 
 /// The names of tags that a rule speaks of.

@@ -96,7 +96,8 @@ impl<'a> Annotations<'a> {
         let text = self.source.text;
         let found = self.source.shape.annotations.iter().find(|annotation| &text[annotation.name.clone()] == name)?;
         let span = found.value.clone().unwrap_or_else(|| found.name.clone());
-        let value = found.value.clone().map_or("", |value| text[value].trim_matches('"'));
+        let value = found.value.clone().map_or("", |value| &text[value]);
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
         Some((value, span))
     }
 
@@ -135,7 +136,12 @@ impl<'a> Annotations<'a> {
     fn duration(&mut self, name: &str) -> Option<TimeDelta> {
         let (value, span) = self.find(name)?;
         match duration::parse(value) {
-            Ok(time) => Some(time),
+            Ok(time) if time > TimeDelta::zero() || name == "max" => Some(time),
+            Ok(_) => {
+                let mistake = self.source.mistake(&span, format!("`@{name}` is no time at all"));
+                self.mistakes.push(mistake.cured("write PT2H for two hours, PT30M for thirty minutes"));
+                None
+            }
             Err(why) => {
                 self.mistakes.push(
                     self.source
@@ -181,6 +187,12 @@ pub(crate) fn read(source: &Source<'_>, effect: Effect, actions: &BTreeSet<Actio
         None
     };
     let decides = if asks {
+        // Without a person is tried before with one.
+        let also = actions.iter().find(|action| matches!(action, Action::Open | Action::BreakGlass));
+        if let (Some(also), Some((_, span))) = (also, all.find("approvers")) {
+            let mistake = source.mistake(&span, format!("nobody is asked by this rule: it permits `{also}`, too, which needs nobody"));
+            all.mistakes.push(mistake.cured("write a rule of its own for `ask`").as_warning());
+        }
         decides(&mut all, people)
     } else {
         for name in ["approvers", "escalate", "expire"] {
@@ -262,6 +274,10 @@ fn escalations(all: &mut Annotations<'_>, people: &People) -> Vec<Escalation> {
         };
         all.group(&span, group, people);
         let after_seconds = after.num_seconds();
+        if after_seconds <= 0 {
+            let mistake = all.source.mistake(&span, format!("`{part}` asks at once"));
+            all.mistakes.push(mistake.cured("name them in `@approvers`, or write a time"));
+        }
         if found.last().is_some_and(|last| last.after_seconds >= after_seconds) {
             let mistake = all.source.mistake(&span, format!("`{part}` does not come after the escalation before it"));
             all.mistakes.push(mistake.cured("put the times in order"));

@@ -26,10 +26,12 @@ fn tokens(text: &str) -> Vec<Token> {
     while let Some(first) = text.get(at..).and_then(|rest| rest.chars().next()) {
         let rest = &text[at..];
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let (kind, length) = if first.is_whitespace() {
+        // The mark that some editors write at the beginning of a file is a blank there.
+        let (kind, length) = if first.is_whitespace() || (at == 0 && first == '\u{feff}') {
             (None, first.len_utf8())
         } else if rest.starts_with("//") {
-            (None, rest.find('\n').unwrap_or(rest.len()))
+            // Cedar ends a comment at a lone carriage return, too: what stands behind it is a rule.
+            (None, rest.find(['\n', '\r']).unwrap_or(rest.len()))
         } else if first == '"' {
             (Some(Kind::Literal), literal_length(rest))
         } else if is_word(first) {
@@ -58,21 +60,80 @@ fn literal_length(rest: &str) -> usize {
     rest.len()
 }
 
-/// Where the statements of a text are, each with its semicolon.
+/// Where the statements of a text are, each with its semicolon. One without ends where the next one begins, so that a
+/// forgotten semicolon hides nothing.
 pub fn statements(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
-    let mut begin = None;
-    let mut end = 0;
+    let mut begin: Option<usize> = None;
+    let (mut end, mut depth, mut has_scope) = (0, 0usize, false);
     for token in tokens(text) {
+        let word = if token.kind == Kind::Literal { "" } else { &text[token.span.clone()] };
+        let begins_another = depth == 0 && has_scope && ["@", "permit", "forbid"].contains(&word);
+        if let Some(start) = begin.filter(|_| begins_another) {
+            found.push(start..end);
+            (begin, has_scope) = (None, false);
+        }
         let start = *begin.get_or_insert(token.span.start);
         end = token.span.end;
-        if token.kind == Kind::Sign && &text[token.span] == ";" {
-            found.push(start..end);
-            begin = None;
+        match word {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            "permit" | "forbid" if depth == 0 => has_scope = true,
+            ";" => {
+                found.push(start..end);
+                (begin, depth, has_scope) = (None, 0, false);
+            }
+            _ => {}
         }
     }
     found.extend(begin.map(|start| start..end));
     found
+}
+
+/// Deeper brackets, more choices and longer conditions than anybody reads: Cedar reads a rule by recursion, and one that is
+/// deep enough would end the program.
+const DEEPEST: usize = 50;
+const MOST_CHOICES: usize = 50;
+const MOST_TOKENS: usize = 3000;
+
+/// Where a statement is more than can be read.
+pub fn too_much(text: &str) -> Option<Range<usize>> {
+    let (mut depth, mut choices, mut signs) = (0usize, 0usize, 0usize);
+    for (n, token) in tokens(text).into_iter().enumerate() {
+        let word = if token.kind == Kind::Literal { "" } else { &text[token.span.clone()] };
+        match word {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            "if" => choices += 1,
+            _ => {}
+        }
+        signs = if ["!", "-"].contains(&word) { signs + 1 } else { 0 };
+        if depth > DEEPEST || choices > MOST_CHOICES || signs > DEEPEST || n >= MOST_TOKENS {
+            return Some(token.span);
+        }
+    }
+    None
+}
+
+/// Where a few words of a rule stand in it, however they are spaced; comments and texts are none of them.
+pub fn places(text: &str, words: &str) -> Vec<Range<usize>> {
+    let (all, wanted) = (tokens(text), tokens(words));
+    let is_there = |some: &&[Token]| some.iter().zip(&wanted).all(|(one, other)| text[one.span.clone()] == words[other.span.clone()]);
+    let found = all.windows(wanted.len().max(1)).filter(is_there).filter(|_| !wanted.is_empty());
+    found.filter_map(|some| Some(some.first()?.span.start..some.last()?.span.end)).collect()
+}
+
+/// A text on one line, without its comments.
+pub fn on_one_line(text: &str) -> String {
+    let mut line = String::new();
+    let mut last: Option<usize> = None;
+    for token in tokens(text) {
+        let gap = last.is_some_and(|end| end < token.span.start);
+        line.push_str(if gap { " " } else { "" });
+        line.push_str(&text[token.span.clone()].split_whitespace().collect::<Vec<_>>().join(" "));
+        last = Some(token.span.end);
+    }
+    line
 }
 
 /// An annotation: its name and its value with the quotes, where it has one.
@@ -225,6 +286,11 @@ mod tests {
         let found: Vec<&str> = statements(text).into_iter().map(|span| &text[span]).collect();
         assert_eq!(found, ["permit(\"x;\\\"y;\");", "forbid ( ) ;", "last"]);
         assert!(statements("// nothing\n").is_empty());
+        let forgotten = "@id(\"a\") permit (principal) when { true }\n@id(\"b\")\nforbid (x)\npermit (y);";
+        let cut: Vec<&str> = statements(forgotten).into_iter().map(|span| &forgotten[span]).collect();
+        assert_eq!(cut, ["@id(\"a\") permit (principal) when { true }", "@id(\"b\")\nforbid (x)", "permit (y);"]);
+        let hidden = "// a comment\rforbid (x);";
+        assert_eq!(statements(hidden).into_iter().map(|span| &hidden[span]).collect::<Vec<_>>(), ["forbid (x);"]);
         let unended = "a \"b;\nc;";
         assert_eq!(statements(unended).into_iter().map(|span| &unended[span]).collect::<Vec<_>>(), [unended]);
     }
@@ -255,6 +321,32 @@ unless { context.direct || context.leastPort == 1 && true };"#;
             shape.annotations.iter().map(|a| (&rule[a.name.clone()], a.value.clone().map(|value| &rule[value]))).collect();
         assert_eq!(annotations, [("id", Some("\"a\"")), ("loud", None)]);
         assert!(rule[shape.head].starts_with("permit (") && told("forbid (principal, action, resource is VM in X::\"y\");").len() == 1);
+    }
+
+    #[test]
+    fn words_are_found_where_they_are_neither_comment_nor_text() {
+        let rule = "// in Group::\"a\"\npermit (principal in Group :: \"a\") when { principal in Group::\"a\" && \"Group::\" == \"x\" };";
+        let found: Vec<&str> = places(rule, "Group::\"a\"").into_iter().map(|span| &rule[span]).collect();
+        assert_eq!(found, ["Group :: \"a\"", "Group::\"a\""]);
+        assert_eq!((places(rule, "nothing").len(), places(rule, "").len()), (0, 0));
+        assert_eq!(on_one_line("a == 1 // one\n  ||\tb.c(\"x // y\")"), "a == 1 || b.c(\"x // y\")");
+    }
+
+    #[test]
+    fn a_rule_that_nobody_could_read_is_told_where_it_is_too_much() {
+        let rule = |condition: &str| format!("permit (principal, action, resource) when {{ {condition} }};");
+        let deep = |open: &str, close: &str, times: usize| rule(&format!("{}true{}", open.repeat(times), close.repeat(times)));
+        for (text, is) in [
+            (deep("(", ")", 49), false),
+            (deep("(", ")", 50), true),
+            (deep("[", "]", 1000), true),
+            (deep("!", "", 51), true),
+            (deep("if true then true else ", "", 51), true),
+            (rule(&vec!["true"; 1000].join(" && ")), false),
+            (rule(&vec!["true"; 2000].join(" || ")), true),
+        ] {
+            assert_eq!(too_much(&text).is_some(), is, "{}", &text[..100.min(text.len())]);
+        }
     }
 
     #[test]

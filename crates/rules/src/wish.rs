@@ -54,8 +54,13 @@ pub struct Wish {
 impl Wish {
     /// For how long.
     pub fn duration(&self) -> TimeDelta {
-        TimeDelta::seconds(self.seconds)
+        seconds(self.seconds)
     }
+}
+
+/// A time of so many seconds; what no time can be is the longest or the shortest there is.
+pub(crate) fn seconds(count: i64) -> TimeDelta {
+    TimeDelta::try_seconds(count).unwrap_or(if count < 0 { TimeDelta::MIN } else { TimeDelta::MAX })
 }
 
 /// How a wish came.

@@ -1,7 +1,8 @@
 //! What `rules check` says: every mistake at once, with its place and what to write instead.
 
 use portcullis_rules::files::RuleFiles;
-use portcullis_rules::mistake::{Colours, Weight};
+use portcullis_rules::mistake::{Colours, Mistake, Weight};
+use portcullis_rules::scenario;
 use portcullis_rules::set::{Rules, SCHEMA_TEXT};
 
 const PEOPLE: &str = "groups:\n  responders: {members: []}\n  security-duty: {members: []}\n";
@@ -52,8 +53,6 @@ when { context.networks.contains(Network::"offce") && context.prots.contains(22)
       |
     4 | when { context.networks.contains(Network::"offce") && context.prots.contains(22) };
       |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^
-      |
-      = help: did you mean `ports`?
     "#);
 }
 
@@ -109,8 +108,6 @@ permit (principal, action == Action::"ask", resource is VMM) when { context.inci
       |
     9 | permit (principal, action == Action::"ask", resource is VMM) when { context.incident.open };
       |                                                         ^^^
-      |
-      = help: did you mean `VM`?
     error: unable to guarantee safety of access to optional attribute `incident` in context for Action::"open"
      --> policies/a.cedar:9:69
       |
@@ -296,12 +293,19 @@ forbid (principal, action, resource) when { context has nothing };
       | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
       = help: name what it permits: `action == Action::"open"`
-    warning: policy is impossible: the policy expression evaluates to false for all valid requests
+    error: policy is impossible: the policy expression evaluates to false for all valid requests
      --> policies/a.cedar:5:1
       |
     5 | / @id("b") @reason("x")
     6 | | forbid (principal, action, resource) when { context has nothing };
       | |__________________________________________________________________^
+    error: `nothing` is no attribute of `context`, so this never holds
+     --> policies/a.cedar:6:53
+      |
+    6 | forbid (principal, action, resource) when { context has nothing };
+      |                                                     ^^^^^^^^^^^
+      |
+      = help: known are alerts, approvalsToday, change, direct, duration, greatestPort, incident, leastPort, networks, openToday, ports, reason, sources, timeOfDay, weekday, widestPrefix, window
     "#);
 }
 
@@ -410,11 +414,90 @@ fn another_schema_than_the_programs_is_refused() {
     "#);
 }
 
+/// What is told of one text of rules, each mistake in a line with the text that is underlined.
+fn underlined(text: &str) -> Vec<String> {
+    let files = files(text);
+    let (_, mistakes) = Rules::check(&files);
+    let told = |mistake: &Mistake| format!("{:?} {} `{}`", mistake.weight, mistake, &text[mistake.span.clone()]);
+    mistakes.iter().map(told).collect()
+}
+
+#[test]
+fn an_attribute_that_nobody_knows_is_told_also_where_it_is_only_asked_for() {
+    let rule = |effect: &str, condition: &str| {
+        format!("@id(\"a\") @reason(\"x\") {effect} (principal, action == Action::\"open\", resource) {condition};")
+    };
+    for (effect, condition, name, of, cure) in [
+        ("permit", "unless { context has alrets && context.alrets > 0 }", "alrets", "context", "did you mean `alerts`?"),
+        ("permit", "when { context.direct || (context has incidnt && true) }", "incidnt", "context", "did you mean `incident`?"),
+        ("forbid", "when { context has incident.opne }", "opne", "context.incident", "did you mean `open`?"),
+        ("forbid", "when { context has incident && context.incident has ownr }", "ownr", "context.incident", "did you mean `owner`?"),
+        ("permit", "when { resource has nmae }", "nmae", "resource", "did you mean `name`?"),
+    ] {
+        let told = underlined(&rule(effect, condition));
+        let sentence = format!("`{name}` is no attribute of `{of}`, so this never holds; {cure}");
+        assert!(told.iter().any(|line| line.starts_with("Error") && line.contains(&sentence) && line.contains(name)), "{told:#?}");
+    }
+    assert_eq!(
+        underlined(&rule("permit", "when { context has incident && context.incident has owner && context has alerts }")),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_forgotten_semicolon_hides_nothing_of_the_next_rule() {
+    let text = "@id(\"a\") @reason(\"x\") forbid (principal, action, resource)\n@id(\"b\") @reason(\"x\") @max(\"2h\")\npermit (principal in Group::\"nobody\", action == Action::\"open\", resource);\n";
+    let told = underlined(text);
+    assert!(told[0].contains("the rule does not end; put a `;` here"), "{told:#?}");
+    assert!(told.iter().any(|line| line.contains("`@max`")) && told.iter().any(|line| line.contains("`nobody` is no group")), "{told:#?}");
+}
+
+#[test]
+fn what_stands_behind_a_lone_carriage_return_is_a_rule() {
+    let rules = Rules::load(&files("// closed\r@id(\"a\") @reason(\"x\") forbid (principal, action, resource);")).unwrap();
+    assert_eq!(rules.rules().count(), 1);
+    let marked = Rules::load(&files("\u{feff}@id(\"a\") @reason(\"x\") forbid (principal, action, resource);")).unwrap();
+    assert_eq!(marked.rules().count(), 1);
+}
+
+#[test]
+fn a_rule_that_is_too_deep_is_told_and_ends_nothing() {
+    for condition in [format!("{}true{}", "(".repeat(3000), ")".repeat(3000)), vec!["true"; 20_000].join(" || "), "!".repeat(5000) + "true"]
+    {
+        let text = format!("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) when {{ {condition} }};");
+        let told = underlined(&text);
+        assert!(told.len() == 1 && told[0].contains("nested too deeply, or is too long, to be read; take it apart"), "{told:#?}");
+    }
+}
+
+#[test]
+fn a_forbid_that_can_never_hold_is_an_error_and_a_permit_a_warning() {
+    let told = |effect: &str| {
+        underlined(&format!(
+            "@id(\"a\") @reason(\"x\") {effect} (principal == Group::\"responders\", action == Action::\"open\", resource);"
+        ))
+    };
+    assert!(told("forbid").iter().all(|line| line.starts_with("Error")) && told("permit").iter().all(|line| line.starts_with("Warning")));
+    assert!(!told("forbid").is_empty() && !told("permit").is_empty());
+}
+
+#[test]
+fn names_are_not_unknown_while_their_file_cannot_be_read() {
+    let rule = "@id(\"a\") @reason(\"x\") permit (principal in Group::\"a\", action == Action::\"open\", resource);";
+    let told = |files: &RuleFiles| Rules::check(files).1.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let broken = told(&RuleFiles::of([("a.cedar", rule), ("people.yaml", "groups: [\n")]));
+    assert!(broken.len() == 1 && broken[0].starts_with("people.yaml: "), "{broken:#?}");
+    let absent = told(&RuleFiles::of([("a.cedar", rule)]));
+    assert_eq!(absent, ["a.cedar: `a` is no group: there is no people.yaml; write people.yaml, with its groups"]);
+}
+
 #[test]
 fn a_folder_without_rules_is_no_set() {
     let (set, mistakes) = Rules::check(&RuleFiles::of([("people.yaml", PEOPLE)]));
     assert!(set.is_none());
     assert_eq!(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>(), [": there are no rules: no file here ends in .cedar"]);
+    let empty = Rules::check(&RuleFiles::of([("a.cedar", "// nothing yet\n")])).1;
+    assert!(empty[0].what.contains("the files that end in .cedar say nothing"), "{empty:?}");
     assert!(Rules::load(&RuleFiles::default()).unwrap_err().to_string().contains("there are no rules"));
 }
 
@@ -424,22 +507,40 @@ fn a_file_that_was_meant_to_be_read_does_not_go_unseen() {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     std::fs::create_dir(folder.path().join("tests")).unwrap();
     write("a.cedar", "@id(\"a\") @reason(\"x\") forbid (principal, action, resource);");
-    for name in ["README.md", ".gitignore", "notes.txt", "a.cedar~", "tests/a.yaml", "tests/b.cedar"] {
+    for name in ["README.md", ".gitignore", "notes.txt", "a.cedar~", "tests/a.yaml", "tests/README.md"] {
         write(name, "");
     }
     assert_eq!(Rules::check(&RuleFiles::read(folder.path()).unwrap()).1, []);
     write("b.ceder", "");
     write("peopel.yaml", "");
+    write("tests/b.cedar", "");
+    std::fs::create_dir(folder.path().join("prod")).unwrap();
+    std::fs::create_dir(folder.path().join("tests/more")).unwrap();
     let (set, mistakes) = Rules::check(&RuleFiles::read(folder.path()).unwrap());
     assert!(set.is_none());
     let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
-            "b.ceder: this file is not read, so what it says does not hold; rules are in files that end in .cedar, scenarios in tests/; move other files away",
+            "b.ceder: this file is not read, so what it says does not hold; rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away",
             "peopel.yaml: this file is not read, so what it says does not hold; did you mean `people.yaml`?",
+            "prod/: this folder is not read, so what it says does not hold; rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away",
+            "tests/b.cedar: this file is not read, so what it says does not hold; rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away",
+            "tests/more/: this folder is not read, so what it says does not hold; rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away",
         ]
     );
+    let unread = |name: &str, says: &str| {
+        let why = RuleFiles::read(folder.path()).unwrap_err().to_string();
+        assert!(why.contains(name) && why.contains(says), "{why}");
+        let path = folder.path().join(name);
+        std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+    };
+    std::os::unix::fs::symlink("nowhere", folder.path().join("gone.cedar")).unwrap();
+    unread("gone.cedar", "No such file");
+    std::fs::create_dir(folder.path().join("x.cedar")).unwrap();
+    unread("x.cedar", "it is no file");
+    std::fs::write(folder.path().join("latin.cedar"), b"// a\n// \xe9\n").unwrap();
+    unread("latin.cedar", "line 2 is not UTF-8: save the file as UTF-8");
     let none = RuleFiles::read(&folder.path().join("none")).unwrap_err().to_string();
     assert!(none.contains("none cannot be read: "), "{none}");
 }
@@ -460,4 +561,46 @@ fn the_hash_is_that_of_everything_that_decides_and_of_nothing_else() {
         assert_ne!(hash(&one), hash(&other));
     }
     assert_eq!(hash(&one).len(), 16);
+}
+
+#[test]
+fn a_scenario_expects_nothing_that_is_never_looked_at() {
+    let rules = "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"close\", resource);";
+    let scenarios = r#"defaults:
+  vm: {id: nonsense}
+scenarios:
+  - name: one
+    right: close
+    expect: {decision: permit, because: limits, max: PT1H, approvers: 1 of a, nearest: a}
+  - name: one
+    given: {person: {unknown: true, groups: [responders]}}
+    expect: {decision: refuse}
+"#;
+    let files = files(rules).with("tests/a.yaml", scenarios);
+    let (read, mistakes) = scenario::read(&files, &Rules::load(&files).unwrap());
+    assert_eq!(read, []);
+    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.what.as_str()).collect();
+    assert_eq!(told.iter().filter(|what| what.contains("nonsense")).count(), 1, "{told:#?}");
+    for says in ["a right has no `because`", "a right has no `max`", "a right has no `approvers`", "a right has no `nearest`"] {
+        assert!(told.contains(&says), "{says}: {told:#?}");
+    }
+    assert!(
+        told.contains(&"another scenario is called `one`") && told.contains(&"somebody unknown has neither an id nor groups"),
+        "{told:#?}"
+    );
+    assert_eq!(scenario::misspelt(&files.clone().with("tests/b.yaml", "scenarios: [{nme: x}]")).len(), 1);
+    assert_eq!(scenario::misspelt(&files).len(), 0);
+}
+
+#[test]
+fn a_rule_that_opens_without_a_person_asks_nobody() {
+    let rule = |actions: &str, more: &str| {
+        format!("@id(\"a\") @reason(\"x\") @approvers(\"1 of responders\") {more} permit (principal, action in [{actions}], resource);")
+    };
+    let told = underlined(&rule("Action::\"open\", Action::\"ask\"", ""));
+    assert!(told.len() == 1 && told[0].starts_with("Warning") && told[0].contains("it permits `open`, too"), "{told:#?}");
+    assert_eq!(underlined(&rule("Action::\"ask\"", "")), Vec::<String>::new());
+    for more in ["@expire(\"PT0S\")", "@escalate(\"PT0S responders\")"] {
+        assert!(underlined(&rule("Action::\"ask\"", more))[0].starts_with("Error"), "{more}");
+    }
 }

@@ -226,6 +226,19 @@ fn nothing_is_decided_while_management_groups_that_a_rule_names_are_not_known() 
 }
 
 #[test]
+fn no_ipv6_address_is_let_in_whatever_a_rule_says() {
+    let all = permit("all", "", "open");
+    for sources in ["2001:db8::1", "2400::/12, 2600::/12, 2800::/12, 2a00::/12", "198.51.100.7, 2001:db8::/64"] {
+        let decision = decide(&all, &format!("sources: [\"{}\"]\n", sources.replace(", ", "\", \"")));
+        assert!(
+            decision.outcome.sentence().contains("IPv6 addresses, which JIT does not take"),
+            "{sources}: {}",
+            decision.outcome.sentence()
+        );
+    }
+}
+
+#[test]
 fn every_fact_reaches_the_rules() {
     let given = "sources: [198.51.100.0/28, 203.0.113.4]\nports: [22, 3389]\nduration: PT90M\nway: direct\nreason: INC-7\nalerts: 3\nwindow: patch\nchange: CHG-1\napprovalsToday: 4\nopenToday: PT5H\nincident: {open: false, severity: low, owner: AAAAAAAA-0000-4000-8000-000000000001, namesThisVm: false, age: PT2H}\n";
     for condition in [
@@ -287,14 +300,66 @@ fn a_decision_is_stored_and_read_again_and_decides_the_same() {
     let stored = serde_json::to_string(&decision).unwrap();
     assert_eq!(serde_json::from_str::<Decision>(&stored).unwrap(), decision);
     let lines = format!("{stored}\n\n{{\"kind\": \"close\"}}\n{{\"decision\": {stored}}}\n{{\"decision\": null}}\n");
-    let read = replay::read(&lines).unwrap();
-    assert_eq!(read, [decision.clone(), decision.clone()]);
-    assert_eq!(replay::read(&format!("[{stored}]")).unwrap(), [decision]);
-    let same = replay::replay(&rules, read);
+    let read = replay::read(&format!("\u{feff}{lines}"));
+    let at = |line| replay::Stored { line, decision: decision.clone() };
+    assert_eq!((read.decisions.as_slice(), read.without, read.unreadable.as_slice()), ([at(1), at(4)].as_slice(), 2, [].as_slice()));
+    assert_eq!(replay::read(&format!("[{stored}]")).decisions, [at(1)]);
+    let same = replay::replay(&rules, read.decisions);
     assert_eq!((same.decisions, same.differences.len()), (2, 0));
-    for (text, line) in [("{}\nx\n", 2), ("[{]", 1), ("{\"decision\": {}}", 1), ("[1, {\"outcome\": 1}]", 2)] {
-        assert_eq!(replay::read(text).unwrap_err().line, line, "{text}");
+    let outcome = stored.replace("\"outcome\"", "\"outcom\"");
+    for (text, told) in [
+        ("{}\nx\ny\n", "2 it is not JSON: expected value, at character 1; 3 it is not JSON: expected value, at character 1"),
+        ("[{]", "1 it is not a JSON list: key must be a string, at character 3"),
+        ("{\"decision\": {}}", "1 it is no decision: missing field `outcome`"),
+        (
+            "[1, {\"outcome\": 1}]",
+            "1 it is no decision: invalid type: integer `1`, expected struct Decision; 2 it is no decision: invalid type: integer `1`, expected internally tagged enum Outcome",
+        ),
+        (outcome.as_str(), "1 it is no decision: missing field `outcome`"),
+    ] {
+        let unreadable = replay::read(text).unreadable;
+        let said: Vec<String> = unreadable.iter().map(|one| format!("{} {}", one.line, one.why)).collect();
+        assert_eq!(said.join("; "), told, "{text}");
     }
+    // A number that no time can be decides as any other that is too long.
+    let endless = stored.replace("\"seconds\":3600", &format!("\"seconds\":{}", i64::MAX));
+    assert_ne!(endless, stored);
+    let replayed = replay::replay(&rules, replay::read(&endless).decisions);
+    assert!(replayed.differences[0].after.outcome.sentence().contains("longer than"), "{:?}", replayed.differences);
+}
+
+#[test]
+fn a_replay_names_what_differs_where_the_same_is_decided_by_the_same_rule() {
+    let ask = |approvers: &str, expire: &str, max: &str| {
+        format!(
+            "@id(\"ask\") @reason(\"x\") @approvers(\"{approvers}\") @escalate(\"PT5M b\") @expire(\"{expire}\") @max(\"{max}\") permit (principal, action == Action::\"ask\", resource);"
+        )
+    };
+    let before = rules(&ask("1 of a", "PT4H", "PT2H"));
+    let stored = replay::Stored { line: 7, decision: before.decide(&wish(&before, SOMEBODY)) };
+    let told = |text: &str| {
+        replay::replay(&rules(text), vec![stored.clone()]).differences.iter().map(replay::Difference::sentence).collect::<String>()
+    };
+    assert_eq!(told(&ask("1 of a", "PT4H", "PT2H")), "");
+    for (text, says) in [
+        (ask("2 of a", "PT4H", "PT2H"), "people decide: 1 of a -> 2 of a"),
+        (ask("1 of a", "PT1H", "PT2H"), "over after: 4 h -> 1 h"),
+        (ask("1 of a", "PT4H", "PT3H"), "at most: 2 h -> 3 h"),
+        (ask("1 of a", "PT4H", "PT2H").replace("PT5M b", "PT6M a"), "asked besides: b after 5 min -> a after 6 min"),
+    ] {
+        let sentence = told(&text);
+        assert!(sentence.starts_with("line 7: ") && sentence.ends_with(says), "{sentence}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_lacking_once() {
+    let text = r#"@id("incident") @reason("x") permit (principal, action == Action::"open", resource)
+when { context has incident && context.incident.open && context.incident.namesThisVm && context.ports.contains(22) };
+@id("two") @reason("x") permit (principal, action == Action::"open", resource) when { context.direct && context.leastPort == 1 };"#;
+    let miss = decide(text, SOMEBODY).nearest.unwrap();
+    assert_eq!((miss.rule.id.as_str(), miss.lacks.len()), ("incident", 1));
+    assert_eq!(miss.lacks[0].sentence(), "`context has incident` does not hold");
 }
 
 #[test]
@@ -302,12 +367,13 @@ fn a_replay_tells_what_another_set_decides_and_why() {
     let before = rules(&permit("all", "@max(\"PT4H\")", "open"));
     let office = "@id(\"all\") @reason(\"why all\") @max(\"PT4H\") permit (principal, action == Action::\"open\", resource) when { context.networks.contains(Network::\"office\") };";
     let after = rules(office);
-    let decisions: Vec<Decision> =
-        ["198.51.100.7", "192.0.2.1"].iter().map(|source| before.decide(&wish(&before, &format!("sources: [{source}]\n")))).collect();
+    let decided = |source: &str| before.decide(&wish(&before, &format!("sources: [{source}]\n")));
+    let sources = ["198.51.100.7", "192.0.2.1"].into_iter().zip(1..);
+    let decisions: Vec<replay::Stored> = sources.map(|(source, line)| replay::Stored { line, decision: decided(source) }).collect();
     let replayed = replay::replay(&after, decisions.clone());
     assert_eq!((replayed.decisions, replayed.differences.len()), (2, 1));
     insta::assert_snapshot!(replayed.differences[0].sentence(), @r#"
-    2026-01-15T12:00:00Z port 22 of vm from 192.0.2.1
+    line 2: 2026-01-15T12:00:00Z, 00000000-0000-4000-8000-00000000000a wants port 22 of vm from 192.0.2.1 for 1 h
       was  open: rule all permits it, for 4 h at most: why all
       now  refuse: no rule permits it
            all permits open, but `context.networks.contains(Network::"office")` does not hold

@@ -28,7 +28,7 @@ pub enum Command {
     Explain(Box<explain::Arguments>),
     /// Decides again on stored decisions, and tells which of them this set decides otherwise, and why.
     ///
-    /// Exits with 1 where one is.
+    /// Exits with 1 where one is, and with 2 where the file holds something that is no decision.
     Replay(ReplayArguments),
 }
 
@@ -70,7 +70,12 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 impl Folder {
     fn files(&self) -> anyhow::Result<RuleFiles> {
-        RuleFiles::read(&self.folder).with_context(|| format!("there are no rules at {}: name their folder", self.folder.display()))
+        match RuleFiles::read(&self.folder) {
+            Err(why) if !self.folder.is_dir() => {
+                Err(why).with_context(|| format!("there are no rules at {}: name their folder", self.folder.display()))
+            }
+            read => Ok(read?),
+        }
     }
 
     /// The set, or nothing once every mistake is told.
@@ -113,12 +118,15 @@ fn counted(mistakes: &[Mistake]) -> String {
 fn check(folder: &Folder) -> anyhow::Result<ExitCode> {
     let files = folder.files()?;
     let (rules, mut mistakes) = Rules::check(&files);
-    // Scenarios name rules, groups and networks: without a set nothing can be said of them.
     let scenarios = rules.as_ref().map(|rules| {
         let (scenarios, wrong) = scenario::read(&files, rules);
         mistakes.extend(wrong);
         scenarios.len()
     });
+    if rules.is_none() {
+        // Which rules, groups and networks scenarios may name is not known now; how they are written is.
+        mistakes.extend(scenario::misspelt(&files));
+    }
     folder.tell(&files, &mistakes);
     match (&rules, scenarios) {
         (Some(rules), Some(scenarios)) => {
@@ -197,13 +205,22 @@ fn replayed(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
     let name = arguments.decisions.display();
     let text = std::fs::read_to_string(&arguments.decisions).with_context(|| format!("{name} cannot be read"))?;
-    let decisions = replay::read(&text).with_context(|| format!("{name} holds something that is no decision"))?;
-    if decisions.is_empty() {
+    let stored = replay::read(&text);
+    if !stored.unreadable.is_empty() {
+        for unreadable in &stored.unreadable {
+            eprintln!("portcullis: {name}, {unreadable}");
+        }
+        return Ok(ExitCode::from(2));
+    }
+    if stored.decisions.is_empty() {
         bail!("{name} holds no decision");
     }
-    let replayed = replay::replay(&rules, decisions);
+    let replayed = replay::replay(&rules, stored.decisions);
     for difference in &replayed.differences {
         anstream::println!("{}\n", difference.sentence());
+    }
+    if stored.without > 0 {
+        anstream::println!("{} without a decision", many(stored.without, "record"));
     }
     let otherwise = replayed.differences.len();
     anstream::println!("{}: {otherwise} decided otherwise by set {}", many(replayed.decisions, "decision"), rules.hash());

@@ -65,8 +65,6 @@ fn every_mistake_of_every_file_is_told_at_once() {
       |
     2 | forbid (principal, action, resource) when { context.durration > duration("1h") };
       |                                             ^^^^^^^^^^^^^^^^^
-      |
-      = help: did you mean `duration`?
 
     error: `198.51.100.300` is not a range of addresses
      --> policies/networks.yaml:2:12
@@ -204,11 +202,18 @@ fn what_cannot_be_read_is_named_with_its_cure() {
         (&["explain", "--group", "developer"], "did you mean `developers`?"),
         (&["explain", "--request", "none.yaml"], "none.yaml cannot be read"),
         (&["replay", "--decisions", "nothing.json"], "nothing.json holds no decision"),
-        (&["replay", "--decisions", "broken.json"], "line 1: it is not JSON"),
     ] {
         let (code, text) = ran(folder.path(), arguments);
         assert!(code == 1 && text.contains(says), "{arguments:?}: {text}");
     }
+    // Something that is decided otherwise and something that cannot be read are told apart by what starts the command.
+    let (code, text) = ran(folder.path(), &["replay", "--decisions", "broken.json"]);
+    assert!(code == 2 && text.contains("line 1: it is not JSON") && text.contains("line 2: it is not JSON"), "{text}");
+    let (code, text) = ran(folder.path(), &["explain", "--request", "request.yaml", "--vm", "web-1", "--for", "9h"]);
+    assert!(code == 2 && text.contains("cannot be used with"), "{text}");
+    fs::write(folder.path().join("policies/a.cedar"), b"// \xe9").unwrap();
+    let (code, text) = ran(folder.path(), &["check"]);
+    assert!(code == 1 && text.contains("a.cedar cannot be read: line 1 is not UTF-8") && !text.contains("there are no rules"), "{text}");
 }
 
 #[test]
@@ -249,7 +254,7 @@ fn a_request_is_the_same_from_the_command_line_and_from_a_file() {
     let (_, unknown) = ran(folder.path(), &["explain", "--unknown", "--source", "198.51.100.7"]);
     assert!(unknown.contains("who        nobody knows"), "{unknown}");
     let (_, right) = ran(folder.path(), &["explain", "--right", "close", "--group", "developers"]);
-    assert!(right.starts_with("refuse: no rule permits it\n"), "{right}");
+    assert!(right.starts_with("refused: no rule permits it\n"), "{right}");
 }
 
 /// The fenced `sh` blocks of docs/rules.md, run as they stand over a copy of the shipped rules.
@@ -272,7 +277,7 @@ fn the_commands_of_the_document_work_as_they_stand() {
         "as expected",
         "people decide: rule ask-for-a-machine",
         "open, by breaking the glass: rule break-glass",
-        "permit: rule security-duty-closes",
+        "permitted: rule security-duty-closes",
         "1 decision: 1 decided otherwise",
         "something is decided otherwise",
     ] {

@@ -24,7 +24,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", conflicts_with_all = REQUEST)]
     scenario: Option<String>,
     /// Explain the request in this YAML file, written as a scenario's `given` is.
-    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = SPELT_OUT)]
     request: Option<PathBuf>,
     /// Whether somebody has a right, in place of whether something may be opened.
     #[arg(long, value_name = "RIGHT", conflicts_with = "scenario")]
@@ -67,9 +67,13 @@ pub struct Arguments {
     reason: Option<String>,
 }
 
-/// All that makes a request on the command line.
+/// All that makes a request.
 const REQUEST: [&str; 13] =
     ["request", "person", "group", "unknown", "vm", "tag", "port", "source", "duration", "at", "direct", "break_glass", "reason"];
+
+/// All that makes a request on the command line.
+const SPELT_OUT: [&str; 12] =
+    ["person", "group", "unknown", "vm", "tag", "port", "source", "duration", "at", "direct", "break_glass", "reason"];
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Right {
@@ -89,7 +93,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let shown_in = folder.shown_in();
     let text = match subject {
         Subject::Opening => explain::decision(&rules, &rules.decide(&wish), &shown_in),
-        Subject::Right(action) => explain::permission(&rules, &rules.may(action, &wish), &wish, &shown_in),
+        Subject::Right(action) => explain::permission(&rules, action, &rules.may(action, &wish), &wish, &shown_in),
     };
     anstream::print!("{text}");
     Ok(ExitCode::SUCCESS)
