@@ -118,8 +118,9 @@ pub struct Inbox {
     pub more: bool,
 }
 
-/// How the names of wishes in an inbox begin; those of claims are hexadecimal.
-const WANT: &str = "want-";
+/// How the names of wishes in an inbox begin. Those of claims are hexadecimal and come after them in a list: however many
+/// events anybody sends, no wish waits behind them.
+const WANT: &str = "-want-";
 
 fn answer_name(id: &str) -> String {
     format!("requests/{id}.json")

@@ -322,6 +322,34 @@ async fn a_wish_is_refused_at_once_while_azure_wants_no_calls_for_longer_than_an
 }
 
 #[tokio::test]
+async fn a_wish_that_was_refused_is_not_decided_on_again_because_it_stayed_in_the_inbox() {
+    let story = begin().await;
+    story.fault("graph", "POST", "", Effect::status(503, None), None);
+    // The answer is written, and taking the wish out of the inbox fails.
+    story.fault("blob", "DELETE", "/inbox/", Effect::status(500, None), Some(9));
+    let id = story.asks_for(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(5).await;
+    assert_eq!(story.answer_to(&id).await["became"], "refused");
+    story.heal();
+    story.pass(10 * MINUTE).await;
+    assert_eq!((story.tried(INITIATE).len(), story.audits_of("granted").len(), story.audits_of("declined").len()), (0, 0, 1));
+    assert_eq!(story.answer_to(&id).await["became"], "refused", "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn while_azure_wants_no_calls_after_an_initiate_an_alarm_stands_in_its_time() {
+    let story = begin().await;
+    story.fault("arm", "POST", "/initiate", Effect::status(429, Some(1100)), Some(1));
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(10 * MINUTE).await;
+    assert_eq!(story.alarms(), "+cannot-look", "{}", story.told());
+    story.pass(20 * MINUTE).await;
+    assert_eq!(story.alarms(), "+cannot-look -cannot-look", "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
 async fn an_answer_that_is_lost_opens_once() {
     for (effect, sent) in [(Effect::CutAfter, 1), (Effect::CutBefore, 2)] {
         let story = begin().await;

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::{Assignment, State};
-use portcullis_sandbox::switches::{Events, Requestor, SubscriptionParents};
+use portcullis_sandbox::switches::{Events, NewerInitiate, Requestor, SubscriptionParents};
 use serde_json::{Value, json};
 use story::{DELETE, Setting, Story, initiate_event, policy, vm};
 
@@ -343,4 +343,91 @@ async fn an_opening_that_jit_leaves_after_its_end_is_shut_as_expired() {
     let close = &story.audits_of("close")[0];
     assert_eq!(close["code"], "expired", "{close}");
     story.is_proved_shut("web-1", 22);
+}
+
+#[tokio::test]
+async fn somebody_elses_narrower_opening_is_no_reason_to_let_a_wider_one_stand() {
+    let story = Setting::with(|state| state.switches.newer_initiate = NewerInitiate::Adds).begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(5 * MINUTE).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["198.51.100.0/24"], HOUR).await;
+    story.pass(10 * MINUTE).await;
+    assert!(story.audits_of("close").iter().any(|close| close["code"] == "unapproved"), "{}", story.told());
+    assert!(!story.lets_in("web-1", 22, &["198.51.100.77"]) && story.lets_in("web-1", 22, &[OFFICE]), "{}", story.told());
+    assert_eq!((story.audits_of("adopted").len(), story.record("web-1").unwrap()["grants"].as_array().unwrap().len()), (1, 1));
+    story.holds();
+}
+
+#[tokio::test]
+async fn the_end_of_one_persons_opening_does_not_shut_anothers_nor_an_extension() {
+    for (newer, second) in [
+        (NewerInitiate::Adds, estate::GLASS_OBJECT_ID),
+        (NewerInitiate::Replaces, estate::GLASS_OBJECT_ID),
+        (NewerInitiate::Adds, estate::RESPONDER_OBJECT_ID),
+        (NewerInitiate::Replaces, estate::RESPONDER_OBJECT_ID),
+    ] {
+        let story = Setting::with(|state| state.switches.newer_initiate = newer).begin().await;
+        story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::minutes(30)).await;
+        story.pass(20 * MINUTE).await;
+        story.opens(second, &vm("web-1"), 22, &[OFFICE], TimeDelta::minutes(40)).await;
+        story.pass(25 * MINUTE).await;
+        assert!(story.lets_in("web-1", 22, &[OFFICE]), "{newer:?} {second}: {}", story.told());
+        assert_eq!((story.audits_of("adopted").len(), story.tried(story::INITIATE).len()), (2, 0), "{newer:?} {second}: {}", story.told());
+        story.pass(25 * MINUTE).await;
+        assert_eq!((story.allow_rules(22).len(), story.alarms().as_str()), (0, ""), "{newer:?} {second}: {}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn what_was_ended_early_is_not_adopted_again_while_its_record_runs_on() {
+    let story = Story::begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::hours(2)).await;
+    story.pass(5 * MINUTE).await;
+    let grant = story.record("web-1").unwrap()["grants"][0]["id"].as_str().unwrap().to_owned();
+    let answer = story.closes(estate::SECURITY_OBJECT_ID, "web-1", &grant).await;
+    assert_eq!(answer["became"], "ended", "{answer}");
+    story.pass(20 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.audits_of("adopted").len()), (0, 1), "{}", story.told());
+    // Somebody opens it anew: that is another wish, decided by the rules.
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(10 * MINUTE).await;
+    assert_eq!(story.audits_of("adopted").len(), 2, "{}", story.told());
+    assert!(story.lets_in("web-1", 22, &[OFFICE]), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn events_of_the_future_do_not_push_the_true_one_out() {
+    let story = Setting::with(silent).begin().await;
+    for n in 0..25 {
+        let mut event = event_of(&story, &format!("forged-{n}"), estate::ADMIN_OBJECT_ID);
+        for field in ["/eventTime", "/data/eventTimestamp"] {
+            if let Some(time) = event.pointer_mut(field) {
+                *time = json!("9999-12-31T00:00:00Z");
+            }
+        }
+        story.post_events(json!([event]).to_string()).await;
+    }
+    story.pass(MINUTE).await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(30 * MINUTE).await;
+    assert_eq!((story.audits_of("confirmed").len(), story.tried(DELETE).len()), (1, 0), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn what_nobody_answers_in_time_delays_nothing_that_must_be_shut() {
+    // Half of the handler's own limits: each call alone would be waited for.
+    let slow = || Effect::Delay { milliseconds: 9_000 };
+    let story = Story::begin().await;
+    story.fault("graph", "POST", "", slow(), None);
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 3389, &[OFFICE], HOUR).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["*"], HOUR).await;
+    story.pass(2 * MINUTE).await;
+    assert!(story.ours(DELETE).len() >= 2 && story.allow_rules(22).is_empty(), "{}", story.told());
+    story.heal();
+    story.pass(10 * MINUTE).await;
+    assert_eq!((story.audits_of("adopted").len(), story.allow_rules(3389).len()), (1, 2), "{}", story.told());
+    story.holds();
 }

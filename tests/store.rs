@@ -22,6 +22,7 @@ use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::behind::Behind;
 use portcullis_domain::finding::Severity;
 use portcullis_domain::record::{Claim, VmRecord};
+use portcullis_domain::want::{Want, Wanter, What};
 use portcullis_sandbox::sandbox::{STORE_MARKER_BODY, Sandbox, SandboxOptions};
 use portcullis_sandbox::state::{Container, State};
 use portcullis_sandbox::{entra, estate};
@@ -506,6 +507,13 @@ impl Trial {
         assert!(!inbox.more);
         let two = self.store.inbox(&vm, 2).await.unwrap();
         assert_eq!((two.claims.len(), two.more), (2, true));
+        // However many events anybody sends, a wish comes first.
+        let by = Wanter { id: "p".to_owned(), name: String::new() };
+        let want = Want { id: "ffff".to_owned(), at: claim("e1", "x").at, vm: vm.clone(), by, what: What::Close { grant: "g".to_owned() } };
+        self.store.leave_want(&want).await.unwrap();
+        let first = self.store.inbox(&vm, 1).await.unwrap();
+        assert_eq!((first.wants.len(), first.claims.len(), first.more), (1, 0, true));
+        self.store.remove(&first.wants[0].0).await.unwrap();
         assert_eq!(self.store.inbox(&self::vm("db-10"), 3).await.unwrap(), Inbox::default(), "another VM's inbox");
         for (name, _) in inbox.claims.iter().chain(&inbox.claims) {
             self.store.remove(name).await.unwrap();

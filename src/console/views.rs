@@ -326,6 +326,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         wake_up: _,
         fingerprint: _,
         due: _,
+        ended_early: _,
     } = record;
     Vm {
         id: vm.clone(),

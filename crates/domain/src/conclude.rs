@@ -8,7 +8,7 @@ use crate::audit::AuditRecord;
 use crate::audits::Audits;
 use crate::finding::FindingCode;
 use crate::grant::{Grant, Phase};
-use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER};
+use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER, SENT_WITHIN};
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
 use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, VmRecord};
 
@@ -22,7 +22,7 @@ pub fn could_not_look(record: &mut VmRecord, now: DateTime<Utc>, trouble: Troubl
 pub fn conclude(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Vec<AuditRecord> {
     let mut audits = Audits::new(now);
     replace_alarms(record, now, mode, &mut audits);
-    record.next_look = next_look(record, now).map(whole_second);
+    record.next_look = next_look(record, now, mode).map(whole_second);
     audits.written
 }
 
@@ -125,7 +125,7 @@ fn is_open(record: &VmRecord, port: u16, closing: &Closing) -> String {
 
 const BLIND: &str = "cannot-look";
 
-fn next_look(record: &mut VmRecord, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<DateTime<Utc>> {
     let soon = now + TimeDelta::seconds(1);
     let mut next = None;
     let mut stuck = record.blind.is_some() || record.awaits_opening;
@@ -167,6 +167,13 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>) -> Option<DateTime<Utc>>
     // In observe mode too: that an opening has outlived the limit is told when it has.
     next = earliest(next, record.judge_again.map(|again| again.max(soon)));
     next = earliest(next, record.grants.iter().filter_map(|grant| grant.next_turn(now)).min());
+    let approved = record.grants.iter().filter(|grant| grant.phase == Phase::Approved);
+    let unsent = approved.map(|grant| match mode {
+        // The run may have ended before it could ask JIT.
+        Mode::Enforce => soon + RULE_TAKES,
+        Mode::Observe => (grant.from + SENT_WITHIN).max(soon),
+    });
+    next = earliest(next, unsent.min());
     next = earliest(next, record.grants.iter().filter_map(|grant| proof_due(grant, soon)).min());
     next = earliest(next, record.grants.iter().filter_map(|grant| confirmation_due(grant, now)).min());
     if let Some(hold) = record.not_before {

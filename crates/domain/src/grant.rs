@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::arm_id::VmId;
+use crate::jit::JitRecord;
 use crate::source::Sources;
 
 /// A decision that (VM, port) may be open.
@@ -133,6 +134,12 @@ impl Grant {
         self.ended = Some(why);
         self.first_shut_read = None;
         true
+    }
+
+    /// Whether it was adopted for this record of JIT.
+    pub fn is_made_for(&self, record: &JitRecord) -> bool {
+        let adopted = matches!(self.origin, Origin::Adopted | Origin::BreakGlass);
+        adopted && (self.port, self.from, self.until) == (record.port, record.start, record.end)
     }
 
     /// Who it is for, for people: the name, else the object id.

@@ -128,7 +128,16 @@ impl From<RecordStatus> for String {
     }
 }
 
+/// How the justification begins of what Portcullis asks JIT for itself.
+pub const OURS: &str = "Portcullis: ";
+
 impl JitRecord {
+    /// Whether Portcullis asked for it itself. Somebody else who writes the same is believed: a grant vouches for what
+    /// Portcullis opens, and nothing does for what only says so.
+    pub fn is_ours(&self) -> bool {
+        self.justification.as_deref().is_some_and(|text| text.starts_with(OURS))
+    }
+
     /// Whether Azure may still be about to open for it: it is `Initiating` and its end is still to come.
     pub fn is_initiating(&self, now: DateTime<Utc>) -> bool {
         self.status == RecordStatus::Initiating && self.end > now

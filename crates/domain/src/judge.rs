@@ -160,7 +160,7 @@ pub fn judge(openings: &[Opening], facts: Facts<'_>, seen: impl Fn(&Opening) -> 
         }
         let violation = any_source(openings, &uncovered, n)
             .or_else(|| overlong(opening, facts, seen(opening)))
-            .or_else(|| grant_ended(opening, &uncovered[n], facts))
+            .or_else(|| grant_ended(opening, &uncovered[n], facts, seen(opening)))
             .or_else(|| expired(opening, facts, seen(opening)));
         violation.map_or(Judgement::Left, Judgement::Shut)
     };
@@ -232,12 +232,20 @@ fn may_be_reason(record: &JitRecord, opening: &Opening, port_shut: Option<DateTi
     opening.ports.contains(record.port) && since_shut && same_source
 }
 
-fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>) -> Option<Violation> {
+/// What a grant let in has to go with it, unless somebody asked for it meanwhile: then the rules are asked about that.
+fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>, seen: Seen) -> Option<Violation> {
     let meets = |grant: &&Grant| {
         let was_covered = !left.minus(&grant.sources).covers(left);
         opening.ports.contains(grant.port) && grant.has_ended(facts.now) && was_covered
     };
     let ended = facts.grants.iter().filter(meets).max_by_key(|grant| (grant.until, grant.id.as_str()))?;
+    let is_anothers = |record: &&JitRecord| {
+        let runs = record.end > facts.now && record.sources.covers(&opening.sources);
+        runs && !record.is_ours() && !facts.grants.iter().any(|grant| grant.is_made_for(record))
+    };
+    if records_of(opening, facts.records, seen.port_shut).any(|record| is_anothers(&record)) {
+        return None;
+    }
     Some(Violation::GrantEnded { grant: ended.id.clone(), why: ended.ended.clone().unwrap_or(End::Time) })
 }
 
@@ -258,7 +266,7 @@ pub fn last_end(opening: &Opening, records: &[JitRecord], port_shut: Option<Date
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::Phase;
+    use crate::grant::{Origin, Phase};
     use crate::jit::RecordStatus;
     use crate::port::PortSet;
     use crate::samples::{at, grant, opening, record};
@@ -289,6 +297,39 @@ mod tests {
                 Judgement::Shut(violation) => violation.code(),
             })
             .collect()
+    }
+
+    #[test]
+    fn what_a_grant_let_in_goes_with_it_unless_somebody_else_asked_for_it_meanwhile() {
+        let grant = |origin| Grant { origin, from: at("09:00:00"), ..grant("g", 22, "203.0.113.4", "10:00:00", Phase::Open) };
+        let asked = |start: &str, source: &str, says: Option<&str>| JitRecord {
+            justification: says.map(str::to_owned),
+            ..record(22, source, start, "11:00:00", RecordStatus::Initiated)
+        };
+        let own = JitRecord { end: at("10:00:00"), ..asked("09:00:00", "203.0.113.4", None) };
+        for (origin, records, shut) in [
+            (Origin::Adopted, vec![own.clone()], true),
+            (Origin::Adopted, vec![own.clone(), asked("09:30:00", "203.0.113.4", None)], false),
+            (Origin::Adopted, vec![asked("09:30:00", "203.0.113.0/24", None)], false),
+            // For less than the rule lets in, and what Portcullis asked for itself.
+            (Origin::Adopted, vec![asked("09:30:00", "203.0.113.5", None)], true),
+            (Origin::Asked, vec![asked("09:00:00", "203.0.113.4", Some("Portcullis: ada (grant g)"))], true),
+            (
+                Origin::Asked,
+                vec![asked("09:00:00", "203.0.113.4", Some("Portcullis: ada (grant g)")), asked("09:30:00", "203.0.113.4", None)],
+                false,
+            ),
+        ] {
+            let facts = Facts {
+                now: at("10:00:30"),
+                records: &records,
+                grants: &[grant(origin)],
+                limits: Limits { longest_opening: TimeDelta::hours(8) },
+            };
+            let seen = |_: &Opening| Seen { first: at("09:00:00"), port_shut: None };
+            let judged = judge(&[opening(1, "22", &["203.0.113.4"])], facts, seen);
+            assert_eq!(matches!(judged[0], Judgement::Shut(Violation::GrantEnded { .. })), shut, "{origin:?} {records:?}: {judged:?}");
+        }
     }
 
     #[test]

@@ -5,17 +5,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audits::Audits;
 use crate::duration::spoken;
-use crate::grant::{Declined, End, Grant, Phase, live_sources};
+use crate::grant::{Declined, End, Grant, Origin, Phase, live_sources};
 use crate::initiate::SENT_WITHIN;
 use crate::jit::JitRecord;
 use crate::opening::Opening;
 use crate::reconcile::{AFTER_START, BETWEEN_READS, Look, is_gone};
-use crate::record::VmRecord;
+use crate::record::{EndedEarly, VmRecord};
 use crate::ruling::{Confirmation, Ruling};
 use crate::source::Sources;
 
 /// Before the openings are judged: adoptions, confirmations, and ends.
 pub(crate) fn begin(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
+    record.ended_early.retain(|early| early.until > look.now);
     adopt(record, look, audits);
     record.grants.sort_by(|one, other| one.id.cmp(&other.id));
     confirm(record, look, audits);
@@ -98,8 +99,12 @@ fn decline_unsent(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
 
 /// Ends the n-th grant, and tells it, if it may be open.
 pub(crate) fn end(record: &mut VmRecord, n: usize, why: End, audits: &mut Audits) {
+    let early = why != End::Time;
     if record.grants[n].end(why) {
         let grant = record.grants[n].clone();
+        if early && matches!(grant.origin, Origin::Adopted | Origin::BreakGlass) {
+            record.ended_early.push(EndedEarly { port: grant.port, from: grant.from, until: grant.until });
+        }
         audits.grant_ended(record, &grant);
     }
 }
@@ -156,7 +161,6 @@ fn may_still_come(grant: &Grant, look: &Look<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::Origin;
     use crate::jit::RecordStatus;
     use crate::judge::Violation;
     use crate::reconcile::Mode;

@@ -875,8 +875,8 @@ mod tests {
         story.mode = Mode::Observe;
         assert_eq!(story.look("10:00:00").opens, []);
         story.conclude("10:00:00");
-        // What a rule permitted is watched in observe mode too.
-        assert_eq!(story.next(), Some(at("12:00:00")));
+        // Nobody waits for it for ever: it is declined then.
+        assert_eq!(story.next(), Some(at("10:14:00")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::behind::Behind;
 use crate::finding::Finding;
 use crate::grant::Grant;
 use crate::initiate::Asking;
+use crate::jit::JitRecord;
 use crate::judge::Violation;
 use crate::opening::{Opening, short_hash};
 use crate::source::Sources;
@@ -64,6 +65,9 @@ pub struct VmRecord {
     /// initiated again.
     #[serde(default)]
     pub taken_down: BTreeSet<String>,
+    /// Adopted grants that ended before their time: their JIT records, which may run on, are no reason to adopt again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended_early: Vec<EndedEarly>,
     /// Whether JIT may still be about to open something: a record that is `Initiating`, or one so new that its rule
     /// may not show yet.
     #[serde(default)]
@@ -390,6 +394,25 @@ pub const ALARM_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// The longest pause between two tries.
 pub const LONGEST_PAUSE_SECONDS: i64 = 60;
 
+/// What an adopted grant that ended before its time was made for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedEarly {
+    /// The port.
+    pub port: u16,
+    /// When its record starts.
+    pub from: DateTime<Utc>,
+    /// When its record ends.
+    pub until: DateTime<Utc>,
+}
+
+impl EndedEarly {
+    /// Whether it is about this record.
+    pub fn is_of(&self, record: &JitRecord) -> bool {
+        (self.port, self.from, self.until) == (record.port, record.start, record.end)
+    }
+}
+
 impl VmRecord {
     /// What is known of a VM that was never looked at.
     pub fn new(vm: VmId) -> Self {
@@ -409,6 +432,7 @@ impl VmRecord {
             would_close: BTreeSet::new(),
             blind: None,
             taken_down: BTreeSet::new(),
+            ended_early: Vec::new(),
             awaits_opening: false,
             judge_again: None,
             gone_since: None,

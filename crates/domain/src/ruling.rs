@@ -53,10 +53,16 @@ pub fn may_have_made<'a>(at: DateTime<Utc>, record: &JitRecord, all: impl IntoIt
 /// What lies no further from the nearest than this is as near: times are given to the second.
 const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
 
-/// Whose an opening may be: one answer for each record that runs, or one for none. `all` are the records of the VM's
+/// Whose an opening may be: one answer for each record that runs and was asked for all that the opening lets in, or one for
+/// none. What Portcullis asked for itself, and what an adopted grant was ended for before its time, is no reason to adopt.
+/// `all` are the records of the VM's
 /// policies, of other VMs too: what made one of them did not make this one.
 pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> Vec<Candidate> {
-    let running = records_of(opening, records, memory.port_shut(opening)).filter(|record| record.end > now);
+    let is_reason = |record: &&JitRecord| {
+        let is_over = record.end <= now || memory.ended_early.iter().any(|early| early.is_of(record));
+        record.sources.covers(&opening.sources) && !record.is_ours() && !is_over
+    };
+    let running = records_of(opening, records, memory.port_shut(opening)).filter(is_reason);
     let found: Vec<Candidate> =
         running.map(|record| Candidate { record: Some(record.clone()), said_to_be: said_to_be(record, all, &memory.claims) }).collect();
     if found.is_empty() {
@@ -134,8 +140,9 @@ pub type Confirmations = BTreeMap<String, Confirmation>;
 mod tests {
     use super::*;
     use crate::jit::RecordStatus;
-    use crate::record::SeenOpening;
+    use crate::record::{EndedEarly, SeenOpening};
     use crate::samples::{at, opening, record, vm};
+    use crate::source::Sources;
 
     fn claim(time: &str, person: &str) -> Claim {
         let (event, name) = (format!("{time}{person}"), person.to_owned());
@@ -165,6 +172,23 @@ mod tests {
     fn a_record_that_names_somebody_counts_before_every_event() {
         let records = [asked("09:00:00", "11:00:00", Some("ada@contoso.com")), asked("09:30:00", "11:00:00", Some("bob@contoso.com"))];
         assert_eq!(told(&records, &[claim("09:00:00", "mallory")], None), ["named ada@contoso.com", "named bob@contoso.com"]);
+    }
+
+    #[test]
+    fn a_record_for_less_than_the_opening_of_our_own_or_of_an_ended_grant_is_no_reason() {
+        let one = opening(1, "22", &["203.0.113.0/24"]);
+        let of = |source: &str| JitRecord { sources: Sources::read([source]), ..asked("09:00:00", "11:00:00", Some("ada")) };
+        let mut memory = VmRecord::new(vm());
+        memory.openings.push(SeenOpening { opening: one.clone(), first: at("09:30:00") });
+        let said = |memory: &VmRecord, record: JitRecord| {
+            let found = candidates(&one, std::slice::from_ref(&record), &[&record], memory, at("10:00:00"));
+            found.len() == 1 && matches!(found[0].said_to_be, SaidToBe::Named(_))
+        };
+        assert!(said(&memory, of("203.0.113.0/24")) && said(&memory, of("203.0.112.0/23")));
+        assert!(!said(&memory, of("203.0.113.4")));
+        assert!(!said(&memory, JitRecord { justification: Some("Portcullis: x".to_owned()), ..of("203.0.113.0/24") }));
+        memory.ended_early.push(EndedEarly { port: 22, from: at("09:00:00"), until: at("11:00:00") });
+        assert!(!said(&memory, of("203.0.113.0/24")));
     }
 
     #[test]

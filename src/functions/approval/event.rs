@@ -49,7 +49,8 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
     let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(affected.vm.subscription())).collect();
     let (claim, affected) = (&claim, &vms);
     in_lanes(affected, |affected| async {
-        if affected.by_it {
+        // Who wrote a policy opened nothing by it.
+        if affected.by_it && claim.is_initiate() {
             app.store.leave_claim(&affected.vm, claim).await?;
         }
         app.send(&Message::look(&affected.vm)).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
+use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::reconcile::{Look, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
@@ -28,6 +29,13 @@ pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
 /// What a look takes for reading Azure. A read that is not over by then is one that failed: that the VM cannot be read is
 /// then remembered, and an alarm in its time.
 const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// So long a look asks Microsoft Graph, the activity log and the management groups, all together, and no longer than until
+/// then after its beginning: what they do not say in time is not known, and nothing that must be shut waits for them.
+const ASKS_FOR: Duration = Duration::from_secs(4);
+
+/// See [`ASKS_FOR`].
+const ASKS_UNTIL: Duration = Duration::from_millis(10_500);
 
 /// So long after its beginning a look still begins a delete, which takes a second or two.
 const BEGINS_DELETES_WITHIN: Duration = Duration::from_secs(11);
@@ -65,6 +73,8 @@ pub(super) struct Run {
     pub wants: Vec<(String, Want)>,
     /// What became of it, to be told once the record is written.
     pub answers_to_wants: Vec<Answer>,
+    /// Until when others than JIT and the network are asked.
+    pub asked_by: Instant,
     /// A moment before the store said what time it is.
     began: Instant,
     /// Its name in index entries.
@@ -93,6 +103,9 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
         }
         Some(hold) => {
             let why = format!("Azure wants no calls before {}", hold.to_rfc3339_opts(SecondsFormat::Secs, true));
+            // Whatever asked for quiet, nobody sees the VM meanwhile: in its time that is an alarm.
+            let (now, said) = (run.now, why.clone());
+            could_not_look(&mut run.record, now, Trouble { cause: TroubleCause::CannotLook, said });
             want::unread(app, &mut run, hold, &why).await?;
         }
     }
@@ -137,6 +150,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         answers: Vec::new(),
         wants: Vec::new(),
         answers_to_wants: Vec::new(),
+        asked_by: began + ASKS_UNTIL,
         began,
         name,
         etag,
@@ -146,7 +160,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     run.now = run.save(app).await?;
     let inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
     for (name, claim) in inbox.claims {
-        take_claim(&mut run.record, claim);
+        take_claim(&mut run.record, claim, now);
         run.inbox.push(name);
     }
     for (name, want) in inbox.wants {
@@ -161,7 +175,17 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     Ok(Begun::Run(Box::new(run)))
 }
 
-fn take_claim(record: &mut VmRecord, claim: Claim) {
+/// Claims are remembered so long: an opening lasts no longer than a day.
+const CLAIMS_KEPT_FOR: TimeDelta = TimeDelta::days(1);
+
+/// Takes a claim in. What is older than any opening, or is said to happen only later than clocks differ, tells of none; and the
+/// newest ones, which push out the others, must be believable.
+fn take_claim(record: &mut VmRecord, claim: Claim, now: DateTime<Utc>) {
+    let is_believable = |at: DateTime<Utc>| at >= now - CLAIMS_KEPT_FOR && at <= now + CLOCKS_DIFFER_BY;
+    record.claims.retain(|known| is_believable(known.at));
+    if !is_believable(claim.at) {
+        return;
+    }
     if !record.claims.iter().any(|known| known.event == claim.event) {
         record.claims.push(claim);
         record.claims.sort_by(|a, b| (a.at, &a.event).cmp(&(b.at, &b.event)));
@@ -186,6 +210,7 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
         }
     };
     leave_to_vms(app, &run.record, &mut sight).await?;
+    run.asked_by = (Instant::now() + ASKS_FOR).min(run.began + ASKS_UNTIL);
     want::work(app, run, &sight).await?;
     let ruled = ruled(app, run, &sight).await?;
     let plan = reconcile(run.record.clone(), &seen_as(app, run.now, run.surely_by_now(), &sight, &ruled));
@@ -232,7 +257,7 @@ async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
         return Ok(nothing);
     }
     match app.rulebook.rules().await {
-        Ok(rules) => Asking { app, rules, record: &run.record, sight, now: run.now }.rule(&openings).await,
+        Ok(rules) => Asking { app, rules, record: &run.record, sight, now: run.now, asked_by: run.asked_by }.rule(&openings).await,
         Err(why) => {
             app.tell_failing("rules", "rules", why, "the rules cannot be used, so that nothing opens and what no hard limit forbids stays")
                 .await;
@@ -434,9 +459,16 @@ mod tests {
         let claim =
             |n: i64| Claim { event: format!("e{n}"), at: at(n), object_id: String::new(), name: String::new(), operation: String::new() };
         for n in (0..30).rev().chain(0..30) {
-            take_claim(&mut record, claim(n));
+            take_claim(&mut record, claim(n), at(30));
         }
         assert_eq!(record.claims.len(), MOST_CLAIMS);
         assert_eq!(record.claims.first().map(|c| c.event.as_str()), Some("e10"));
+        // What nobody can have done yet, or did too long ago, is forgotten.
+        let day = 24 * 3600;
+        for (n, taken) in [(day + 331, false), (day + 330, true), (29, false), (30, true)] {
+            take_claim(&mut record, claim(n), at(day + 30));
+            assert_eq!(record.claims.iter().any(|known| known.at == at(n)), taken, "{n}");
+        }
+        assert_eq!(record.claims.len(), 2);
     }
 }

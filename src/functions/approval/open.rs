@@ -2,6 +2,7 @@
 
 use portcullis_domain::audits::audits_of_open;
 use portcullis_domain::initiate::{body, policy_for};
+use portcullis_domain::jit::OURS;
 use portcullis_domain::reconcile::Open;
 use portcullis_domain::record::Outcome;
 use tracing::{info, warn};
@@ -53,5 +54,5 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
 fn justification(run: &Run, open: &Open) -> String {
     let grants = run.record.grants.iter().filter(|grant| open.grants.contains(&grant.id));
     let told: Vec<String> = grants.map(|grant| format!("{} (grant {})", grant.shown(), grant.id)).collect();
-    format!("Portcullis: {}", told.join(", ")).chars().take(LONGEST_REASON).collect()
+    format!("{OURS}{}", told.join(", ")).chars().take(LONGEST_REASON).collect()
 }

@@ -17,8 +17,9 @@ use portcullis_domain::source::Sources;
 use portcullis_domain::time;
 use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
-use portcullis_rules::wish::{ManagementGroups, VmFacts, Way, Who, Wish};
+use portcullis_rules::wish::{Groups, ManagementGroups, VmFacts, Way, Who, Wish};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -41,6 +42,8 @@ pub(super) struct Asking<'a> {
     pub record: &'a VmRecord,
     pub sight: &'a Sight,
     pub now: DateTime<Utc>,
+    /// Until when others are asked: see [`super::look::Run::asked_by`].
+    pub asked_by: Instant,
 }
 
 /// What one candidate comes to.
@@ -68,7 +71,9 @@ impl Asking<'_> {
             let ruling = self.ruling(opening).await?;
             ruled.rulings.insert(opening.rule.clone(), ruling);
         }
-        for grant in self.record.grants.iter().filter(|grant| grant.confirm_by.is_some() && grant.is_live(self.now)) {
+        // What had to be confirmed by now ends without anybody being asked again.
+        let waits = |grant: &&Grant| grant.confirm_by.is_some_and(|by| by > self.now) && grant.is_live(self.now);
+        for grant in self.record.grants.iter().filter(waits) {
             if let Some(confirmation) = self.confirmation(grant).await? {
                 ruled.confirmations.insert(grant.id.clone(), confirmation);
             }
@@ -119,7 +124,7 @@ impl Asking<'_> {
     async fn judge(&self, opening: &Opening, candidate: &Candidate) -> Result<Verdict, Stopped> {
         let patience = self.first_seen(opening) + CONFIRMED_WITHIN;
         let makers = match &candidate.said_to_be {
-            SaidToBe::Named(name) => match self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now).await {
+            SaidToBe::Named(name) => match self.id_of(name).await {
                 Ok(id) => vec![self.maker(id, name.clone(), false).await],
                 Err(NotKnown::Nobody) => vec![unknown()],
                 Err(NotKnown::Unreachable(why)) if self.now < patience => {
@@ -155,8 +160,14 @@ impl Asking<'_> {
     }
 
     async fn maker(&self, id: String, name: String, is_claimed: bool) -> Maker {
-        let who = self.app.people.who(&self.app.azure.graph, self.rules, &id, self.now).await;
+        let who = who(self.app, self.rules, &id, self.now, self.asked_by).await;
         Maker { who, name, id, is_claimed }
+    }
+
+    async fn id_of(&self, name: &str) -> Result<String, NotKnown> {
+        let asked = self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now);
+        let late = || NotKnown::Unreachable(format!("Microsoft Graph {TOO_LATE}"));
+        timeout_at(self.asked_by, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Somebody of whom an event claims that they made it. A claim without an object id is nobody's.
@@ -175,14 +186,14 @@ impl Asking<'_> {
         };
         Ok(Wish {
             ports: opening.ports.starts().collect(),
-            sources: opening.sources.clone(),
+            sources: asked_for(opening, record).clone(),
             // Without a record nobody knows for how long: a rule must permit the least that there is.
             seconds: record.map_or(portcullis_domain::grant::SHORTEST, JitRecord::length).num_seconds(),
             at: record.map_or(self.now, |record| record.start),
             way: Way::Direct,
             reason: record.and_then(|record| record.justification.clone()).unwrap_or_default(),
             approvals_today: approvals,
-            ..wish_of(self.app, self.rules, maker.who.clone(), self.record, self.sight, self.now).await
+            ..wish_of(self.app, self.rules, maker.who.clone(), self.record, self.sight, (self.now, self.asked_by)).await
         })
     }
 
@@ -197,7 +208,7 @@ impl Asking<'_> {
             id: grant_id(self.record, opening, record),
             vm: self.record.vm.clone(),
             port: opening.port().unwrap_or_default(),
-            sources: opening.sources.clone(),
+            sources: asked_for(opening, record).clone(),
             from,
             until: record.map_or(from + cap, |record| record.end),
             person: maker.id,
@@ -227,13 +238,13 @@ impl Asking<'_> {
         let mut records = self.sight.seen.records.iter().filter(|record| record.port == grant.port && record.start == grant.from);
         let Some(record) = records.next() else { return Ok(None) };
         if let Some(name) = &record.requestor {
-            return Ok(match self.app.people.id_of(&self.app.azure.graph, self.rules, name, self.now).await {
+            return Ok(match self.id_of(name).await {
                 Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: "JIT's own record".to_owned() }),
                 Ok(_) | Err(NotKnown::Nobody) => Some(Confirmation::Contradicted { said: format!("JIT's own record names {name}") }),
                 Err(NotKnown::Unreachable(_)) => None,
             });
         }
-        let callers = self.callers(record).await;
+        let Ok(Some(callers)) = timeout_at(self.asked_by, self.callers(record)).await else { return Ok(None) };
         let own = callers.contains_key(&grant.person);
         for (id, name) in callers.into_iter().filter(|(id, _)| own && *id != grant.person) {
             // The log names no port either: whoever else it may have been must be permitted, too.
@@ -254,10 +265,10 @@ impl Asking<'_> {
     }
 
     /// Who asked JIT for something of this record's policy or VM about when it started, by object id, as the activity log
-    /// has it.
-    async fn callers(&self, record: &JitRecord) -> BTreeMap<String, String> {
+    /// has it; nothing where a part of it could not be read: who is left out may be somebody whom no rule permits it.
+    async fn callers(&self, record: &JitRecord) -> Option<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
-        let Ok(subscription) = Uuid::parse_str(self.record.vm.subscription()) else { return found };
+        let subscription = Uuid::parse_str(self.record.vm.subscription()).ok()?;
         let (from, to) = (record.start - CLOCKS_DIFFER_BY, record.start + CLOCKS_DIFFER_BY);
         let all = self.all_records();
         let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
@@ -269,9 +280,10 @@ impl Asking<'_> {
             };
             if let Err(failed) = self.app.azure.activity_log.query(&subscription, from, to, Some(resource), each).await {
                 warn!(vm = %self.record.vm, error = %failed, "the activity log could not be read: a claim waits for it");
+                return None;
             }
         }
-        found
+        Some(found)
     }
 }
 
@@ -289,8 +301,17 @@ fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
 }
 
 /// A wish about the VM with all that a look knows of it, for whoever has the rest: no port and no source yet.
-pub(super) async fn wish_of(app: &App, rules: &Rules, who: Who, record: &VmRecord, sight: &Sight, now: DateTime<Utc>) -> Wish {
-    let above = management_groups(app, rules, record, now).await;
+/// `now` comes with the time until which others are asked.
+pub(super) async fn wish_of(
+    app: &App,
+    rules: &Rules,
+    who: Who,
+    record: &VmRecord,
+    sight: &Sight,
+    (now, asked_by): (DateTime<Utc>, Instant),
+) -> Wish {
+    let late = || ManagementGroups::Unreachable { why: format!("Azure {TOO_LATE}") };
+    let above = timeout_at(asked_by, management_groups(app, rules, record, now)).await.unwrap_or_else(|_| late());
     let tags = sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
     Wish {
         who,
@@ -309,6 +330,14 @@ pub(super) async fn wish_of(app: &App, rules: &Rules, who: Who, record: &VmRecor
         approvals_today: 0,
         open_today_seconds: record.open_in_a_day(now).num_seconds(),
     }
+}
+
+const TOO_LATE: &str = "did not answer in time";
+
+/// Somebody with the groups that the rules name.
+pub(super) async fn who(app: &App, rules: &Rules, id: &str, now: DateTime<Utc>, asked_by: Instant) -> Who {
+    let late = || Who::Person { id: id.to_lowercase(), groups: Groups::Unreachable { why: format!("Microsoft Graph {TOO_LATE}") } };
+    timeout_at(asked_by, app.people.who(&app.azure.graph, rules, id, now)).await.unwrap_or_else(|_| late())
 }
 
 /// The management groups above the VM's subscription; nobody is asked where no rule names one.
@@ -365,6 +394,11 @@ fn refused(decision: &Decision) -> Verdict {
 /// A decision as it is stored. It is made of texts, numbers and times alone.
 pub(super) fn stored(decision: &Decision) -> Value {
     serde_json::to_value(decision).unwrap_or_default()
+}
+
+/// What was asked for: all of the record's sources, although this rule may let in some of them alone.
+fn asked_for<'a>(opening: &'a Opening, record: Option<&'a JitRecord>) -> &'a Sources {
+    record.map_or(&opening.sources, |record| &record.sources)
 }
 
 /// The same opening by the same record has the same grant, whoever works it out and however often.
