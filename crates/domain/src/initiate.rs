@@ -317,6 +317,41 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_initiate_is_repeated_also_where_an_older_rule_lets_the_grant_in() {
+        let mut story = Story::of(vec![home(1)])
+            .granted(vec![grant("a", 22, "203.0.113.4", "11:00:00", Phase::Open), approved("b", "203.0.113.4", "12:00:00")]);
+        story.records = vec![jit_record(22, "203.0.113.4", "09:00:00", "11:00:00", RecordStatus::Initiated)];
+        let busy = Some(Outcome::Failed("409".to_owned()));
+        assert_eq!(look(&mut story, "10:00:00", busy.clone()), 1);
+        assert_eq!((look(&mut story, "10:00:10", busy.clone()), look(&mut story, "10:00:20", busy)), (1, 1));
+        assert_eq!(look(&mut story, "10:00:30", None), 0, "the brake");
+        let audits = story.look("10:05:00").audits;
+        assert_eq!((kinds(&audits), audits[0].why.as_str()), (vec!["grant-ended"], "it could not be opened: JIT refuses it: 409"));
+        assert_eq!(story.memory.grants[0].phase, Phase::Open, "whoever is let in stays so");
+    }
+
+    #[test]
+    fn what_was_asked_is_not_forgotten_while_the_deleted_rule_still_shows() {
+        let wide = opening(1, "22", &["203.0.113.4/31"]);
+        let mut story = Story::of(vec![wide.clone()]).granted(vec![
+            grant("stays", 22, "203.0.113.4", "13:00:00", Phase::Open),
+            grant("over", 22, "203.0.113.5", "10:00:00", Phase::Open),
+        ]);
+        let plan = story.look_and_shut("10:00:00");
+        assert_eq!((plan.closes.len(), plan.opens.len()), (1, 1));
+        story.memory.intend_open(&plan.opens[0], at("10:00:00"));
+        story.memory.open_came_to(22, Outcome::Accepted);
+        // Azure carries the delete out: the group is not settled, and shows the rule still.
+        story.settled = false;
+        assert_eq!(look(&mut story, "10:00:05", None), 0);
+        assert_eq!(story.memory.initiates[&22].intents.len(), 1);
+        story.openings.clear();
+        story.settled = true;
+        assert_eq!(look(&mut story, "10:00:08", None), 0, "JIT is at work");
+        assert_eq!(look(&mut story, "10:02:30", None), 1);
+    }
+
+    #[test]
     fn what_cannot_be_asked_for_in_a_quarter_of_an_hour_is_declined() {
         let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
         story.mode = Mode::Observe;

@@ -529,14 +529,15 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
 }
 
 fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
-    let kept: Vec<&Opening> = openings.iter().filter(|opening| !plan.closes.iter().any(|close| close.opening == **opening)).collect();
+    let goes = |opening: &Opening| plan.closes.iter().any(|close| close.opening == *opening) || is_being_deleted(&plan.record, opening);
+    let kept: Vec<&Opening> = openings.iter().filter(|opening| !goes(opening)).collect();
     let before = std::mem::take(&mut plan.record.taken_down);
     let live: Vec<Grant> = plan.record.grants.iter().filter(|grant| grant.is_live(look.now)).cloned().collect();
     let ports: BTreeSet<u16> = live.iter().map(|grant| grant.port).collect();
     for port in ports {
         let there = kept.iter().filter(|o| o.ports.contains(port)).fold(Sources::default(), |all, o| all.union(&o.sources));
-        // What is only approved has never been asked for: a rule that lets it in goes when somebody else's time is over.
-        let lacks = |grant: &Grant| grant.phase == Phase::Approved || !there.covers(&grant.sources);
+        // What is approved, or opening, has no rule of its own yet: one that lets it in goes when somebody else's time is over.
+        let lacks = |grant: &Grant| matches!(grant.phase, Phase::Approved | Phase::Opening) || !there.covers(&grant.sources);
         let may_open = |grant: &Grant| match grant.phase {
             Phase::Open => before.contains(&grant.id) || is_being_taken_down(&plan.record, grant),
             Phase::Requested | Phase::Waiting | Phase::Approved | Phase::Opening | Phase::Closing | Phase::Closed | Phase::Declined(_) => {
@@ -558,6 +559,12 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
             plan.opens.push(Open { port, sources, until, grants });
         }
     }
+}
+
+/// Whether a delete of this very rule is under way: Azure accepted it and shows the rule still.
+fn is_being_deleted(record: &VmRecord, opening: &Opening) -> bool {
+    let is_target = |closing: &Closing| closing.targets.iter().any(|target| target.is_same(opening));
+    record.closings.values().any(|closing| closing.deleted.contains_key(&opening.rule) && is_target(closing))
 }
 
 /// Whether a rule that lets in any of a grant's sources is being shut.
