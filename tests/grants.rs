@@ -350,6 +350,18 @@ async fn while_azure_wants_no_calls_after_an_initiate_an_alarm_stands_in_its_tim
 }
 
 #[tokio::test]
+async fn an_azure_that_is_busy_is_asked_again_until_it_is_not_and_no_alarm_is_raised() {
+    let story = begin().await;
+    let busy = Effect::Status { status: 409, code: Some("AnotherOperationInProgress".to_owned()), details: Vec::new(), retry_after: None };
+    story.fault("arm", "POST", "/initiate", busy, Some(5));
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(4 * MINUTE).await;
+    assert_eq!((story.ours(INITIATE).len(), story.alarms().as_str()), (1, ""), "{}", story.told());
+    assert!(story.lets_in("web-1", 22, &[VPN]) && story.audits_of("open").len() == 6, "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
 async fn an_answer_that_is_lost_opens_once() {
     for (effect, sent) in [(Effect::CutAfter, 1), (Effect::CutBefore, 2)] {
         let story = begin().await;

@@ -146,15 +146,15 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
         }
     }
     for asking in record.initiates.values() {
-        match (&asking.outcome, asking.intents.last(), asking.intents.first()) {
-            (Some(Outcome::Failed(_)), _, _) if asking.intents.len() < BRAKE => stuck = true,
-            (_, Some(last), Some(first)) => {
+        match (&asking.outcome, asking.intents.last()) {
+            (Some(Outcome::Failed(_)), _) if asking.intents.len() < BRAKE => stuck = true,
+            (_, Some(last)) => {
                 // Its rule takes some seconds, and up to two minutes; then it is asked again, or given up.
-                let due = [*last + FIRST_READ_AFTER, *last + RULE_TAKES, *last + REPEATED_AFTER, *first + OPENS_WITHIN];
+                let due = [*last + FIRST_READ_AFTER, *last + RULE_TAKES, *last + REPEATED_AFTER, asking.first + OPENS_WITHIN];
                 let due = due.into_iter().filter(|at| *at > now).min();
                 next = earliest(next, due.map(|at| at.min(now + RULE_TAKES)).or(Some(soon)));
             }
-            (_, None, _) | (_, _, None) => {}
+            (_, None) => {}
         }
     }
     if stuck || returned {

@@ -22,7 +22,9 @@ use crate::source::Sources;
 pub struct Asking {
     /// The live grants that it was for, by id.
     pub grants: BTreeSet<String>,
-    /// When each `initiate` was intended, the first one first.
+    /// When the first `initiate` was intended.
+    pub first: DateTime<Utc>,
+    /// When each `initiate` was intended that Azure took, refused for good, or may have taken, the first one first.
     pub intents: Vec<DateTime<Utc>>,
     /// What came of the last one; absent while nobody knows.
     pub outcome: Option<Outcome>,
@@ -55,10 +57,7 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Open>, look: &Look<'_>, au
             now.push(open);
             continue;
         };
-        let (Some(first), Some(last)) = (asking.intents.first().copied(), asking.intents.last().copied()) else {
-            now.push(open);
-            continue;
-        };
+        let (first, last) = (asking.first, asking.intents.last().copied());
         let refused = match &asking.outcome {
             Some(Outcome::Failed(said)) => Some(said.clone()),
             Some(Outcome::Accepted | Outcome::NothingToDelete | Outcome::Unknown(_)) | None => None,
@@ -72,9 +71,9 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Open>, look: &Look<'_>, au
             continue;
         }
         let recent = asking.intents.iter().filter(|at| **at + BRAKE_SPAN > look.now).count();
-        let may_ask = match refused {
-            Some(_) => true,
-            None => look.now >= last + REPEATED_AFTER && !shows(&open, last, look),
+        let may_ask = match (refused, last) {
+            (Some(_), _) | (None, None) => true,
+            (None, Some(last)) => look.now >= last + REPEATED_AFTER && !shows(&open, last, look),
         };
         if may_ask && recent < BRAKE {
             now.push(open);
@@ -112,8 +111,8 @@ impl VmRecord {
         let attempt = self.attempts.entry(open.port).or_insert(0);
         *attempt += 1;
         let attempt = *attempt;
-        let asking =
-            self.initiates.entry(open.port).or_insert_with(|| Asking { grants: open.grants.clone(), intents: Vec::new(), outcome: None });
+        let fresh = || Asking { grants: open.grants.clone(), first: now, intents: Vec::new(), outcome: None };
+        let asking = self.initiates.entry(open.port).or_insert_with(fresh);
         asking.intents.push(now);
         asking.outcome = None;
         for grant in self.grants.iter_mut().filter(|grant| open.grants.contains(&grant.id) && grant.phase == Phase::Approved) {
@@ -123,10 +122,14 @@ impl VmRecord {
         attempt
     }
 
-    /// Writes what came of the last `initiate` of a port.
-    pub fn open_came_to(&mut self, port: u16, outcome: Outcome) {
+    /// Writes what came of the last `initiate` of a port. One that Azure did not even look at, because it was busy or could
+    /// not be reached, `counts` as none for the brake: asking again mends that.
+    pub fn open_came_to(&mut self, port: u16, outcome: Outcome, counts: bool) {
         if let Some(asking) = self.initiates.get_mut(&port) {
             asking.outcome = Some(outcome);
+            if !counts {
+                asking.intents.pop();
+            }
         }
     }
 }
@@ -226,7 +229,7 @@ mod tests {
         for open in &opens {
             story.memory.intend_open(open, at(time));
             if let Some(outcome) = &outcome {
-                story.memory.open_came_to(open.port, outcome.clone());
+                story.memory.open_came_to(open.port, outcome.clone(), true);
             }
         }
         opens.len()
@@ -278,6 +281,23 @@ mod tests {
         assert_eq!((kinds(&audits), audits[0].why.as_str()), (vec!["grant-ended"], "it could not be opened: JIT refuses it: busy"));
         assert_eq!(kinds(&story.conclude("10:05:00")), ["alarm-cleared"]);
         assert_eq!(kinds(&story.look("10:05:40").audits), ["grant-closed"]);
+    }
+
+    #[test]
+    fn what_a_busy_azure_did_not_look_at_does_not_use_up_the_brake() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        for second in 0..6 {
+            let time = format!("10:00:0{second}");
+            let opens = story.look(&time).opens;
+            assert_eq!(opens.len(), 1, "{time}");
+            story.memory.intend_open(&opens[0], at(&time));
+            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), false);
+            assert_eq!(story.conclude(&time), [], "no alarm");
+        }
+        assert_eq!(look(&mut story, "10:00:30", Some(Outcome::Accepted)), 1);
+        assert_eq!(look(&mut story, "10:01:00", None), 0);
+        // The deadline counts from the first.
+        assert_eq!(kinds(&story.look("10:05:00").audits), ["grant-ended"]);
     }
 
     #[test]
@@ -340,7 +360,7 @@ mod tests {
         let plan = story.look_and_shut("10:00:00");
         assert_eq!((plan.closes.len(), plan.opens.len()), (1, 1));
         story.memory.intend_open(&plan.opens[0], at("10:00:00"));
-        story.memory.open_came_to(22, Outcome::Accepted);
+        story.memory.open_came_to(22, Outcome::Accepted, true);
         // Azure carries the delete out: the group is not settled, and shows the rule still.
         story.settled = false;
         assert_eq!(look(&mut story, "10:00:05", None), 0);

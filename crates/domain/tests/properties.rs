@@ -73,7 +73,7 @@ impl Azure {
         }
         for open in &plan.opens {
             memory.intend_open(open, now);
-            memory.open_came_to(open.port, Outcome::Accepted);
+            memory.open_came_to(open.port, Outcome::Accepted, true);
             self.open(open);
         }
     }

@@ -103,9 +103,11 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
         }
         Some(hold) => {
             let why = format!("Azure wants no calls before {}", hold.to_rfc3339_opts(SecondsFormat::Secs, true));
-            // Whatever asked for quiet, nobody sees the VM meanwhile: in its time that is an alarm.
-            let (now, said) = (run.now, why.clone());
-            could_not_look(&mut run.record, now, Trouble { cause: TroubleCause::CannotLook, said });
+            // Whatever asked for quiet, nobody sees the VM meanwhile: in its time that is an alarm, as what is being shut is one.
+            if run.record.closings.is_empty() {
+                let (now, said) = (run.now, why.clone());
+                could_not_look(&mut run.record, now, Trouble { cause: TroubleCause::CannotLook, said });
+            }
             want::unread(app, &mut run, hold, &why).await?;
         }
     }

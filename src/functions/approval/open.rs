@@ -11,6 +11,7 @@ use super::super::{App, Stopped};
 use super::look::{LEASE, Run, hold};
 use super::see::Sight;
 use super::shut::{GoOn, no_answer, outcome_of};
+use crate::azure::FailureKind;
 
 /// The longest justification that is sent; no bound is documented, and this is what the portal's field takes.
 const LONGEST_REASON: usize = 250;
@@ -27,15 +28,15 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     run.save(app).await?;
     app.write_audit(&audits_of_open(&run.record, open, attempt, now, None)).await?;
     let policy = policy_for(&sight.policies, &run.record, open, open.until - now);
-    let (outcome, wait) = match policy {
-        Err(why) => (Outcome::Failed(why), None),
+    let (outcome, wait, counts) = match policy {
+        Err(why) => (Outcome::Failed(why), None, true),
         Ok((policy, _)) => {
             let body = body(&run.record, open, &justification(run, open));
             let answer = tokio::time::timeout_at(run.answered_by(), app.azure.jit.initiate(&policy.id, &body)).await;
             match answer {
-                Ok(Ok(_)) => (Outcome::Accepted, None),
-                Ok(Err(failed)) => (outcome_of(&failed), hold(&failed)),
-                Err(_) => (no_answer(), None),
+                Ok(Ok(_)) => (Outcome::Accepted, None, true),
+                Ok(Err(failed)) => (outcome_of(&failed), hold(&failed), failed.may_have_happened() || !passes(failed.kind)),
+                Err(_) => (no_answer(), None, true),
             }
         }
     };
@@ -46,8 +47,13 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
         }
     }
     run.answers.push(audits_of_open(&run.record, open, attempt, now, Some(&outcome)));
-    run.record.open_came_to(open.port, outcome);
+    run.record.open_came_to(open.port, outcome, counts);
     Ok(run.go_on(wait))
+}
+
+/// Whether a failure says nothing about the wish itself, and passes.
+fn passes(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Busy | FailureKind::Throttled | FailureKind::Unreachable | FailureKind::NotSignedIn)
 }
 
 /// For whom and by which grants, for whoever reads JIT's own list. Nothing is believed because of it.
