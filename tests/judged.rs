@@ -398,6 +398,30 @@ async fn what_was_ended_early_is_not_adopted_again_while_its_record_runs_on() {
 }
 
 #[tokio::test]
+async fn an_event_in_another_permitted_persons_name_gets_nobodys_opening_shut() {
+    // The forged event comes first, and names somebody who may open it, too, and who sorts before the true one.
+    let story = Setting::with(silent).begin().await;
+    assert!(estate::RESPONDER_OBJECT_ID < estate::GLASS_OBJECT_ID);
+    story.opens(estate::GLASS_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.post_events(event_of(&story, "forged", estate::RESPONDER_OBJECT_ID).to_string()).await;
+    story.pass(40 * MINUTE).await;
+    let [confirmed] = <[Value; 1]>::try_from(story.audits_of("confirmed")).unwrap();
+    assert_eq!(confirmed["person"], estate::GLASS_UPN, "{confirmed}");
+    assert!(story.lets_in("web-1", 22, &[OFFICE]) && story.tried(DELETE).is_empty(), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_event_that_names_nobody_does_not_outrun_the_true_one() {
+    let story = Setting::with(silent).begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.post_events(event_of(&story, "nobody", "").to_string()).await;
+    story.pass(20 * MINUTE).await;
+    assert_eq!((story.audits_of("confirmed").len(), story.tried(DELETE).len()), (1, 0), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
 async fn events_of_the_future_do_not_push_the_true_one_out() {
     let story = Setting::with(silent).begin().await;
     for n in 0..25 {

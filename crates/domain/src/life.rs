@@ -49,8 +49,11 @@ fn confirm(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
         let grant = &mut record.grants[n];
         let Some(by) = grant.confirm_by else { continue };
         match look.confirmations.get(&grant.id) {
-            Some(Confirmation::Confirmed { by }) => {
+            Some(Confirmation::Confirmed { by, who }) => {
                 grant.confirm_by = None;
+                if let Some(who) = who {
+                    (grant.person, grant.name) = (who.id.clone(), who.name.clone());
+                }
                 let grant = grant.clone();
                 audits.confirmed(record, &grant, by);
             }
@@ -334,7 +337,7 @@ mod tests {
     fn a_claim_is_confirmed_or_its_grant_ends() {
         let mut confirmed = story(adopted("g", "13:00:00", Some("10:30:00")));
         confirmed.look("10:00:00");
-        confirmed.confirmations.insert("g".to_owned(), Confirmation::Confirmed { by: "the activity log".to_owned() });
+        confirmed.confirmations.insert("g".to_owned(), Confirmation::Confirmed { by: "the activity log".to_owned(), who: None });
         assert_eq!(kinds(&confirmed.look("10:02:00").audits), ["confirmed"]);
         assert_eq!(confirmed.look("10:40:00").audits, []);
 

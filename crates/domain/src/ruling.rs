@@ -15,6 +15,7 @@ use crate::jit::JitRecord;
 use crate::judge::{Violation, records_of};
 use crate::opening::Opening;
 use crate::record::{Claim, VmRecord};
+use crate::want::Wanter;
 
 /// So long after its record's start an opening is nobody's, if nothing says whose it is: events take a moment.
 pub const NOBODYS_AFTER: TimeDelta = TimeDelta::minutes(5);
@@ -121,10 +122,12 @@ pub type Rulings = BTreeMap<RuleId, Ruling>;
 /// What was found out about a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmation {
-    /// Somebody else says the same.
+    /// Somebody else says the same, or that it was another person who is permitted it, too.
     Confirmed {
-        /// Who, as the end of a sentence.
+        /// Who says so, as the end of a sentence.
         by: String,
+        /// Whose it is, if it is not whom the grant names.
+        who: Option<Wanter>,
     },
     /// Somebody else says that it was another person.
     Contradicted {

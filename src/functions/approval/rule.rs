@@ -15,6 +15,7 @@ use portcullis_domain::ruling::{
 };
 use portcullis_domain::source::Sources;
 use portcullis_domain::time;
+use portcullis_domain::want::Wanter;
 use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
 use portcullis_rules::wish::{Groups, ManagementGroups, VmFacts, Way, Who, Wish};
@@ -135,9 +136,15 @@ impl Asking<'_> {
             SaidToBe::Claimed(claims) => {
                 let mut makers = Vec::new();
                 for claim in claims {
-                    makers.push(self.claimed(claim).await);
+                    makers.extend(self.claimed(claim).await);
                 }
-                makers
+                // Events that name nobody tell nothing: anybody can send one, and the true one may still come.
+                let since = candidate.record.as_ref().map_or(self.now, |record| record.start);
+                match makers.is_empty() {
+                    true if self.now < since + NOBODYS_AFTER => return Ok(wait(since + NOBODYS_AFTER, "no event says yet who opened it")),
+                    true => vec![unknown()],
+                    false => makers,
+                }
             }
             SaidToBe::Nobody(since) if self.now < *since + NOBODYS_AFTER => {
                 return Ok(wait(*since + NOBODYS_AFTER, "nothing says yet who opened it"));
@@ -170,12 +177,10 @@ impl Asking<'_> {
         timeout_at(self.asked_by, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Somebody of whom an event claims that they made it. A claim without an object id is nobody's.
-    async fn claimed(&self, claim: &Claim) -> Maker {
-        match object_id(&claim.object_id) {
-            Some(id) => self.maker(id, claim.shown().to_owned(), true).await,
-            None => unknown(),
-        }
+    /// Somebody of whom an event claims that they made it. A claim without an object id is of nobody.
+    async fn claimed(&self, claim: &Claim) -> Option<Maker> {
+        let id = object_id(&claim.object_id)?;
+        Some(self.maker(id, claim.shown().to_owned(), true).await)
     }
 
     async fn wish(&self, opening: &Opening, record: Option<&JitRecord>, maker: &Maker) -> Result<Wish, Stopped> {
@@ -238,30 +243,60 @@ impl Asking<'_> {
         let mut records = self.sight.seen.records.iter().filter(|record| record.port == grant.port && record.start == grant.from);
         let Some(record) = records.next() else { return Ok(None) };
         if let Some(name) = &record.requestor {
+            let by = || "JIT's own record".to_owned();
             return Ok(match self.id_of(name).await {
-                Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: "JIT's own record".to_owned() }),
-                Ok(_) | Err(NotKnown::Nobody) => Some(Confirmation::Contradicted { said: format!("JIT's own record names {name}") }),
+                Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: by(), who: None }),
+                // Whoever sent an event in another's name must not get this person's opening shut.
+                Ok(id) => match self.is_permitted(grant, record, &id, name).await? {
+                    Some(true) => Some(Confirmation::Confirmed { by: by(), who: Some(Wanter { id, name: name.clone() }) }),
+                    Some(false) => {
+                        Some(Confirmation::Contradicted { said: format!("JIT's own record names {name}, whom no rule permits it") })
+                    }
+                    None => None,
+                },
+                Err(NotKnown::Nobody) => Some(Confirmation::Contradicted { said: format!("JIT's own record names {name}") }),
                 Err(NotKnown::Unreachable(_)) => None,
             });
         }
         let Ok(Some(callers)) = timeout_at(self.asked_by, self.callers(record)).await else { return Ok(None) };
-        let own = callers.contains_key(&grant.person);
-        for (id, name) in callers.into_iter().filter(|(id, _)| own && *id != grant.person) {
+        // Where the log does not name whom the grant names, it has to name somebody of whom an event says the same: entries come
+        // one by one, and one alone may be about another opening.
+        let own = callers.get_key_value(&grant.person);
+        let claimed = || callers.iter().find(|(id, _)| self.claims_to_have_made(record, id));
+        let Some((sure, name)) = own.or_else(claimed) else { return Ok(None) };
+        for (id, name) in callers.iter().filter(|(id, _)| **id != grant.person) {
             // The log names no port either: whoever else it may have been must be permitted, too.
-            let mut openings = self.record.openings.iter().map(|seen| &seen.opening);
-            let Some(opening) = openings.find(|opening| opening.ports.contains(grant.port)) else { return Ok(None) };
-            let maker = self.maker(id, name.clone(), true).await;
-            let wish = self.wish(opening, Some(record), &maker).await?;
-            match self.rules.decide(&wish).outcome {
-                Outcome::Open { .. } | Outcome::BreakGlass { .. } => {}
-                Outcome::Undecided { .. } => return Ok(None),
-                Outcome::Ask { .. } | Outcome::Refuse(_) => {
+            match self.is_permitted(grant, record, id, name).await? {
+                Some(true) => {}
+                None => return Ok(None),
+                Some(false) => {
                     let said = format!("the activity log names {name} at the same time, whom no rule permits it");
                     return Ok(Some(Confirmation::Contradicted { said }));
                 }
             }
         }
-        Ok(own.then(|| Confirmation::Confirmed { by: "the activity log".to_owned() }))
+        let who = (*sure != grant.person).then(|| Wanter { id: sure.clone(), name: name.clone() });
+        Ok(Some(Confirmation::Confirmed { by: "the activity log".to_owned(), who }))
+    }
+
+    /// Whether an event says that this person made the record.
+    fn claims_to_have_made(&self, record: &JitRecord, id: &str) -> bool {
+        let all = self.all_records();
+        let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
+        self.record.claims.iter().filter(near).any(|claim| object_id(&claim.object_id).as_deref() == Some(id))
+    }
+
+    /// Whether the rules would permit it to this person; nothing where that cannot be told now.
+    async fn is_permitted(&self, grant: &Grant, record: &JitRecord, id: &str, name: &str) -> Result<Option<bool>, Stopped> {
+        let mut openings = self.record.openings.iter().map(|seen| &seen.opening);
+        let Some(opening) = openings.find(|opening| opening.ports.contains(grant.port)) else { return Ok(None) };
+        let maker = self.maker(id.to_owned(), name.to_owned(), true).await;
+        let wish = self.wish(opening, Some(record), &maker).await?;
+        Ok(match self.rules.decide(&wish).outcome {
+            Outcome::Open { .. } | Outcome::BreakGlass { .. } => Some(true),
+            Outcome::Undecided { .. } => None,
+            Outcome::Ask { .. } | Outcome::Refuse(_) => Some(false),
+        })
     }
 
     /// Who asked JIT for something of this record's policy or VM about when it started, by object id, as the activity log
