@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// How long an answer is good: what changes there is seen after that.
-pub const KEPT_FOR: TimeDelta = TimeDelta::minutes(5);
+const KEPT_FOR: TimeDelta = TimeDelta::minutes(5);
 
 /// Answers that are kept at once; beyond it all are asked for anew.
 const MOST_KEPT: usize = 10_000;

@@ -13,11 +13,6 @@ use super::{App, in_lanes};
 use crate::azure::{CallFailed, FailureKind};
 
 impl App {
-    /// The governed subscriptions: those of the settings, else all that the identity can see.
-    pub async fn governed_subscriptions(&self) -> Result<Vec<Uuid>, CallFailed> {
-        if self.subscriptions.is_empty() { self.azure.subscriptions.visible().await } else { Ok(self.subscriptions.clone()) }
-    }
-
     /// Every machine of a name, in any letter case, that a JIT policy of a governed subscription lists. A subscription whose
     /// policies may not be read lists none: nothing there can be opened.
     pub async fn machines_named(&self, name: &str) -> Result<BTreeSet<VmId>, CallFailed> {

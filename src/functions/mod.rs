@@ -131,6 +131,11 @@ impl App {
         self.subscriptions.is_empty() || self.subscriptions.iter().any(|known| known.to_string() == subscription)
     }
 
+    /// The governed subscriptions: those of the settings, else all that the identity can see.
+    pub async fn governed_subscriptions(&self) -> Result<Vec<uuid::Uuid>, CallFailed> {
+        if self.subscriptions.is_empty() { self.azure.subscriptions.visible().await } else { Ok(self.subscriptions.clone()) }
+    }
+
     /// The object id of somebody by the name that they sign in with. While the rules cannot be used nobody is asked: nothing
     /// opens then.
     pub async fn person_id(&self, name: &str, now: DateTime<Utc>) -> Result<String, NotKnown> {

@@ -136,10 +136,17 @@ impl Grant {
         true
     }
 
+    /// Whether somebody opened it around Portcullis, and it was adopted.
+    pub fn is_adopted(&self) -> bool {
+        match self.origin {
+            Origin::Adopted | Origin::BreakGlass => true,
+            Origin::Asked => false,
+        }
+    }
+
     /// Whether it was adopted for this record of JIT.
     pub fn is_made_for(&self, record: &JitRecord) -> bool {
-        let adopted = matches!(self.origin, Origin::Adopted | Origin::BreakGlass);
-        adopted && (self.port, self.from, self.until) == (record.port, record.start, record.end)
+        self.is_adopted() && record.is_asked_for(self.port, self.from, self.until)
     }
 
     /// Who it is for, for people: the name, else the object id.

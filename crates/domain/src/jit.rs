@@ -138,6 +138,11 @@ impl JitRecord {
         self.justification.as_deref().is_some_and(|text| text.starts_with(OURS))
     }
 
+    /// Whether it was asked for this port and exactly this time.
+    pub fn is_asked_for(&self, port: u16, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        (self.port, self.start, self.end) == (port, from, until)
+    }
+
     /// Whether Azure may still be about to open for it: it is `Initiating` and its end is still to come.
     pub fn is_initiating(&self, now: DateTime<Utc>) -> bool {
         self.status == RecordStatus::Initiating && self.end > now

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audits::Audits;
 use crate::duration::spoken;
-use crate::grant::{Declined, End, Grant, Origin, Phase, live_sources};
+use crate::grant::{Declined, End, Grant, Phase, live_sources};
 use crate::initiate::SENT_WITHIN;
 use crate::jit::JitRecord;
 use crate::opening::Opening;
@@ -105,7 +105,7 @@ pub(crate) fn end(record: &mut VmRecord, n: usize, why: End, audits: &mut Audits
     let early = why != End::Time;
     if record.grants[n].end(why) {
         let grant = record.grants[n].clone();
-        if early && matches!(grant.origin, Origin::Adopted | Origin::BreakGlass) {
+        if early && grant.is_adopted() {
             record.ended_early.push(EndedEarly { port: grant.port, from: grant.from, until: grant.until });
         }
         audits.grant_ended(record, &grant);
@@ -164,6 +164,7 @@ fn may_still_come(grant: &Grant, look: &Look<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::Origin;
     use crate::jit::RecordStatus;
     use crate::judge::Violation;
     use crate::reconcile::Mode;

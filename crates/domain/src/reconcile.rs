@@ -529,7 +529,7 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
 }
 
 fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
-    let goes = |opening: &Opening| plan.closes.iter().any(|close| close.opening == *opening) || is_being_deleted(&plan.record, opening);
+    let goes = |opening: &Opening| plan.closes.iter().any(|close| close.opening == *opening) || is_on_its_way(&plan.record, opening, look);
     let kept: Vec<&Opening> = openings.iter().filter(|opening| !goes(opening)).collect();
     let before = std::mem::take(&mut plan.record.taken_down);
     let live: Vec<Grant> = plan.record.grants.iter().filter(|grant| grant.is_live(look.now)).cloned().collect();
@@ -561,10 +561,10 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
     }
 }
 
-/// Whether a delete of this very rule is under way: Azure accepted it and shows the rule still.
-fn is_being_deleted(record: &VmRecord, opening: &Opening) -> bool {
+/// Whether Azure is carrying out the delete of this very rule, and shows it still. Any other that is shut is among the closes.
+fn is_on_its_way(record: &VmRecord, opening: &Opening, look: &Look<'_>) -> bool {
     let is_target = |closing: &Closing| closing.targets.iter().any(|target| target.is_same(opening));
-    record.closings.values().any(|closing| closing.deleted.contains_key(&opening.rule) && is_target(closing))
+    record.closings.values().any(|closing| is_target(closing) && is_still_being_deleted(closing, opening, look))
 }
 
 /// Whether a rule that lets in any of a grant's sources is being shut.

@@ -409,7 +409,7 @@ pub struct EndedEarly {
 impl EndedEarly {
     /// Whether it is about this record.
     pub fn is_of(&self, record: &JitRecord) -> bool {
-        (self.port, self.from, self.until) == (record.port, record.start, record.end)
+        record.is_asked_for(self.port, self.from, self.until)
     }
 }
 

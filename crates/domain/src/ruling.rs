@@ -56,8 +56,7 @@ const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
 
 /// Whose an opening may be: one answer for each record that runs and was asked for all that the opening lets in, or one for
 /// none. What Portcullis asked for itself, and what an adopted grant was ended for before its time, is no reason to adopt.
-/// `all` are the records of the VM's
-/// policies, of other VMs too: what made one of them did not make this one.
+/// `all` are the records of the VM's policies, of other VMs too: what made one of them did not make this one.
 pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> Vec<Candidate> {
     let is_reason = |record: &&JitRecord| {
         let is_over = record.end <= now || memory.ended_early.iter().any(|early| early.is_of(record));

@@ -12,7 +12,11 @@ use crate::yaml;
 
 /// The networks that rules may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(BTreeMap<String, Sources>);
+pub struct Networks {
+    networks: BTreeMap<String, Sources>,
+    /// Whether the file is there and nothing of it can be read.
+    unread: bool,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +35,7 @@ impl Networks {
         let Some(text) = text else { return (Networks::default(), Vec::new()) };
         let file: File = match yaml::read(name, text) {
             Ok(file) => file,
-            Err(mistake) => return (Networks::default(), vec![mistake]),
+            Err(mistake) => return (Networks { unread: true, ..Networks::default() }, vec![mistake]),
         };
         let mut mistakes = Vec::new();
         let mut networks = BTreeMap::new();
@@ -58,17 +62,22 @@ impl Networks {
             }
             networks.insert(network, whole);
         }
-        (Networks(networks), mistakes)
+        (Networks { networks, unread: false }, mistakes)
     }
 
     /// The names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.networks.keys().map(String::as_str)
+    }
+
+    /// Whether rules may name this network. While the file cannot be read it may hold any: that it cannot be read is told.
+    pub(crate) fn may_name(&self, network: &str) -> bool {
+        self.unread || self.networks.contains_key(network)
     }
 
     /// The networks that hold all of these sources; none where there is no source.
     pub fn holding(&self, sources: &Sources) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, network)| !sources.is_empty() && network.covers(sources)).map(|(name, _)| name.as_str())
+        self.networks.iter().filter(|(_, network)| !sources.is_empty() && network.covers(sources)).map(|(name, _)| name.as_str())
     }
 }
 

@@ -15,6 +15,8 @@ use crate::yaml;
 pub struct People {
     groups: BTreeMap<String, Group>,
     ids: BTreeMap<String, String>,
+    /// Whether the file is there and nothing of it can be read.
+    unread: bool,
 }
 
 /// Where the members of a group are known.
@@ -50,7 +52,7 @@ impl People {
         let Some(text) = text else { return (People::default(), Vec::new()) };
         let file: File = match yaml::read(PEOPLE, text) {
             Ok(file) => file,
-            Err(mistake) => return (People::default(), vec![mistake]),
+            Err(mistake) => return (People { unread: true, ..People::default() }, vec![mistake]),
         };
         let mut mistakes = Vec::new();
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
@@ -79,12 +81,17 @@ impl People {
         for name in file.groups.into_keys() {
             groups.entry(name).or_insert_with(|| Group::Listed(BTreeSet::new()));
         }
-        (People { groups, ids }, mistakes)
+        (People { groups, ids, unread: false }, mistakes)
     }
 
     /// The groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(name, group)| (name.as_str(), group))
+    }
+
+    /// Whether rules may name this group. While the file cannot be read it may hold any: that it cannot be read is told.
+    pub(crate) fn may_name(&self, group: &str) -> bool {
+        self.unread || self.groups.contains_key(group)
     }
 
     /// The object id of a UPN, where the file gives it.

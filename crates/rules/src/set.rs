@@ -237,8 +237,7 @@ impl<'a> Check<'a> {
     /// Its annotations; absent where it has no name by which it could be kept.
     fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: &BTreeSet<Action>) -> Option<Terms> {
         let (terms, wrong) = terms::read(source, effect, actions, &self.people);
-        let is_broken = self.is_broken(PEOPLE);
-        self.mistakes.extend(wrong.into_iter().filter(|mistake| !(is_broken && mistake.what.ends_with("is no group of people.yaml"))));
+        self.mistakes.extend(wrong);
         Some(terms).filter(|terms| !terms.id.is_empty())
     }
 
@@ -311,9 +310,10 @@ impl<'a> Check<'a> {
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
         for (kind, id) in &literals {
             let Some(mistake) = self.literal(source, kind, id) else { continue };
-            let places = places(source.text, &format!("{kind}::{id:?}"));
+            // The first place is the mistake's own.
+            let others = places(source.text, &format!("{kind}::{id:?}")).into_iter().skip(1);
             let at = |span: Range<usize>| Mistake { span: source.start + span.start..source.start + span.end, ..mistake.clone() };
-            self.mistakes.extend(places.into_iter().map(at));
+            self.mistakes.extend(others.map(at));
             self.mistakes.push(mistake);
         }
         let (mut tags, mut asked_for) = (BTreeSet::new(), BTreeSet::new());
@@ -339,10 +339,7 @@ impl<'a> Check<'a> {
     fn literal(&self, source: &Source<'_>, kind: &str, id: &str) -> Option<Mistake> {
         let written = format!("{kind}::{id:?}");
         let mistake = |what: String| source.mistake(&find(source, &written), what);
-        let known = |what: &str, names: Vec<&str>| {
-            let found = names.contains(&id);
-            (!found).then(|| mistake(format!("`{id}` is no {what}")).meant(id, names))
-        };
+        let unknown = |what: &str, names: Vec<&str>| Some(mistake(format!("`{id}` is no {what}")).meant(id, names));
         let shaped = |parts: usize, example: &str| {
             let lower = id.to_lowercase();
             let right = lower.split('/').count() == parts && lower.split('/').next().is_some_and(crate::people::is_guid);
@@ -355,17 +352,16 @@ impl<'a> Check<'a> {
             }
         };
         match kind {
-            // A file that cannot be read may name it: that is told, and enough.
-            "Group" if self.is_broken(PEOPLE) => None,
-            "Network" if self.is_broken(NETWORKS) => None,
+            "Group" if self.people.may_name(id) => None,
+            "Network" if self.networks.may_name(id) => None,
             "Group" if self.files.text(PEOPLE).is_none() => {
                 Some(mistake(format!("`{id}` is no group: there is no {PEOPLE}")).cured(format!("write {PEOPLE}, with its groups")))
             }
             "Network" if self.files.text(NETWORKS).is_none() => {
                 Some(mistake(format!("`{id}` is no network: there is no {NETWORKS}")).cured(format!("write {NETWORKS}, with its networks")))
             }
-            "Group" => known("group of people.yaml", self.people.groups().map(|(name, _)| name).collect()),
-            "Network" => known("network of networks.yaml", self.networks.names().collect()),
+            "Group" => unknown("group of people.yaml", self.people.groups().map(|(name, _)| name).collect()),
+            "Network" => unknown("network of networks.yaml", self.networks.names().collect()),
             "Person" => shaped(1, "OBJECT-ID"),
             "Subscription" => shaped(1, "SUBSCRIPTION-ID"),
             "ResourceGroup" => shaped(2, "SUBSCRIPTION-ID/resource-group"),
@@ -375,15 +371,6 @@ impl<'a> Check<'a> {
             ),
             _ => None,
         }
-    }
-
-    /// Whether nothing of a file could be read.
-    fn is_broken(&self, file: &str) -> bool {
-        let names = match file {
-            PEOPLE => self.people.groups().count(),
-            _ => self.networks.names().count(),
-        };
-        names == 0 && self.mistakes.iter().any(|mistake| mistake.file == file && mistake.weight == Weight::Error)
     }
 
     fn done(mut self) -> (Option<Rules>, Vec<Mistake>) {

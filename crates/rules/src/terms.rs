@@ -160,7 +160,7 @@ impl<'a> Annotations<'a> {
     }
 
     fn group(&mut self, span: &Range<usize>, group: &str, people: &People) {
-        if !people.groups().any(|(known, _)| known == group) {
+        if !people.may_name(group) {
             let mistake = self.source.mistake(span, format!("`{group}` is no group of people.yaml"));
             self.mistakes.push(mistake.meant(group, people.groups().map(|(name, _)| name)));
         }

@@ -10,7 +10,7 @@ use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::reconcile::{Look, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
-use portcullis_domain::want::{Answer, Want};
+use portcullis_domain::want::{Answer, Became, Want};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -166,8 +166,12 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         run.inbox.push(name);
     }
     for (name, want) in inbox.wants {
-        run.inbox.push(name.clone());
-        run.wants.push((name, want));
+        // The run that answered it was killed, or stopped, before it could take the wish out.
+        let answer = app.store.answer_to(&want.id).await?;
+        match answer.is_some_and(|answer| answer.became != Became::Received) {
+            true => run.inbox.push(name),
+            false => run.wants.push((name, want)),
+        }
     }
     // A claim is a hint: one that nobody can read stops no look.
     for (name, why) in inbox.unreadable {
@@ -259,7 +263,7 @@ async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
         return Ok(nothing);
     }
     match app.rulebook.rules().await {
-        Ok(rules) => Asking { app, rules, record: &run.record, sight, now: run.now, asked_by: run.asked_by }.rule(&openings).await,
+        Ok(rules) => Asking::of(app, rules, run, sight).rule(&openings).await,
         Err(why) => {
             app.tell_failing("rules", "rules", why, "the rules cannot be used, so that nothing opens and what no hard limit forbids stays")
                 .await;
@@ -315,9 +319,10 @@ impl Run {
         }
     }
 
-    /// Leaves a wish in the inbox: the next look that can read Azure works on it.
-    pub(super) fn keep_want(&mut self, name: &str) {
-        self.inbox.retain(|taken| taken != name);
+    /// Answers a wish, and takes it out of the inbox; one without an answer stays there for the next look.
+    pub(super) fn answer(&mut self, name: String, answer: Answer) {
+        self.inbox.push(name);
+        self.answers_to_wants.push(answer);
     }
 
     /// Whether the next effect may be begun, when Azure wants no call for so long.

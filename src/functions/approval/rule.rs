@@ -27,6 +27,7 @@ use uuid::Uuid;
 use super::super::jit_activity::{OBJECT_ID_CLAIMS, Operation};
 use super::super::people::{NotKnown, object_id};
 use super::super::{App, Stopped};
+use super::look::Run;
 use super::see::Sight;
 
 /// What the rules say, and what was found out about claims.
@@ -38,13 +39,13 @@ pub(super) struct Ruled {
 
 /// One VM at one look, for which rules are worked out.
 pub(super) struct Asking<'a> {
-    pub app: &'a App,
-    pub rules: &'a Rules,
-    pub record: &'a VmRecord,
-    pub sight: &'a Sight,
-    pub now: DateTime<Utc>,
-    /// Until when others are asked: see [`super::look::Run::asked_by`].
-    pub asked_by: Instant,
+    app: &'a App,
+    rules: &'a Rules,
+    record: &'a VmRecord,
+    sight: &'a Sight,
+    now: DateTime<Utc>,
+    /// Until when others are asked: see [`Run::asked_by`].
+    asked_by: Instant,
 }
 
 /// What one candidate comes to.
@@ -64,7 +65,12 @@ struct Maker {
     is_claimed: bool,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// The VM of a run, as it was seen.
+    pub(super) fn of(app: &'a App, rules: &'a Rules, run: &'a Run, sight: &'a Sight) -> Self {
+        Asking { app, rules, record: &run.record, sight, now: run.now, asked_by: run.asked_by }
+    }
+
     /// Rules on these openings, and looks after the claims of provisional grants.
     pub(super) async fn rule(&self, openings: &[Opening]) -> Result<Ruled, Stopped> {
         let mut ruled = Ruled::default();
@@ -167,8 +173,59 @@ impl Asking<'_> {
     }
 
     async fn maker(&self, id: String, name: String, is_claimed: bool) -> Maker {
-        let who = who(self.app, self.rules, &id, self.now, self.asked_by).await;
+        let who = self.who(&id).await;
         Maker { who, name, id, is_claimed }
+    }
+
+    /// Somebody with the groups that the rules name.
+    pub(super) async fn who(&self, id: &str) -> Who {
+        let late = || Who::Person { id: id.to_lowercase(), groups: Groups::Unreachable { why: format!("Microsoft Graph {TOO_LATE}") } };
+        let asked = self.app.people.who(&self.app.azure.graph, self.rules, id, self.now);
+        timeout_at(self.asked_by, asked).await.unwrap_or_else(|_| late())
+    }
+
+    /// A wish about the VM with all that a look knows of it, for whoever has the rest: no port and no source yet.
+    pub(super) async fn wish_of(&self, who: Who) -> Wish {
+        let late = || ManagementGroups::Unreachable { why: format!("Azure {TOO_LATE}") };
+        let above = timeout_at(self.asked_by, self.management_groups()).await.unwrap_or_else(|_| late());
+        let tags = self.sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Wish {
+            who,
+            vm: VmFacts::new(self.record.vm.clone(), above, tags),
+            ports: BTreeSet::new(),
+            sources: Sources::default(),
+            seconds: 0,
+            jit_longest_seconds: None,
+            at: self.now,
+            way: Way::Asked,
+            reason: String::new(),
+            incident: None,
+            alerts: None,
+            window: None,
+            change: None,
+            approvals_today: 0,
+            open_today_seconds: self.record.open_in_a_day(self.now).num_seconds(),
+        }
+    }
+
+    /// The management groups above the VM's subscription; nobody is asked where no rule names one.
+    async fn management_groups(&self) -> ManagementGroups {
+        if !self.rules.name_management_groups() {
+            return ManagementGroups::default();
+        }
+        let about = self.record.vm.subscription().to_lowercase();
+        if let Some(known) = self.app.management_groups.fresh(&about, self.now) {
+            return ManagementGroups::Known(known);
+        }
+        // A look at a VM begins only where its subscription is a GUID.
+        let subscription = Uuid::parse_str(&about).unwrap_or_default();
+        match self.app.azure.management_groups.above(&subscription).await {
+            Ok(names) => {
+                self.app.management_groups.keep(about, self.now, names.clone());
+                ManagementGroups::Known(names)
+            }
+            Err(failed) => ManagementGroups::Unreachable { why: failed.to_string() },
+        }
     }
 
     async fn id_of(&self, name: &str) -> Result<String, NotKnown> {
@@ -198,7 +255,7 @@ impl Asking<'_> {
             way: Way::Direct,
             reason: record.and_then(|record| record.justification.clone()).unwrap_or_default(),
             approvals_today: approvals,
-            ..wish_of(self.app, self.rules, maker.who.clone(), self.record, self.sight, (self.now, self.asked_by)).await
+            ..self.wish_of(maker.who.clone()).await
         })
     }
 
@@ -335,65 +392,7 @@ fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
     Some((at, id, name))
 }
 
-/// A wish about the VM with all that a look knows of it, for whoever has the rest: no port and no source yet.
-/// `now` comes with the time until which others are asked.
-pub(super) async fn wish_of(
-    app: &App,
-    rules: &Rules,
-    who: Who,
-    record: &VmRecord,
-    sight: &Sight,
-    (now, asked_by): (DateTime<Utc>, Instant),
-) -> Wish {
-    let late = || ManagementGroups::Unreachable { why: format!("Azure {TOO_LATE}") };
-    let above = timeout_at(asked_by, management_groups(app, rules, record, now)).await.unwrap_or_else(|_| late());
-    let tags = sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
-    Wish {
-        who,
-        vm: VmFacts::new(record.vm.clone(), above, tags),
-        ports: BTreeSet::new(),
-        sources: Sources::default(),
-        seconds: 0,
-        jit_longest_seconds: None,
-        at: now,
-        way: Way::Asked,
-        reason: String::new(),
-        incident: None,
-        alerts: None,
-        window: None,
-        change: None,
-        approvals_today: 0,
-        open_today_seconds: record.open_in_a_day(now).num_seconds(),
-    }
-}
-
 const TOO_LATE: &str = "did not answer in time";
-
-/// Somebody with the groups that the rules name.
-pub(super) async fn who(app: &App, rules: &Rules, id: &str, now: DateTime<Utc>, asked_by: Instant) -> Who {
-    let late = || Who::Person { id: id.to_lowercase(), groups: Groups::Unreachable { why: format!("Microsoft Graph {TOO_LATE}") } };
-    timeout_at(asked_by, app.people.who(&app.azure.graph, rules, id, now)).await.unwrap_or_else(|_| late())
-}
-
-/// The management groups above the VM's subscription; nobody is asked where no rule names one.
-async fn management_groups(app: &App, rules: &Rules, record: &VmRecord, now: DateTime<Utc>) -> ManagementGroups {
-    if !rules.name_management_groups() {
-        return ManagementGroups::default();
-    }
-    let about = record.vm.subscription().to_lowercase();
-    if let Some(known) = app.management_groups.fresh(&about, now) {
-        return ManagementGroups::Known(known);
-    }
-    // A look at a VM begins only where its subscription is a GUID.
-    let subscription = Uuid::parse_str(&about).unwrap_or_default();
-    match app.azure.management_groups.above(&subscription).await {
-        Ok(names) => {
-            app.management_groups.keep(about, now, names.clone());
-            ManagementGroups::Known(names)
-        }
-        Err(failed) => ManagementGroups::Unreachable { why: failed.to_string() },
-    }
-}
 
 fn unknown() -> Maker {
     Maker { who: Who::Unknown, name: "somebody unknown".to_owned(), id: String::new(), is_claimed: false }

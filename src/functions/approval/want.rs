@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::super::{App, Stopped};
 use super::look::Run;
-use super::rule::{stored, who, wish_of};
+use super::rule::{Asking, stored};
 use super::see::Sight;
 
 /// A wish to open that could not be worked on for so long is refused: whoever asked has gone on by then, and nobody
@@ -26,17 +26,13 @@ const WORKED_ON_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
 /// Works on what the inbox brought: each wish once, its answer beside it.
 pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), Stopped> {
-    for (_, want) in std::mem::take(&mut run.wants) {
-        // The run that answered it was killed, or stopped, before it could take the wish out of the inbox.
-        if is_answered(app, &want).await? {
-            continue;
-        }
+    for (name, want) in std::mem::take(&mut run.wants) {
         let answer = match &want.what {
             What::Open { .. } => open(app, run, sight, &want).await?,
             What::Close { grant } => close(app, run, sight, &want, grant).await?,
         };
         info!(vm = %want.vm, want.id = want.id, became = ?answer.became, "a wish is answered");
-        run.answers_to_wants.push(answer);
+        run.answer(name, answer);
     }
     Ok(())
 }
@@ -45,25 +41,17 @@ pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), 
 /// Endings wait in the inbox. Openings do, too, unless they would wait too long: those are refused with the reason.
 pub(super) async fn unread(app: &App, run: &mut Run, again: DateTime<Utc>, why: &str) -> Result<(), Stopped> {
     for (name, want) in std::mem::take(&mut run.wants) {
-        if is_answered(app, &want).await? {
-            continue;
-        }
         let is_late = matches!(want.what, What::Open { .. }) && again - want.at >= WORKED_ON_WITHIN;
         if !is_late {
-            run.keep_want(&name);
             continue;
         }
         let answer = match granted_before(run, &want) {
             Some(answer) => answer,
             None => told(app, run, &want, None, format!("nothing opens while the machine and JIT cannot be read: {why}")).await?,
         };
-        run.answers_to_wants.push(answer);
+        run.answer(name, answer);
     }
     Ok(())
-}
-
-async fn is_answered(app: &App, want: &Want) -> Result<bool, Stopped> {
-    Ok(app.store.answer_to(&want.id).await?.is_some_and(|answer| answer.became != Became::Received))
 }
 
 /// What is to be said of a wish that is granted already: the run that granted it was killed before it could say so.
@@ -96,7 +84,8 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         Ok(rules) => rules,
         Err(_) => return told(app, run, want, None, "the rules cannot be used, so nothing opens; the app's log says why".to_owned()).await,
     };
-    let who = who(app, rules, &person.id, run.now, run.asked_by).await;
+    let asking = Asking::of(app, rules, run, sight);
+    let who = asking.who(&person.id).await;
     let approvals = app.store.count_approvals(&person.id, run.now - TimeDelta::days(1), &want.id).await?;
     let wish = Wish {
         ports: BTreeSet::from([*port]),
@@ -105,7 +94,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         jit_longest_seconds: Some(jit_longest.num_seconds()),
         reason: reason.clone(),
         approvals_today: approvals,
-        ..wish_of(app, rules, who, &run.record, sight, (run.now, run.asked_by)).await
+        ..asking.wish_of(who).await
     };
     let decision = rules.decide(&wish);
     let Outcome::Open { rule, .. } = &decision.outcome else {
@@ -142,8 +131,9 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
 /// stand in the way of closing.
 async fn may_not_close(app: &App, run: &Run, sight: &Sight, want: &Want) -> Option<String> {
     let rules = app.rulebook.rules().await.ok()?;
-    let who = who(app, rules, &want.by.id, run.now, run.asked_by).await;
-    let permission = rules.may(Action::Close, &wish_of(app, rules, who, &run.record, sight, (run.now, run.asked_by)).await);
+    let asking = Asking::of(app, rules, run, sight);
+    let who = asking.who(&want.by.id).await;
+    let permission = rules.may(Action::Close, &asking.wish_of(who).await);
     match permission {
         Permission::Permit { .. } => None,
         Permission::Refuse { .. } => Some(format!("it is another person's grant, and {}", permission.sentence())),

@@ -21,7 +21,7 @@ pub struct Arguments {
     #[command(flatten)]
     folder: Folder,
     /// Explain the scenario of this name.
-    #[arg(long, value_name = "NAME", conflicts_with_all = REQUEST)]
+    #[arg(long, value_name = "NAME", conflicts_with = "request", conflicts_with_all = SPELT_OUT)]
     scenario: Option<String>,
     /// Explain the request in this YAML file, written as a scenario's `given` is.
     #[arg(long, value_name = "FILE", conflicts_with_all = SPELT_OUT)]
@@ -66,10 +66,6 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
-
-/// All that makes a request.
-const REQUEST: [&str; 13] =
-    ["request", "person", "group", "unknown", "vm", "tag", "port", "source", "duration", "at", "direct", "break_glass", "reason"];
 
 /// All that makes a request on the command line.
 const SPELT_OUT: [&str; 12] =
