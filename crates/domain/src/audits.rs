@@ -16,6 +16,7 @@ use crate::record::{Alarm, Closing, Outcome, VmRecord};
 use crate::ruling::{Adoption, Ruling};
 
 /// Audit records of one run without an effect, numbered from the serial of the VM's record.
+#[derive(Clone)]
 pub(crate) struct Audits {
     now: DateTime<Utc>,
     pub(crate) written: Vec<AuditRecord>,

@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::audits::Audits;
 use crate::duration::spoken;
-use crate::grant::{End, Phase};
+use crate::grant::{Grant, Phase};
 use crate::jit::{JitPolicy, JitPort};
-use crate::reconcile::{Look, Open};
+use crate::reconcile::{Look, Lost, Open, Wanted};
 use crate::record::{Outcome, VmRecord};
 use crate::source::Sources;
 
@@ -46,12 +45,16 @@ pub const BRAKE_SPAN: TimeDelta = TimeDelta::minutes(10);
 /// An approved grant that could not even be asked for by then is declined.
 pub const SENT_WITHIN: TimeDelta = TimeDelta::minutes(15);
 
-/// Which of the wanted openings JIT is to be asked for now. Grants whose opening does not come are ended.
-pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Open>, look: &Look<'_>, audits: &mut Audits) -> Vec<Open> {
-    record.initiates.retain(|port, _| wanted.iter().any(|open| open.port == *port));
+/// Which of the wanted openings JIT is to be asked for now. Grants whose opening does not come are lost.
+///
+/// What was asked for already is what is wanted where it was for all who lack it, and for nobody whose time is over: then
+/// it is waited for. Whoever is let in without it is no reason to ask again.
+pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, lost: &mut Vec<Lost>) -> Vec<Open> {
+    record.initiates.retain(|port, _| wanted.iter().any(|wanted| wanted.open.port == *port));
     let mut now = Vec::new();
-    for open in wanted {
-        let same = record.initiates.get(&open.port).filter(|asking| asking.grants == open.grants).cloned();
+    for Wanted { open, lacking } in wanted {
+        let is_same = |asking: &&Asking| asking.grants.is_subset(&open.grants) && lacking.is_subset(&asking.grants);
+        let same = record.initiates.get(&open.port).filter(is_same).cloned();
         let Some(asking) = same else {
             record.initiates.remove(&open.port);
             now.push(open);
@@ -67,7 +70,8 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Open>, look: &Look<'_>, au
                 || format!("JIT was asked {} ago and wrote no rule", spoken(look.now - first)),
                 |said| format!("JIT refuses it: {said}"),
             );
-            give_up(record, &open, &said, audits);
+            lost.extend(given_up(record, &open, &said));
+            record.initiates.remove(&open.port);
             continue;
         }
         let recent = asking.intents.iter().filter(|at| **at + BRAKE_SPAN > look.now).count();
@@ -90,18 +94,11 @@ fn shows(open: &Open, intended: DateTime<Utc>, look: &Look<'_>) -> bool {
     })
 }
 
-/// Ends the grants that never opened; a grant whose rule was taken down ends, too: nobody is let in by it any more.
-pub(crate) fn give_up(record: &mut VmRecord, open: &Open, said: &str, audits: &mut Audits) {
-    for n in 0..record.grants.len() {
-        let grant = &record.grants[n];
-        let lost = grant.phase == Phase::Opening || record.taken_down.contains(&grant.id);
-        if grant.port == open.port && open.grants.contains(&grant.id) && lost {
-            let id = grant.id.clone();
-            crate::life::end(record, n, End::NotOpened { said: said.to_owned() }, audits);
-            record.taken_down.remove(&id);
-        }
-    }
-    record.initiates.remove(&open.port);
+/// The grants that never opened; also those whose rule was taken down: nobody is let in by them any more.
+fn given_up(record: &VmRecord, open: &Open, said: &str) -> Vec<Lost> {
+    let is_lost = |grant: &&Grant| grant.phase == Phase::Opening || record.taken_down.contains(&grant.id);
+    let of_open = record.grants.iter().filter(|grant| grant.port == open.port && open.grants.contains(&grant.id));
+    of_open.filter(is_lost).map(|grant| Lost { grant: grant.id.clone(), said: said.to_owned(), is_short: false }).collect()
 }
 
 impl VmRecord {
@@ -111,15 +108,32 @@ impl VmRecord {
         let attempt = self.attempts.entry(open.port).or_insert(0);
         *attempt += 1;
         let attempt = *attempt;
+        let begins = |grant: &&Grant| open.grants.contains(&grant.id) && !self.has_begun(grant);
+        let begin: BTreeSet<String> = self.grants.iter().filter(begins).map(|grant| grant.id.clone()).collect();
+        for grant in self.grants.iter_mut().filter(|grant| begin.contains(&grant.id)) {
+            let length = grant.until - grant.from;
+            (grant.from, grant.until, grant.phase) = (now, now + length, Phase::Opening);
+        }
         let fresh = || Asking { grants: open.grants.clone(), first: now, intents: Vec::new(), outcome: None };
         let asking = self.initiates.entry(open.port).or_insert_with(fresh);
         asking.intents.push(now);
         asking.outcome = None;
-        for grant in self.grants.iter_mut().filter(|grant| open.grants.contains(&grant.id) && grant.phase == Phase::Approved) {
-            let length = grant.until - grant.from;
-            (grant.from, grant.until, grant.phase) = (now, now + length, Phase::Opening);
-        }
         attempt
+    }
+
+    /// When a grant ends if JIT is asked for it now. Its time begins with the first `initiate` that JIT looked at, so that
+    /// nobody loses any of it to a busy Azure.
+    pub fn would_end(&self, grant: &Grant, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.has_begun(grant) { grant.until } else { now + (grant.until - grant.from) }
+    }
+
+    fn has_begun(&self, grant: &Grant) -> bool {
+        let asked_in_vain = |asking: &Asking| asking.grants.contains(&grant.id) && asking.intents.is_empty();
+        match grant.phase {
+            Phase::Approved => false,
+            Phase::Opening => !self.initiates.get(&grant.port).is_some_and(asked_in_vain),
+            Phase::Requested | Phase::Waiting | Phase::Open | Phase::Closing | Phase::Closed | Phase::Declined(_) => true,
+        }
     }
 
     /// Writes what came of the last `initiate` of a port. One that Azure did not even look at, because it was busy or could
@@ -209,7 +223,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::grant::Grant;
     use crate::jit::{JitRecord, JitVm, RecordStatus};
     use crate::reconcile::Mode;
     use crate::samples::{at, grant, opening, record as jit_record, vm};
@@ -298,6 +311,38 @@ mod tests {
         assert_eq!(look(&mut story, "10:01:00", None), 0);
         // The deadline counts from the first.
         assert_eq!(kinds(&story.look("10:05:00").audits), ["grant-ended"]);
+    }
+
+    #[test]
+    fn nobody_loses_time_to_a_busy_azure() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "10:05:00")]);
+        for (time, until) in [("10:00:20", "10:05:20"), ("10:01:00", "10:06:00")] {
+            let opens = story.look(time).opens;
+            assert_eq!(opens.iter().map(|open| open.until).collect::<Vec<_>>(), [at(until)], "{time}");
+            story.memory.intend_open(&opens[0], at(time));
+            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), false);
+        }
+        assert_eq!(look(&mut story, "10:02:00", Some(Outcome::Accepted)), 1);
+        // It may be open from here on, whatever comes of it.
+        story.memory.open_came_to(22, Outcome::Unknown("cut".to_owned()), true);
+        assert_eq!(look(&mut story, "10:04:30", None), 0);
+        assert_eq!((story.memory.grants[0].from, story.memory.grants[0].until), (at("10:02:00"), at("10:07:00")));
+        assert_eq!(story.memory.grants[0].phase, Phase::Closing);
+    }
+
+    #[test]
+    fn whoever_is_let_in_without_it_is_no_reason_to_ask_again() {
+        let mut story = story(vec![approved("a", "203.0.113.4/31", "11:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        // Another is let in by the rule that was asked for, which shows, while the record that it waits for does not.
+        story.openings = vec![opening(1, "22", &["203.0.113.4/31"])];
+        story.records = vec![jit_record(22, "203.0.113.0/24", "09:00:00", "10:10:00", RecordStatus::Initiated)];
+        story.memory.grants.push(grant("b", 22, "203.0.113.4", "10:30:00", Phase::Open));
+        assert_eq!(story.look("10:00:10").opens, []);
+        // What was asked for lets in too much once one of those is over for whom it was.
+        let asking = story.memory.initiates.get_mut(&22).unwrap();
+        asking.grants.insert("over".to_owned());
+        assert_eq!(story.look("10:00:20").opens.len(), 1);
     }
 
     #[test]

@@ -57,8 +57,12 @@ fn confirm(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
                 let grant = grant.clone();
                 audits.confirmed(record, &grant, by);
             }
-            Some(Confirmation::Contradicted { said }) => end(record, n, End::Contradicted { said: said.clone() }, audits),
-            None if by <= look.now => end(record, n, End::Unconfirmed, audits),
+            Some(Confirmation::Contradicted { said }) => {
+                end(record, n, End::Contradicted { said: said.clone() }, audits);
+            }
+            None if by <= look.now => {
+                end(record, n, End::Unconfirmed, audits);
+            }
             None => {}
         }
     }
@@ -100,16 +104,24 @@ fn decline_unsent(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
     }
 }
 
-/// Ends the n-th grant, and tells it, if it may be open.
-pub(crate) fn end(record: &mut VmRecord, n: usize, why: End, audits: &mut Audits) {
+/// Ends the grant of this id, and tells it, if it may be open; tells whether it may have been.
+pub(crate) fn end_of(record: &mut VmRecord, id: &str, why: End, audits: &mut Audits) -> bool {
+    let n = record.grants.iter().position(|grant| grant.id == id);
+    n.is_some_and(|n| end(record, n, why, audits))
+}
+
+/// Ends the n-th grant, and tells it, if it may be open; tells whether it may have been.
+fn end(record: &mut VmRecord, n: usize, why: End, audits: &mut Audits) -> bool {
     let early = why != End::Time;
-    if record.grants[n].end(why) {
+    let ended = record.grants[n].end(why);
+    if ended {
         let grant = record.grants[n].clone();
         if early && grant.is_adopted() {
             record.ended_early.push(EndedEarly { port: grant.port, from: grant.from, until: grant.until });
         }
         audits.grant_ended(record, &grant);
     }
+    ended
 }
 
 /// After everything is planned: what of the grants shows, and which of them are over. A grant is over when two reads in

@@ -102,7 +102,7 @@ pub struct Open {
     pub port: u16,
     /// The union of the live grants' sources.
     pub sources: Sources,
-    /// The latest end of the live grants.
+    /// The latest end of the live grants, those included whose time begins with this opening.
     pub until: DateTime<Utc>,
     /// The live grants, by id.
     pub grants: BTreeSet<String>,
@@ -136,13 +136,47 @@ pub const AFTER_START: TimeDelta = TimeDelta::seconds(60);
 pub const RULE_MAY_COME: TimeDelta = TimeDelta::seconds(150);
 
 /// What is read in Azure and what is remembered become what is to be done.
+///
+/// A grant that cannot be opened again ends, and what it alone let in has to go in the same plan; that may take away the
+/// rule of another grant. So it is planned anew until nobody ends by it: each time there is one live grant less.
 pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     let mut record = record;
     let openings = sorted(look.openings);
     let mut audits = Audits::new(look.now);
     remember_openings(&mut record, &openings, look);
     life::begin(&mut record, look, &mut audits);
-    let judgements = judge_all(&record, &openings, look);
+    let mut cut_short = BTreeSet::new();
+    loop {
+        let mut told = audits.clone();
+        let (mut plan, lost) = plan_once(record.clone(), &openings, look, &mut told);
+        let mut ended = false;
+        for Lost { grant, said, is_short } in lost {
+            ended |= life::end_of(&mut record, &grant, End::NotOpened { said }, &mut audits);
+            record.taken_down.remove(&grant);
+            cut_short.extend(Some(grant).filter(|_| is_short));
+        }
+        if !ended {
+            plan.cut_short = cut_short;
+            life::prove(&mut plan.record, &openings, look, &mut told);
+            plan.audits = told.written;
+            return plan;
+        }
+    }
+}
+
+/// A grant that has to end, since JIT cannot open for it.
+pub(crate) struct Lost {
+    /// Its id.
+    pub(crate) grant: String,
+    /// Why, for people.
+    pub(crate) said: String,
+    /// Whether it is because less than Azure's shortest time is left.
+    pub(crate) is_short: bool,
+}
+
+/// The plan for the grants as they stand, and those of them for whom nothing can be planned.
+fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits: &mut Audits) -> (Plan, Vec<Lost>) {
+    let judgements = judge_all(&record, openings, look);
     let judgements: Vec<Judgement> =
         openings.iter().zip(judgements).map(|(o, j)| ruled(o, keep_shutting(&record, o, j, look), look)).collect();
     let behind = |opening: &Opening| Behind::of(opening, look.records, record.port_shut(opening), &record.claims);
@@ -151,26 +185,18 @@ pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
 
     let closes = match look.mode {
         Mode::Enforce => plan_closes(&mut record, &judged, look),
-        Mode::Observe => would_close(&mut record, &judged, &mut audits),
+        Mode::Observe => would_close(&mut record, &judged, audits),
     };
-    prove_shut(&mut record, &openings, look, &mut audits);
-    note_findings(&mut record, &judged, look, &mut audits);
+    prove_shut(&mut record, openings, look, audits);
+    note_findings(&mut record, &judged, look, audits);
     let mut plan =
         Plan { record, closes, opens: Vec::new(), cut_short: BTreeSet::new(), shut_by_another: BTreeSet::new(), audits: Vec::new() };
+    let mut lost = Vec::new();
     if look.mode == Mode::Enforce {
-        plan_opens(&mut plan, &openings, look);
-        plan.opens = initiate::gate(&mut plan.record, std::mem::take(&mut plan.opens), look, &mut audits);
-        for id in &plan.cut_short {
-            let said = format!("its rule had to go with what else it let in, and JIT opens for {} at least", spoken(SHORTEST));
-            if let Some(n) = plan.record.grants.iter().position(|grant| grant.id == *id) {
-                life::end(&mut plan.record, n, End::NotOpened { said }, &mut audits);
-            }
-            plan.record.taken_down.remove(id);
-        }
+        let wanted = plan_opens(&mut plan, openings, look, &mut lost);
+        plan.opens = initiate::gate(&mut plan.record, wanted, look, &mut lost);
     }
-    life::prove(&mut plan.record, &openings, look, &mut audits);
-    plan.audits = audits.written;
-    plan
+    (plan, lost)
 }
 
 /// The openings of which only the rules can say whether they may be: no live grant covers them, no limit forbids them,
@@ -528,12 +554,21 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
     }
 }
 
-fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
+/// A port that has to be opened, and for whom of its live grants.
+pub(crate) struct Wanted {
+    /// What JIT would be asked for.
+    pub(crate) open: Open,
+    /// The grants whose sources are not let in, by id: the others would be there without it.
+    pub(crate) lacking: BTreeSet<String>,
+}
+
+fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut Vec<Lost>) -> Vec<Wanted> {
     let goes = |opening: &Opening| plan.closes.iter().any(|close| close.opening == *opening) || is_on_its_way(&plan.record, opening, look);
     let kept: Vec<&Opening> = openings.iter().filter(|opening| !goes(opening)).collect();
     let before = std::mem::take(&mut plan.record.taken_down);
     let live: Vec<Grant> = plan.record.grants.iter().filter(|grant| grant.is_live(look.now)).cloned().collect();
     let ports: BTreeSet<u16> = live.iter().map(|grant| grant.port).collect();
+    let mut opens = Vec::new();
     for port in ports {
         let there = kept.iter().filter(|o| o.ports.contains(port)).fold(Sources::default(), |all, o| all.union(&o.sources));
         // What is approved, or opening, has no rule of its own yet: one that lets it in goes when somebody else's time is over.
@@ -549,16 +584,19 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>) {
         plan.shut_by_another.extend(gone.iter().map(|grant| grant.id.clone()));
         let lacking: Vec<&Grant> = wanted.iter().copied().filter(|grant| lacks(grant)).collect();
         plan.record.taken_down.extend(lacking.iter().filter(|grant| grant.phase == Phase::Open).map(|grant| grant.id.clone()));
-        let until = wanted.iter().map(|grant| grant.until).max();
+        let until = wanted.iter().map(|grant| plan.record.would_end(grant, look.now)).max();
         let Some(until) = until.filter(|_| !lacking.is_empty()) else { continue };
         if until - look.now < SHORTEST {
-            plan.cut_short.extend(lacking.iter().map(|grant| grant.id.clone()));
+            let said = format!("less than {} of its time are left, and JIT opens for no less", spoken(SHORTEST));
+            lost.extend(lacking.iter().map(|grant| Lost { grant: grant.id.clone(), said: said.clone(), is_short: true }));
         } else {
             let grants = wanted.iter().map(|grant| grant.id.clone()).collect();
+            let lacking = lacking.iter().map(|grant| grant.id.clone()).collect();
             let sources = live_sources(wanted, port, look.now);
-            plan.opens.push(Open { port, sources, until, grants });
+            opens.push(Wanted { open: Open { port, sources, until, grants }, lacking });
         }
     }
+    opens
 }
 
 /// Whether Azure is carrying out the delete of this very rule, and shows it still. Any other that is shut is among the closes.
@@ -1082,13 +1120,37 @@ mod tests {
     #[test]
     fn less_than_five_minutes_are_not_opened_for() {
         for (until, opens) in [("10:04:59", 0), ("10:05:00", 1)] {
-            let mut story = Story::of(vec![home(1)]).granted(vec![
-                grant("g", 22, "203.0.113.9", until, Phase::Approved),
-                grant("there", 22, "203.0.113.4", until, Phase::Open),
-            ]);
+            let mut story = Story::of(vec![home(1)])
+                .granted(vec![grant("g", 22, "203.0.113.9", until, Phase::Opening), grant("there", 22, "203.0.113.4", until, Phase::Open)]);
             let plan = story.look("10:00:00");
             assert_eq!((plan.opens.len(), ids(&plan.cut_short)), (opens, if opens == 0 { vec!["g"] } else { vec![] }), "{until}");
         }
+    }
+
+    #[test]
+    fn what_a_grant_let_in_that_is_cut_short_goes_at_once_and_so_on() {
+        let mut story = Story::of(vec![opening(1, "22-23", &["203.0.113.4"]), opening(2, "22", &["*"])]).granted(vec![
+            grant("short", 22, "203.0.113.0/24", "10:03:00", Phase::Open),
+            grant("next", 23, "203.0.113.4", "10:04:00", Phase::Open),
+            grant("long", 23, "203.0.113.5", "12:00:00", Phase::Opening),
+        ]);
+        let plan = story.look("10:00:00");
+        // The grant on the second port is let in by the rule that goes with the first one's end; it is opened again since
+        // another of that port has time enough.
+        assert_eq!(ids(&plan.cut_short), ["short"]);
+        assert_eq!(plan.closes.iter().map(|close| close.why.code()).collect::<Vec<_>>(), ["grant-ended", "any-source"]);
+        assert_eq!(plan.opens, [open(23, &["203.0.113.4/31"], "12:00:00", &["long", "next"])]);
+        assert_eq!(kinds(&plan.audits), ["grant-ended", "finding-appeared", "finding-appeared"]);
+        let why = "it could not be opened: less than 5 min of its time are left, and JIT opens for no less";
+        assert_eq!(plan.audits[0].why, why);
+
+        story.memory.grants.retain(|grant| grant.id != "long");
+        let plan = story.look("10:00:00");
+        assert_eq!(
+            (ids(&plan.cut_short), plan.opens.len(), kinds(&plan.audits)),
+            (vec!["next"], 0, vec!["grant-ended", "finding-changed"])
+        );
+        assert_eq!(story.look("10:00:00").audits, []);
     }
 
     #[test]
@@ -1098,7 +1160,7 @@ mod tests {
             grant("new", 22, "203.0.113.5", "12:00:00", Phase::Approved),
         ]);
         let plan = story.look("10:00:00");
-        assert_eq!((ids(&plan.shut_by_another), plan.opens), (vec!["gone"], vec![open(22, &["203.0.113.5"], "12:00:00", &["new"])]));
+        assert_eq!((ids(&plan.shut_by_another), plan.opens), (vec!["gone"], vec![open(22, &["203.0.113.5"], "12:01:00", &["new"])]));
         let mut alone = Story::of(Vec::new()).granted(vec![grant("gone", 22, "203.0.113.4", "13:00:00", Phase::Open)]);
         let plan = alone.look("10:00:00");
         assert_eq!((ids(&plan.shut_by_another), plan.opens.len(), plan.cut_short.len()), (vec!["gone"], 0, 0));

@@ -22,9 +22,6 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     let now = run.now;
     run.promise_look(app, now + LEASE).await?;
     let attempt = run.record.intend_open(open, now);
-    // The time of what was approved begins now, and with it the latest end.
-    let until = run.record.grants.iter().filter(|grant| open.grants.contains(&grant.id)).map(|grant| grant.until).max();
-    let open = &Open { until: until.unwrap_or(open.until), ..open.clone() };
     run.save(app).await?;
     app.write_audit(&audits_of_open(&run.record, open, attempt, now, None)).await?;
     let policy = policy_for(&sight.policies, &run.record, open, open.until - now);
