@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use portcullis_domain::source::Sources;
-use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::files::NETWORKS;
 use crate::mistake::Mistake;
-use crate::yaml;
+use crate::yaml::{Fields, Reading, Stands, Text};
 
 /// The networks that rules may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,13 +14,6 @@ pub struct Networks {
     networks: BTreeMap<String, Sources>,
     /// Whether the file is there and nothing of it can be read.
     unread: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    networks: BTreeMap<String, Vec<Spanned<String>>>,
 }
 
 impl Networks {
@@ -33,36 +24,20 @@ impl Networks {
 
     fn read_as(name: &str, text: Option<&str>) -> (Self, Vec<Mistake>) {
         let Some(text) = text else { return (Networks::default(), Vec::new()) };
-        let file: File = match yaml::read(name, text) {
-            Ok(file) => file,
-            Err(mistake) => return (Networks { unread: true, ..Networks::default() }, vec![mistake]),
-        };
-        let mut mistakes = Vec::new();
+        let mut reading = Reading::of(name, text);
+        let Some(root) = reading.root() else { return (Networks { unread: true, ..Networks::default() }, reading.mistakes) };
         let mut networks = BTreeMap::new();
-        for (network, ranges) in file.networks {
-            let mut whole = Sources::default();
-            for range in &ranges {
-                match read_range(&range.value) {
-                    Ok(read) => {
-                        whole = whole.union(&read);
-                        if range.value.contains(':') {
-                            let what = format!("`{}` is never met: JIT takes no IPv6 addresses", range.value);
-                            mistakes.push(Mistake::error(name, yaml::span(text, range.referenced), what).as_warning());
-                        }
-                    }
-                    Err((what, cure)) => mistakes.push(Mistake::error(name, yaml::span(text, range.referenced), what).cured(cure)),
-                }
-            }
-            if let Some(last) = ranges.last().filter(|_| whole.amounts_to_internet()) {
-                let what = format!("network `{network}` amounts to the whole internet");
-                mistakes.push(
-                    Mistake::error(name, yaml::span(text, last.referenced), what)
-                        .cured("name only the ranges that people really come from"),
-                );
-            }
-            networks.insert(network, whole);
+        let file = match root.value {
+            Stands::Nothing => Fields::new(),
+            _ => reading.fields("networks.yaml", &root, &["networks"]),
+        };
+        let given = file.get("networks").map(|node| reading.named("`networks`", node)).unwrap_or_default();
+        for (network, ranges) in given {
+            let ranges = reading.texts(&format!("`{}`", network.value), ranges);
+            networks.insert(network.value.clone(), read_network(&mut reading, &network.value, &ranges));
         }
-        (Networks { networks, unread: false }, mistakes)
+        let unread = !root.value.may_hold_names() || file.get("networks").is_some_and(|node| !node.value.may_hold_names());
+        (Networks { networks, unread }, reading.mistakes)
     }
 
     /// The names.
@@ -79,6 +54,33 @@ impl Networks {
     pub fn holding(&self, sources: &Sources) -> impl Iterator<Item = &str> {
         self.networks.iter().filter(|(_, network)| !sources.is_empty() && network.covers(sources)).map(|(name, _)| name.as_str())
     }
+}
+
+fn read_network(reading: &mut Reading<'_>, network: &str, ranges: &[Text]) -> Sources {
+    let mut whole = Sources::default();
+    for range in ranges {
+        match read_range(&range.value) {
+            Ok(read) => {
+                whole = whole.union(&read);
+                if range.value.contains(':') {
+                    let wrong =
+                        reading.mistake(range.at, format!("`{}` is never met: JIT takes no IPv6 addresses", range.value)).as_warning();
+                    reading.mistakes.push(wrong);
+                }
+            }
+            Err((what, cure)) => {
+                let wrong = reading.mistake(range.at, what).cured(cure);
+                reading.mistakes.push(wrong);
+            }
+        }
+    }
+    if let Some(last) = ranges.last().filter(|_| whole.amounts_to_internet()) {
+        let wrong = reading
+            .mistake(last.at, format!("network `{network}` amounts to the whole internet"))
+            .cured("name only the ranges that people really come from");
+        reading.mistakes.push(wrong);
+    }
+    whole
 }
 
 /// A range of addresses in CIDR notation, or what is wrong with it and how to write it.

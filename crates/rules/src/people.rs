@@ -1,14 +1,10 @@
 //! People and groups: what people.yaml says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
-
-use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::files::PEOPLE;
 use crate::mistake::Mistake;
-use crate::yaml;
+use crate::yaml::{Fields, Node, Reading, Stands, Text};
 
 /// The groups that rules may name, and the people whose object ids are known without Microsoft Graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,60 +24,37 @@ pub enum Group {
     Listed(BTreeSet<String>),
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    people: BTreeMap<String, Spanned<String>>,
-    #[serde(default)]
-    groups: BTreeMap<String, Spanned<GroupFile>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GroupFile {
-    #[serde(default)]
-    entra: Option<Spanned<String>>,
-    #[serde(default)]
-    members: Option<Vec<Spanned<String>>>,
-}
-
 impl People {
     /// Reads the file; every mistake is told. An absent file names nobody.
     pub(crate) fn read(text: Option<&str>) -> (Self, Vec<Mistake>) {
         let Some(text) = text else { return (People::default(), Vec::new()) };
-        let file: File = match yaml::read(PEOPLE, text) {
-            Ok(file) => file,
-            Err(mistake) => return (People { unread: true, ..People::default() }, vec![mistake]),
+        let mut reading = Reading::of(PEOPLE, text);
+        let Some(root) = reading.root() else { return (People { unread: true, ..People::default() }, reading.mistakes) };
+        let mut people = People::default();
+        let file = match root.value {
+            Stands::Nothing => Fields::new(),
+            _ => reading.fields("people.yaml", &root, &["people", "groups"]),
         };
-        let mut mistakes = Vec::new();
-        let mut ids: BTreeMap<String, String> = BTreeMap::new();
-        for (name, given) in &file.people {
-            match object_id(text, given) {
-                Ok(id) if ids.get(&name.to_lowercase()).is_some_and(|known| *known != id) => {
-                    let what = format!("`{name}` is here twice, in another letter case and with another object id");
-                    mistakes.push(Mistake::error(PEOPLE, yaml::span(text, given.referenced), what).cured("keep one of them"));
+        if let Some(node) = file.get("people") {
+            for (name, given) in reading.named("`people`", node) {
+                let Some(given) = reading.text("an object id", given) else { continue };
+                let Some(id) = object_id(&mut reading, &given) else { continue };
+                if people.ids.insert(name.value.to_lowercase(), id.clone()).is_some_and(|known| known != id) {
+                    let what = format!("`{}` is here twice, in another letter case and with another object id", name.value);
+                    let wrong = reading.mistake(given.at, what).cured("keep one of them");
+                    reading.mistakes.push(wrong);
                 }
-                Ok(id) => {
-                    ids.insert(name.to_lowercase(), id);
-                }
-                Err(mistake) => mistakes.push(mistake),
             }
         }
-        let mut groups = BTreeMap::new();
-        for (name, group) in &file.groups {
-            match read_group(text, name, group, &ids) {
-                Ok(group) => {
-                    groups.insert(name.clone(), group);
-                }
-                Err(wrong) => mistakes.extend(wrong),
+        if let Some(node) = file.get("groups") {
+            for (name, group) in reading.named("`groups`", node) {
+                let read = read_group(&mut reading, &name.value, group, &people.ids);
+                // A group with a mistake in it is still a name that rules may use.
+                people.groups.insert(name.value.clone(), read.unwrap_or_else(|| Group::Listed(BTreeSet::new())));
             }
         }
-        // A group with a mistake in it is still a name that rules may use.
-        for name in file.groups.into_keys() {
-            groups.entry(name).or_insert_with(|| Group::Listed(BTreeSet::new()));
-        }
-        (People { groups, ids, unread: false }, mistakes)
+        people.unread = !root.value.may_hold_names() || file.get("groups").is_some_and(|node| !node.value.may_hold_names());
+        (people, reading.mistakes)
     }
 
     /// The groups, by name.
@@ -115,55 +88,62 @@ impl People {
     }
 }
 
-fn read_group(text: &str, name: &str, group: &Spanned<GroupFile>, ids: &BTreeMap<String, String>) -> Result<Group, Vec<Mistake>> {
-    match (&group.value.entra, &group.value.members) {
-        (Some(entra), None) => object_id(text, entra).map(Group::Entra).map_err(|mistake| vec![mistake]),
+fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, ids: &BTreeMap<String, String>) -> Option<Group> {
+    let wrong_before = reading.mistakes.len();
+    let given = match node.value {
+        Stands::Nothing => Fields::new(),
+        _ => reading.fields(&format!("group `{name}`"), node, &["entra", "members"]),
+    };
+    match (given.get("entra"), given.get("members")) {
+        (Some(entra), None) => {
+            let entra = reading.text("`entra`", entra)?;
+            object_id(reading, &entra).map(Group::Entra)
+        }
         (None, Some(members)) => {
-            let mut wrong = Vec::new();
-            let mut listed = BTreeSet::new();
-            for member in members {
-                let known = ids.get(&member.value.to_lowercase()).cloned();
-                match known.map_or_else(|| object_id(text, member), Ok) {
-                    Ok(id) => {
-                        listed.insert(id);
-                    }
-                    Err(mistake) if member.value.contains('@') => {
-                        let what = format!("`{}` has no object id here", member.value);
-                        let near = crate::mistake::nearest(&member.value, ids.keys().map(String::as_str));
-                        let cure = match near {
-                            Some(near) => format!("did you mean `{near}`?"),
-                            None => format!("add `{}: OBJECT-ID` under people", member.value),
-                        };
-                        wrong.push(Mistake { what, ..mistake }.cured(cure));
-                    }
-                    Err(mistake) => wrong.push(mistake),
-                }
-            }
-            if wrong.is_empty() { Ok(Group::Listed(listed)) } else { Err(wrong) }
+            let members = reading.texts("`members`", members);
+            Some(Group::Listed(members.iter().filter_map(|member| read_member(reading, member, ids)).collect()))
         }
-        (Some(_), Some(_)) => Err(vec![of_group(text, name, group, "has both `entra` and `members`: give one of them")]),
+        (Some(_), Some(_)) => {
+            reading.wrong(node.referenced, format!("group `{name}` has both `entra` and `members`: give one of them"));
+            None
+        }
+        // What is not known in it is what was meant.
+        (None, None) if reading.mistakes.len() > wrong_before => None,
         (None, None) => {
-            Err(vec![of_group(text, name, group, "has no members: give `entra` (the object id of an Entra group) or `members`")])
+            let what = format!("group `{name}` has no members: give `entra` (the object id of an Entra group) or `members`");
+            reading.wrong(node.referenced, what);
+            None
         }
     }
 }
 
-fn of_group(text: &str, name: &str, group: &Spanned<GroupFile>, what: &str) -> Mistake {
-    Mistake::error(PEOPLE, span_of(text, group), format!("group `{name}` {what}"))
-}
-
-/// The object id that a value is, in lower case.
-fn object_id(text: &str, value: &Spanned<String>) -> Result<String, Mistake> {
-    if is_guid(&value.value) {
-        return Ok(value.value.to_lowercase());
+/// The object id of a member, who is named by it or by a name that has one here.
+fn read_member(reading: &mut Reading<'_>, member: &Text, ids: &BTreeMap<String, String>) -> Option<String> {
+    if let Some(known) = ids.get(&member.value.to_lowercase()) {
+        return Some(known.clone());
     }
-    let what = format!("`{}` is not an object id", value.value);
-    Err(Mistake::error(PEOPLE, span_of(text, value), what)
-        .cured("an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra"))
+    if !member.value.contains('@') {
+        return object_id(reading, member);
+    }
+    let cure = match crate::mistake::nearest(&member.value, ids.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("add `{}: OBJECT-ID` under people", member.value),
+    };
+    let wrong = reading.mistake(member.at, format!("`{}` has no object id here", member.value)).cured(cure);
+    reading.mistakes.push(wrong);
+    None
 }
 
-fn span_of<T>(text: &str, value: &Spanned<T>) -> Range<usize> {
-    yaml::span(text, value.referenced)
+/// The object id that a text is, in lower case.
+fn object_id(reading: &mut Reading<'_>, given: &Text) -> Option<String> {
+    if is_guid(&given.value) {
+        return Some(given.value.to_lowercase());
+    }
+    let wrong = reading
+        .mistake(given.at, format!("`{}` is not an object id", given.value))
+        .cured("an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra");
+    reading.mistakes.push(wrong);
+    None
 }
 
 /// Whether a text is a GUID in its usual form.
@@ -248,9 +228,15 @@ mod tests {
     #[test]
     fn a_file_that_is_no_yaml_or_has_other_fields_is_one_mistake_with_its_place() {
         for (text, line, says) in [
-            ("groups:\n  a:\n    entrra: x\n", 3, "entrra"),
-            ("groups: [\n", 1, ""),
-            ("groups:\n  a: {members: []}\n  a: {members: []}\n", 3, ""),
+            ("groups:\n  a:\n    entrra: x\n", 3, "`entrra` is not known in group `a`"),
+            ("groups: [\n", 1, "no YAML"),
+            ("groups:\n  a: {members: []}\n  a: {members: []}\n", 3, "`a` is here twice"),
+            ("groups: [a]\n", 1, "a list stands here, and `groups` must be names with something under each"),
+            ("groups:\n  a: {members: none}\n", 2, "a text stands here, and `members` must be a list"),
+            ("groups:\n  a: {members: [[x]]}\n", 2, "a list stands here, and each of `members` must be a text"),
+            ("people:\n  a: [x]\n", 2, "a list stands here, and an object id must be a text"),
+            ("- x\n", 1, "a list stands here, and people.yaml must be fields such as `people`"),
+            ("groups:\n  a:\n", 2, "has no members"),
         ] {
             let (_, mistakes) = People::read(Some(text));
             let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };

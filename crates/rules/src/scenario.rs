@@ -6,17 +6,15 @@ use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::duration;
 use portcullis_domain::source::Sources;
-use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::action::Action;
 use crate::decision::{Decision, Lack, Miss, Outcome, Permission, Refusal};
 use crate::files::RuleFiles;
-use crate::mistake::{Mistake, Weight, place};
+use crate::mistake::{Mistake, Weight};
 use crate::people::is_guid;
 use crate::set::Rules;
-use crate::wish::{self, Groups, Incident, ManagementGroups, VmFacts, Way, Who, Wish};
-use crate::yaml;
+use crate::wish::{self, Groups, Incident, IncidentSeverity, ManagementGroups, VmFacts, Way, Who, Wish};
+use crate::yaml::{Fields, Node, Reading, Stands, Text};
 
 /// One request and what must come of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,22 +57,6 @@ pub struct Expect {
     pub approvers: Option<String>,
     /// The permit that came nearest.
     pub nearest: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ExpectGiven {
-    decision: Spanned<String>,
-    #[serde(default)]
-    rule: Option<Spanned<String>>,
-    #[serde(default)]
-    because: Option<Spanned<String>>,
-    #[serde(default)]
-    max: Option<Spanned<String>>,
-    #[serde(default)]
-    approvers: Option<Spanned<String>>,
-    #[serde(default)]
-    nearest: Option<Spanned<String>>,
 }
 
 /// What came of a scenario.
@@ -137,101 +119,38 @@ impl Report {
     }
 }
 
-/// What a scenario, or the defaults of its file, says. What neither says is as in a small request.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Given {
-    person: Option<Spanned<PersonGiven>>,
-    vm: Option<Spanned<VmGiven>>,
-    ports: Option<Vec<u16>>,
-    sources: Option<Vec<Spanned<String>>>,
-    duration: Option<Spanned<String>>,
-    jit_longest: Option<Spanned<String>>,
-    at: Option<Spanned<String>>,
-    way: Option<Way>,
-    reason: Option<String>,
-    incident: Option<Spanned<IncidentGiven>>,
-    alerts: Option<u32>,
-    window: Option<String>,
-    change: Option<String>,
-    approvals_today: Option<u32>,
-    open_today: Option<Spanned<String>>,
-}
+/// What a wish of a scenario, or the defaults of its file, may say. What neither says is as in a small request.
+const GIVEN: [&str; 15] = [
+    "person",
+    "vm",
+    "ports",
+    "sources",
+    "duration",
+    "jitLongest",
+    "at",
+    "way",
+    "reason",
+    "incident",
+    "alerts",
+    "window",
+    "change",
+    "approvalsToday",
+    "openToday",
+];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PersonGiven {
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    groups: Vec<Spanned<String>>,
-    #[serde(default)]
-    unknown: bool,
-    #[serde(default)]
-    groups_unreachable: bool,
-}
+const WAYS: [(&str, Way); 3] = [("asked", Way::Asked), ("breaksGlass", Way::BreaksGlass), ("direct", Way::Direct)];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct VmGiven {
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    resource_group: Option<String>,
-    #[serde(default)]
-    subscription: Option<String>,
-    #[serde(default)]
-    management_groups: Vec<String>,
-    #[serde(default)]
-    management_groups_unreachable: bool,
-    #[serde(default)]
-    tags: BTreeMap<String, String>,
-}
+const SEVERITIES: [(&str, IncidentSeverity); 4] = [
+    ("informational", IncidentSeverity::Informational),
+    ("low", IncidentSeverity::Low),
+    ("medium", IncidentSeverity::Medium),
+    ("high", IncidentSeverity::High),
+];
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct IncidentGiven {
-    #[serde(default = "yes")]
-    open: bool,
-    #[serde(default = "high")]
-    severity: crate::wish::IncidentSeverity,
-    #[serde(default)]
-    owner: Option<String>,
-    #[serde(default = "yes")]
-    names_this_vm: bool,
-    #[serde(default)]
-    age: Option<String>,
-}
+const EXPECT: [&str; 6] = ["decision", "rule", "because", "max", "approvers", "nearest"];
 
-fn yes() -> bool {
-    true
-}
-
-fn high() -> crate::wish::IncidentSeverity {
-    crate::wish::IncidentSeverity::High
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    defaults: Given,
-    #[serde(default)]
-    scenarios: Vec<Spanned<ScenarioGiven>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ScenarioGiven {
-    name: String,
-    #[serde(default)]
-    right: Option<Action>,
-    #[serde(default)]
-    given: Given,
-    expect: ExpectGiven,
-}
+/// More than any count of a scenario needs.
+const MANY: u32 = 1_000_000;
 
 /// The person of a scenario that names none by id.
 const SOMEBODY: &str = "00000000-0000-4000-8000-00000000000a";
@@ -244,29 +163,22 @@ const NOON: &str = "2026-01-15T12:00:00Z";
 
 /// Reads all scenarios of a set, with every mistake in them.
 pub fn read(files: &RuleFiles, rules: &Rules) -> (Vec<Scenario>, Vec<Mistake>) {
+    read_all(files, Some(rules))
+}
+
+/// What is wrong with how scenarios are written, whatever the rules are.
+pub fn misspelt(files: &RuleFiles) -> Vec<Mistake> {
+    read_all(files, None).1
+}
+
+fn read_all(files: &RuleFiles, rules: Option<&Rules>) -> (Vec<Scenario>, Vec<Mistake>) {
     let (mut scenarios, mut mistakes) = (Vec::new(), Vec::new());
-    let mut named: BTreeMap<String, &str> = BTreeMap::new();
+    let mut named: BTreeMap<String, String> = BTreeMap::new();
     for (name, text) in files.scenarios() {
-        let file: File = match yaml::read(name, text) {
-            Ok(file) => file,
-            Err(mistake) => {
-                mistakes.push(mistake);
-                continue;
-            }
-        };
-        let mut reader = Reader { file: name, text, rules, mistakes: Vec::new() };
-        reader.wish(&file.defaults);
-        mistakes.append(&mut reader.mistakes);
-        for given in file.scenarios {
-            let mut reader = Reader { file: name, text, rules, mistakes: Vec::new() };
-            if let Some(other) = named.insert(given.value.name.clone(), name) {
-                let what = format!("another scenario is called `{}`", given.value.name);
-                reader.wrong(&given, &what, &format!("it is in {other}: give one of them another name"));
-            }
-            let scenario = reader.scenario(&given, &file.defaults);
-            mistakes.append(&mut reader.mistakes);
-            scenarios.extend(scenario);
-        }
+        let mut reader = Reader { file: name, rules, reading: Reading::of(name, text) };
+        scenarios.extend(reader.file(&mut named));
+        reader.reading.mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.span.end));
+        mistakes.append(&mut reader.reading.mistakes);
     }
     // What is wrong with a file's defaults is wrong with each of its scenarios.
     let mut told: Vec<Mistake> = Vec::new();
@@ -278,17 +190,17 @@ pub fn read(files: &RuleFiles, rules: &Rules) -> (Vec<Scenario>, Vec<Mistake>) {
     (scenarios, mistakes)
 }
 
-/// What is wrong with how scenarios are written, whatever the rules are.
-pub fn misspelt(files: &RuleFiles) -> Vec<Mistake> {
-    files.scenarios().filter_map(|(name, text)| yaml::read::<File>(name, text).err()).collect()
-}
-
 /// Reads one request, written as a scenario's `given` is.
 pub fn read_request(name: &str, text: &str, rules: &Rules) -> Result<Wish, Vec<Mistake>> {
-    let given: Given = yaml::read(name, text).map_err(|mistake| vec![mistake])?;
-    let mut reader = Reader { file: name, text, rules, mistakes: Vec::new() };
-    let wish = reader.wish(&given);
-    if reader.mistakes.is_empty() { Ok(wish) } else { Err(reader.mistakes) }
+    let mut reader = Reader { file: name, rules: Some(rules), reading: Reading::of(name, text) };
+    let wish = reader.reading.root().map(|root| {
+        let given = reader.fields("a request", &root, &GIVEN);
+        reader.wish(&given)
+    });
+    match wish {
+        Some(wish) if reader.reading.mistakes.is_empty() => Ok(wish),
+        Some(_) | None => Err(reader.reading.mistakes),
+    }
 }
 
 /// Decides on every scenario of a set.
@@ -380,207 +292,263 @@ fn because(outcome: &Outcome) -> Option<&'static str> {
 
 struct Reader<'a> {
     file: &'a str,
-    text: &'a str,
-    rules: &'a Rules,
-    mistakes: Vec<Mistake>,
+    /// The rules that are tested; absent where only the spelling is looked at.
+    rules: Option<&'a Rules>,
+    reading: Reading<'a>,
 }
 
 impl Reader<'_> {
-    fn scenario(&mut self, given: &Spanned<ScenarioGiven>, defaults: &Given) -> Option<Scenario> {
-        let one = &given.value;
-        let subject = match one.right {
-            None => Subject::Opening,
-            Some(action @ (Action::Approve | Action::Close | Action::Read)) => Subject::Right(action),
-            Some(action @ (Action::Open | Action::Ask | Action::BreakGlass)) => {
-                self.wrong(
-                    given,
-                    &format!("`{action}` is no right of its own"),
-                    "leave `right` away: a request tries open, breakGlass and ask",
-                );
-                return None;
-            }
-        };
-        let expect = self.expect(subject, &one.expect);
-        let wish = self.wish(&one.given.clone().over(defaults.clone()));
-        let (line, _) = place(self.text, yaml::span(self.text, given.referenced).start);
-        self.mistakes.is_empty().then(|| Scenario { file: self.file.to_owned(), line, name: one.name.clone(), subject, wish, expect })
+    fn file(&mut self, named: &mut BTreeMap<String, String>) -> Vec<Scenario> {
+        let Some(root) = self.reading.root() else { return Vec::new() };
+        let file = self.fields("a file of scenarios", &root, &["defaults", "scenarios"]);
+        let defaults = file.get("defaults").map(|node| self.fields("`defaults`", node, &GIVEN)).unwrap_or_default();
+        self.wish(&defaults);
+        let nodes = file.get("scenarios").map(|node| self.reading.list("`scenarios`", node)).unwrap_or_default();
+        nodes.iter().filter_map(|node| self.scenario(node, &defaults, named)).collect()
     }
 
-    fn expect(&mut self, subject: Subject, given: &ExpectGiven) -> Expect {
-        let decisions: &[&str] = match subject {
-            Subject::Opening => &["open", "breakGlass", "ask", "refuse", "undecided"],
-            Subject::Right(_) => &["permit", "refuse"],
-        };
-        self.one_of(&given.decision, "decision", decisions);
-        if matches!(subject, Subject::Right(_)) {
-            for (name, value) in
-                [("because", &given.because), ("max", &given.max), ("approvers", &given.approvers), ("nearest", &given.nearest)]
-            {
-                if let Some(value) = value {
-                    self.wrong(value, &format!("a right has no `{name}`"), "of a right only `decision` and `rule` can be expected");
-                }
-            }
-        }
-        if let Some(because) = &given.because {
-            self.one_of(because, "reason to refuse", &["limits", "forbidden", "erred", "nothingPermits"]);
-        }
-        for id in given.rule.iter().chain(&given.nearest) {
-            if self.rules.rule(&id.value).is_none() {
-                let mistake = Mistake::error(self.file, yaml::span(self.text, id.referenced), format!("no rule is called `{}`", id.value));
-                self.mistakes.push(mistake.meant(&id.value, self.rules.rules().map(|rule| rule.terms.id.as_str())));
-            }
-        }
-        let max = self.seconds(given.max.as_ref()).map(|seconds| duration::format(wish::seconds(seconds)));
-        let value = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.value.clone());
-        Expect {
-            decision: given.decision.value.clone(),
-            rule: value(&given.rule),
-            because: value(&given.because),
-            max,
-            approvers: value(&given.approvers),
-            nearest: value(&given.nearest),
+    /// The fields of a place; of one where nothing stands, none.
+    fn fields<'n>(&mut self, name: &str, node: &'n Node, known: &[&str]) -> Fields<'n> {
+        match node.value {
+            Stands::Nothing => Fields::new(),
+            _ => self.reading.fields(name, node, known),
         }
     }
 
-    fn one_of(&mut self, value: &Spanned<String>, what: &str, known: &[&str]) {
-        if !known.contains(&value.value.as_str()) {
-            self.wrong(value, &format!("`{}` is no {what}", value.value), &format!("write one of {}", known.join(", ")));
+    fn scenario(&mut self, node: &Node, defaults: &Fields<'_>, named: &mut BTreeMap<String, String>) -> Option<Scenario> {
+        let wrong_before = self.reading.mistakes.len();
+        let given = self.fields("a scenario", node, &["name", "right", "given", "expect"]);
+        let name = given.get("name").and_then(|node| self.reading.text("`name`", node)).map(|text| text.value);
+        if let Some(name) = &name
+            && let Some(other) = named.insert(name.clone(), self.file.to_owned())
+        {
+            let cure = format!("it is in {other}: give one of them another name");
+            self.reading.wrong_but(node.referenced, format!("another scenario is called `{name}`"), cure);
         }
+        let subject = given.get("right").map_or(Some(Subject::Opening), |node| self.right(node));
+        let mut wished = defaults.clone();
+        wished.extend(given.get("given").map(|node| self.fields("`given`", node, &GIVEN)).unwrap_or_default());
+        let wish = self.wish(&wished);
+        let expect = given.get("expect").map(|node| self.expect(subject.unwrap_or(Subject::Opening), node));
+        for field in ["name", "expect"].into_iter().filter(|field| !given.contains_key(field)) {
+            self.reading.missing(wrong_before, node, "a scenario", field);
+        }
+        let is_right = self.reading.mistakes.len() == wrong_before;
+        let scenario =
+            Scenario { file: self.file.to_owned(), line: self.reading.line(node), name: name?, subject: subject?, wish, expect: expect? };
+        is_right.then_some(scenario)
     }
 
-    fn wrong<T>(&mut self, at: &Spanned<T>, what: &str, cure: &str) {
-        let span = yaml::span(self.text, at.referenced);
-        self.mistakes.push(Mistake::error(self.file, span, what).cured(cure));
-    }
-
-    fn wish(&mut self, given: &Given) -> Wish {
-        let sources = self.sources(given.sources.as_deref().unwrap_or_default());
-        Wish {
-            who: self.who(given.person.as_ref()),
-            vm: self.vm(given.vm.as_ref()),
-            ports: given.ports.clone().unwrap_or_else(|| vec![22]).into_iter().collect(),
-            sources,
-            seconds: self.seconds(given.duration.as_ref()).unwrap_or(3600),
-            jit_longest_seconds: self.seconds(given.jit_longest.as_ref()),
-            at: self.time(given.at.as_ref()),
-            way: given.way.unwrap_or(Way::Asked),
-            reason: given.reason.clone().unwrap_or_default(),
-            incident: given.incident.as_ref().map(|incident| self.incident(incident)),
-            alerts: given.alerts,
-            window: given.window.clone(),
-            change: given.change.clone(),
-            approvals_today: given.approvals_today.unwrap_or_default(),
-            open_today_seconds: self.seconds(given.open_today.as_ref()).unwrap_or_default(),
-        }
-    }
-
-    fn who(&mut self, person: Option<&Spanned<PersonGiven>>) -> Who {
-        let nobody = PersonGiven::default();
-        let given = person.map_or(&nobody, |person| &person.value);
-        if given.unknown {
-            if let Some(person) = person.filter(|_| given.id.is_some() || !given.groups.is_empty()) {
-                self.wrong(person, "somebody unknown has neither an id nor groups", "leave them away, or `unknown`");
-            }
-            return Who::Unknown;
-        }
-        let id = given.id.clone().unwrap_or_else(|| SOMEBODY.to_owned()).to_lowercase();
-        let id = match self.rules.people().id_of(&id) {
-            Some(known) => known.to_owned(),
-            None => id,
-        };
-        if let Some(person) = person {
-            if !is_guid(&id) {
-                self.wrong(
-                    person,
-                    &format!("`{id}` is neither an object id nor a name of people.yaml"),
-                    "leave `id` away, or write a GUID",
-                );
-            }
-            for group in &given.groups {
-                if !self.rules.people().groups().any(|(known, _)| known == group.value) {
-                    let span = yaml::span(self.text, group.referenced);
-                    let mistake = Mistake::error(self.file, span, format!("`{}` is no group of people.yaml", group.value));
-                    self.mistakes.push(mistake.meant(&group.value, self.rules.people().groups().map(|(name, _)| name)));
-                }
-            }
-        }
-        if given.groups_unreachable {
-            return Who::Person { id, groups: Groups::Unreachable { why: "Microsoft Graph does not answer".to_owned() } };
-        }
-        let of: BTreeSet<String> = given.groups.iter().map(|group| group.value.clone()).collect();
-        let not_of = self.rules.people().groups().map(|(name, _)| name.to_owned()).filter(|name| !of.contains(name)).collect();
-        Who::Person { id, groups: Groups::Known { of, not_of } }
-    }
-
-    fn vm(&mut self, vm: Option<&Spanned<VmGiven>>) -> VmFacts {
-        let plain = VmGiven::default();
-        let given = vm.map_or(&plain, |vm| &vm.value);
-        let or = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
-        let id = given.id.clone().unwrap_or_else(|| {
-            format!(
-                "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Compute/virtualMachines/{}",
-                or(&given.subscription, SUBSCRIPTION),
-                or(&given.resource_group, "rg"),
-                or(&given.name, "vm")
-            )
-        });
-        let id = id.parse::<VmId>().unwrap_or_else(|why| {
-            if let Some(vm) = vm {
-                self.wrong(vm, &why.to_string(), "give the VM's resource id, or its name, resourceGroup and subscription");
-            }
-            nowhere()
-        });
-        let above = match given.management_groups_unreachable {
-            true => ManagementGroups::Unreachable { why: "Azure does not say which management groups are above it".to_owned() },
-            false => ManagementGroups::of(given.management_groups.clone()),
-        };
-        VmFacts::new(id, above, given.tags.clone())
-    }
-
-    fn sources(&mut self, sources: &[Spanned<String>]) -> Sources {
-        for source in sources {
-            if let Err(why) = Sources::parse([source.value.as_str()]) {
-                self.wrong(source, &why.to_string(), "write an address such as 203.0.113.4 or a range such as 203.0.113.0/24");
-            }
-        }
-        Sources::read(sources.iter().map(|source| source.value.as_str()))
-    }
-
-    fn seconds(&mut self, text: Option<&Spanned<String>>) -> Option<i64> {
-        let text = text?;
-        match duration::parse(&text.value) {
-            Ok(time) => Some(time.num_seconds()),
-            Err(why) => {
-                self.wrong(text, &why.to_string(), "write PT2H for two hours, PT30M for thirty minutes");
+    fn right(&mut self, node: &Node) -> Option<Subject> {
+        let known: Vec<(&str, Action)> = Action::ALL.iter().map(|action| (action.text(), *action)).collect();
+        match self.reading.one_of("right", node, &known)? {
+            action @ (Action::Approve | Action::Close | Action::Read) => Some(Subject::Right(action)),
+            action @ (Action::Open | Action::Ask | Action::BreakGlass) => {
+                let cure = "leave `right` away: a request tries open, breakGlass and ask";
+                self.reading.wrong_but(node.referenced, format!("`{action}` is no right of its own"), cure);
                 None
             }
         }
     }
 
-    fn time(&mut self, text: Option<&Spanned<String>>) -> DateTime<Utc> {
+    fn expect(&mut self, subject: Subject, node: &Node) -> Expect {
+        let wrong_before = self.reading.mistakes.len();
+        let given = self.fields("`expect`", node, &EXPECT);
+        let decisions: &[&str] = match subject {
+            Subject::Opening => &["open", "breakGlass", "ask", "refuse", "undecided"],
+            Subject::Right(_) => &["permit", "refuse"],
+        };
+        let decision = given.get("decision").and_then(|node| self.word("decision", node, decisions));
+        if !given.contains_key("decision") {
+            self.reading.missing(wrong_before, node, "`expect`", "decision");
+        }
+        if matches!(subject, Subject::Right(_)) {
+            for name in ["because", "max", "approvers", "nearest"] {
+                if let Some(node) = given.get(name) {
+                    let cure = "of a right only `decision` and `rule` can be expected";
+                    self.reading.wrong_but(node.referenced, format!("a right has no `{name}`"), cure);
+                }
+            }
+        }
+        let reasons = ["limits", "forbidden", "erred", "nothingPermits"];
+        let because = given.get("because").and_then(|node| self.word("reason to refuse", node, &reasons));
+        let rule = given.get("rule").and_then(|node| self.rule("`rule`", node));
+        let nearest = given.get("nearest").and_then(|node| self.rule("`nearest`", node));
+        let max = self.seconds("`max`", given.get("max")).map(|seconds| duration::format(wish::seconds(seconds)));
+        let approvers = self.text("`approvers`", given.get("approvers"));
+        Expect { decision: decision.unwrap_or_default(), rule, because, max, approvers, nearest }
+    }
+
+    fn word(&mut self, name: &str, node: &Node, known: &[&str]) -> Option<String> {
+        let known: Vec<(&str, &str)> = known.iter().map(|word| (*word, *word)).collect();
+        self.reading.one_of(name, node, &known).map(str::to_owned)
+    }
+
+    /// The id of a rule.
+    fn rule(&mut self, name: &str, node: &Node) -> Option<String> {
+        let id = self.reading.text(name, node)?;
+        if let Some(rules) = self.rules.filter(|rules| rules.rule(&id.value).is_none()) {
+            let mistake = self.reading.mistake(id.at, format!("no rule is called `{}`", id.value));
+            self.reading.mistakes.push(mistake.meant(&id.value, rules.rules().map(|rule| rule.terms.id.as_str())));
+        }
+        Some(id.value)
+    }
+
+    fn text(&mut self, name: &str, node: Option<&&Node>) -> Option<String> {
+        node.and_then(|node| self.reading.text(name, node)).map(|text| text.value)
+    }
+
+    fn texts(&mut self, name: &str, node: Option<&&Node>) -> Vec<Text> {
+        node.map(|node| self.reading.texts(name, node)).unwrap_or_default()
+    }
+
+    fn flag(&mut self, name: &str, node: Option<&&Node>) -> Option<bool> {
+        node.and_then(|node| self.reading.flag(name, node))
+    }
+
+    fn count(&mut self, name: &str, node: Option<&&Node>) -> Option<u32> {
+        node.and_then(|node| self.reading.number(name, node, MANY))
+    }
+
+    fn wish(&mut self, given: &Fields<'_>) -> Wish {
+        let ports = given.get("ports").map(|node| {
+            let nodes = self.reading.list("`ports`", node);
+            nodes.iter().filter_map(|node| self.reading.number("a port", node, u16::MAX)).collect()
+        });
+        Wish {
+            who: self.who(given.get("person").copied()),
+            vm: self.vm(given.get("vm").copied()),
+            ports: ports.unwrap_or_else(|| BTreeSet::from([22])),
+            sources: self.sources(given.get("sources")),
+            seconds: self.seconds("`duration`", given.get("duration")).unwrap_or(3600),
+            jit_longest_seconds: self.seconds("`jitLongest`", given.get("jitLongest")),
+            at: self.time(given.get("at")),
+            way: given.get("way").and_then(|node| self.reading.one_of("way", node, &WAYS)).unwrap_or(Way::Asked),
+            reason: self.text("`reason`", given.get("reason")).unwrap_or_default(),
+            incident: given.get("incident").map(|node| self.incident(node)),
+            alerts: self.count("`alerts`", given.get("alerts")),
+            window: self.text("`window`", given.get("window")),
+            change: self.text("`change`", given.get("change")),
+            approvals_today: self.count("`approvalsToday`", given.get("approvalsToday")).unwrap_or_default(),
+            open_today_seconds: self.seconds("`openToday`", given.get("openToday")).unwrap_or_default(),
+        }
+    }
+
+    fn who(&mut self, person: Option<&Node>) -> Who {
+        let known = ["id", "groups", "unknown", "groupsUnreachable"];
+        let given = person.map(|node| self.fields("`person`", node, &known)).unwrap_or_default();
+        let id = self.text("`id`", given.get("id"));
+        let groups = self.texts("`groups`", given.get("groups"));
+        let is_unreachable = self.flag("`groupsUnreachable`", given.get("groupsUnreachable")).unwrap_or_default();
+        if self.flag("`unknown`", given.get("unknown")).unwrap_or_default() {
+            if let Some(person) = person.filter(|_| id.is_some() || !groups.is_empty()) {
+                let what = "somebody unknown has neither an id nor groups";
+                self.reading.wrong_but(person.referenced, what, "leave them away, or `unknown`");
+            }
+            return Who::Unknown;
+        }
+        let id = id.unwrap_or_else(|| SOMEBODY.to_owned()).to_lowercase();
+        let Some(rules) = self.rules else {
+            return Who::Person { id, groups: Groups::Known { of: BTreeSet::new(), not_of: BTreeSet::new() } };
+        };
+        let id = rules.people().id_of(&id).map_or(id.clone(), str::to_owned);
+        if let Some(person) = person.filter(|_| !is_guid(&id)) {
+            let what = format!("`{id}` is neither an object id nor a name of people.yaml");
+            self.reading.wrong_but(person.referenced, what, "leave `id` away, or write a GUID");
+        }
+        let names = || rules.people().groups().map(|(name, _)| name);
+        for group in &groups {
+            if names().all(|known| known != group.value) {
+                let mistake = self.reading.mistake(group.at, format!("`{}` is no group of people.yaml", group.value));
+                self.reading.mistakes.push(mistake.meant(&group.value, names()));
+            }
+        }
+        if is_unreachable {
+            return Who::Person { id, groups: Groups::Unreachable { why: "Microsoft Graph does not answer".to_owned() } };
+        }
+        let of: BTreeSet<String> = groups.into_iter().map(|group| group.value).collect();
+        let not_of = names().filter(|name| !of.contains(*name)).map(str::to_owned).collect();
+        Who::Person { id, groups: Groups::Known { of, not_of } }
+    }
+
+    fn vm(&mut self, vm: Option<&Node>) -> VmFacts {
+        let known = ["id", "name", "resourceGroup", "subscription", "managementGroups", "managementGroupsUnreachable", "tags"];
+        let given = vm.map(|node| self.fields("`vm`", node, &known)).unwrap_or_default();
+        let id = self.text("`id`", given.get("id"));
+        let mut or = |name: &str, default: &str| self.text(&format!("`{name}`"), given.get(name)).unwrap_or_else(|| default.to_owned());
+        let (subscription, group, name) = (or("subscription", SUBSCRIPTION), or("resourceGroup", "rg"), or("name", "vm"));
+        let id = id.unwrap_or_else(|| {
+            format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Compute/virtualMachines/{name}")
+        });
+        let id = id.parse::<VmId>().unwrap_or_else(|why| {
+            if let Some(vm) = vm {
+                let cure = "give the VM's resource id, or its name, resourceGroup and subscription";
+                self.reading.wrong_but(vm.referenced, why.to_string(), cure);
+            }
+            nowhere()
+        });
+        let groups = self.texts("`managementGroups`", given.get("managementGroups")).into_iter().map(|group| group.value);
+        let above = match self.flag("`managementGroupsUnreachable`", given.get("managementGroupsUnreachable")) {
+            Some(true) => ManagementGroups::Unreachable { why: "Azure does not say which management groups are above it".to_owned() },
+            Some(false) | None => ManagementGroups::of(groups),
+        };
+        let mut tags = BTreeMap::new();
+        for (name, value) in given.get("tags").map(|node| self.reading.named("`tags`", node)).unwrap_or_default() {
+            let value = match value.value {
+                Stands::Nothing => Some(String::new()),
+                _ => self.reading.text("a tag", value).map(|text| text.value),
+            };
+            tags.extend(value.map(|value| (name.value.clone(), value)));
+        }
+        VmFacts::new(id, above, tags)
+    }
+
+    fn sources(&mut self, node: Option<&&Node>) -> Sources {
+        let sources = self.texts("`sources`", node);
+        for source in &sources {
+            if let Err(why) = Sources::parse([source.value.as_str()]) {
+                self.reading.wrong_but(
+                    source.at,
+                    why.to_string(),
+                    "write an address such as 203.0.113.4 or a range such as 203.0.113.0/24",
+                );
+            }
+        }
+        Sources::read(sources.iter().map(|source| source.value.as_str()))
+    }
+
+    fn seconds(&mut self, name: &str, node: Option<&&Node>) -> Option<i64> {
+        let text = self.reading.text(name, node?)?;
+        match duration::parse(&text.value) {
+            Ok(time) => Some(time.num_seconds()),
+            Err(why) => {
+                self.reading.wrong_but(text.at, why.to_string(), "write PT2H for two hours, PT30M for thirty minutes");
+                None
+            }
+        }
+    }
+
+    fn time(&mut self, node: Option<&&Node>) -> DateTime<Utc> {
         let noon = || NOON.parse().unwrap_or_default();
-        let Some(text) = text else { return noon() };
+        let Some(text) = node.and_then(|node| self.reading.text("`at`", node)) else { return noon() };
         DateTime::parse_from_rfc3339(&text.value).map_or_else(
             |_| {
-                self.wrong(text, &format!("`{}` is not a time", text.value), "write it as 2026-01-15T09:00:00+01:00");
+                self.reading.wrong_but(text.at, format!("`{}` is not a time", text.value), "write it as 2026-01-15T09:00:00+01:00");
                 noon()
             },
             |time| time.with_timezone(&Utc),
         )
     }
 
-    fn incident(&mut self, given: &Spanned<IncidentGiven>) -> Incident {
-        let one = &given.value;
-        let age = one.age.as_deref().map(duration::parse).transpose();
-        if let Err(why) = &age {
-            self.wrong(given, &format!("the incident's age cannot be read: {why}"), "write PT2H for two hours");
-        }
+    fn incident(&mut self, node: &Node) -> Incident {
+        let given = self.fields("`incident`", node, &["open", "severity", "owner", "namesThisVm", "age"]);
+        let severity = given.get("severity").and_then(|node| self.reading.one_of("severity", node, &SEVERITIES));
         Incident {
-            open: one.open,
-            severity: one.severity,
-            owner: one.owner.clone(),
-            names_this_vm: one.names_this_vm,
-            age_seconds: age.ok().flatten().map_or(600, |age| age.num_seconds()),
+            open: self.flag("`open`", given.get("open")).unwrap_or(true),
+            severity: severity.unwrap_or(IncidentSeverity::High),
+            owner: self.text("`owner`", given.get("owner")),
+            names_this_vm: self.flag("`namesThisVm`", given.get("namesThisVm")).unwrap_or(true),
+            age_seconds: self.seconds("`age`", given.get("age")).unwrap_or(600),
         }
     }
 }
@@ -589,27 +557,4 @@ impl Reader<'_> {
 #[expect(clippy::expect_used, reason = "the text is part of the program")]
 fn nowhere() -> VmId {
     format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/vm").parse().expect("a VM's id")
-}
-
-impl Given {
-    /// This, and where it says nothing, the other.
-    fn over(self, other: Given) -> Given {
-        Given {
-            person: self.person.or(other.person),
-            vm: self.vm.or(other.vm),
-            ports: self.ports.or(other.ports),
-            sources: self.sources.or(other.sources),
-            duration: self.duration.or(other.duration),
-            jit_longest: self.jit_longest.or(other.jit_longest),
-            at: self.at.or(other.at),
-            way: self.way.or(other.way),
-            reason: self.reason.or(other.reason),
-            incident: self.incident.or(other.incident),
-            alerts: self.alerts.or(other.alerts),
-            window: self.window.or(other.window),
-            change: self.change.or(other.change),
-            approvals_today: self.approvals_today.or(other.approvals_today),
-            open_today: self.open_today.or(other.open_today),
-        }
-    }
 }

@@ -316,10 +316,11 @@ impl<'a> Check<'a> {
             self.mistakes.extend(others.map(at));
             self.mistakes.push(mistake);
         }
-        let (mut tags, mut asked_for) = (BTreeSet::new(), BTreeSet::new());
+        let (mut tags, mut asked_for, mut machines) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         if let Ok(json) = policy.to_json() {
             collect_tags(&json, &mut tags);
             collect_asked_for(&json, &mut asked_for);
+            collect_machines(&json, &mut machines);
         }
         for (of, name) in asked_for {
             // Cedar takes what nobody knows for what is merely absent, so that the condition would never hold.
@@ -333,6 +334,11 @@ impl<'a> Check<'a> {
             let what = format!("no machine has a tag `{tag}` here: names of tags are in lower case");
             let mistake = source.mistake(&find(source, &format!("{tag:?}")), what);
             self.mistakes.push(mistake.cured(format!("write {:?}: Azure does not tell their cases apart", tag.to_lowercase())));
+        }
+        for name in machines.iter().filter(|name| **name != name.to_lowercase()) {
+            let what = format!("no machine is called `{name}` here: names of machines are in lower case");
+            let mistake = source.mistake(&find(source, &format!("{name:?}")), what);
+            self.mistakes.push(mistake.cured(format!("write {:?}: Azure does not tell their cases apart", name.to_lowercase())));
         }
     }
 
@@ -490,7 +496,9 @@ fn path(json: &Value) -> Option<String> {
     if let Some(variable) = json["Var"].as_str() {
         return Some(variable.to_owned());
     }
-    Some(format!("{}.{}", path(&json["."]["left"])?, json["."]["attr"].as_str()?))
+    // What is neither a variable nor reached from one ends here.
+    let name = json["."]["attr"].as_str()?;
+    Some(format!("{}.{name}", path(&json["."]["left"])?))
 }
 
 /// The names of tags that a rule speaks of.
@@ -505,6 +513,34 @@ fn collect_tags(json: &Value, tags: &mut BTreeSet<String>) {
             }
         }
         Value::Array(items) => items.iter().for_each(|item| collect_tags(item, tags)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// What a rule compares the names of machines with; of a pattern, with `*` for whatever stands there.
+fn collect_machines(json: &Value, names: &mut BTreeSet<String>) {
+    let is_name = |json: &Value| path(json).as_deref() == Some("resource.name");
+    match json {
+        Value::Object(fields) => {
+            for (sign, value) in fields {
+                let (left, right) = (&value["left"], &value["right"]);
+                match sign.as_str() {
+                    "==" | "!=" if is_name(left) => names.extend(right["Value"].as_str().map(str::to_owned)),
+                    "==" | "!=" if is_name(right) => names.extend(left["Value"].as_str().map(str::to_owned)),
+                    "like" if is_name(left) => {
+                        let parts = value["pattern"].as_array().into_iter().flatten();
+                        names.insert(parts.map(|part| part["Literal"].as_str().unwrap_or("*")).collect());
+                    }
+                    "contains" if is_name(right) => {
+                        let of_set = left["Set"].as_array().into_iter().flatten();
+                        names.extend(of_set.filter_map(|one| one["Value"].as_str()).map(str::to_owned));
+                    }
+                    _ => {}
+                }
+                collect_machines(value, names);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_machines(item, names)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use cedar_policy::Policy;
 use chrono::TimeDelta;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use portcullis_domain::duration;
@@ -92,13 +93,11 @@ struct Annotations<'a> {
 }
 
 impl<'a> Annotations<'a> {
-    fn find(&self, name: &str) -> Option<(&'a str, Range<usize>)> {
+    fn find(&self, name: &str) -> Option<(String, Range<usize>)> {
         let text = self.source.text;
         let found = self.source.shape.annotations.iter().find(|annotation| &text[annotation.name.clone()] == name)?;
         let span = found.value.clone().unwrap_or_else(|| found.name.clone());
-        let value = found.value.clone().map_or("", |value| &text[value]);
-        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-        Some((value, span))
+        Some((found.value.clone().map(|value| unescaped(&text[value])).unwrap_or_default(), span))
     }
 
     fn refuse_unknown(&mut self) {
@@ -135,7 +134,7 @@ impl<'a> Annotations<'a> {
 
     fn duration(&mut self, name: &str) -> Option<TimeDelta> {
         let (value, span) = self.find(name)?;
-        match duration::parse(value) {
+        match duration::parse(&value) {
             Ok(time) if time > TimeDelta::zero() || name == "max" => Some(time),
             Ok(_) => {
                 let mistake = self.source.mistake(&span, format!("`@{name}` is no time at all"));
@@ -203,6 +202,16 @@ pub(crate) fn read(source: &Source<'_>, effect: Effect, actions: &BTreeSet<Actio
     (Terms { id, reason, max, people: decides, timezone }, all.mistakes)
 }
 
+/// What a literal says: Cedar alone knows its escapes.
+fn unescaped(literal: &str) -> String {
+    let raw = literal.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(literal);
+    let read = |literal: &str| {
+        let policy = Policy::parse(None, format!("@says({literal}) permit (principal, action, resource);")).ok()?;
+        policy.annotation("says").map(str::to_owned)
+    };
+    Some(literal).filter(|literal| literal.contains('\\')).and_then(read).unwrap_or_else(|| raw.to_owned())
+}
+
 /// Whether a text can name a rule in logs, rows and commands.
 fn is_name(text: &str) -> bool {
     text.len() <= 60 && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -212,7 +221,7 @@ fn timezone(all: &mut Annotations<'_>) -> Tz {
     let Some((value, span)) = all.find("timezone") else { return Tz::UTC };
     value.parse().unwrap_or_else(|_| {
         let mistake = all.source.mistake(&span, format!("`{value}` is no time zone"));
-        let near = crate::mistake::nearest(value, TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let near = crate::mistake::nearest(&value, TZ_VARIANTS.iter().map(|zone| zone.name()));
         let cure = near
             .map_or_else(|| "write one of the IANA names, such as `Europe/Berlin`".to_owned(), |near| format!("did you mean `{near}`?"));
         all.mistakes.push(mistake.cured(cure));

@@ -1,24 +1,241 @@
-//! YAML files, with the place of whatever is wrong in them.
+//! YAML files, read so that whatever is wrong in them is told at once, each with its place.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
-use serde::de::DeserializeOwned;
-use serde_saphyr::{Location, Options};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Location, Options, Spanned};
 
 use crate::mistake::Mistake;
 
-/// Reads a file. One that holds nothing but comments is like one that says nothing.
-pub(crate) fn read<T: DeserializeOwned + Default>(file: &str, text: &str) -> Result<T, Mistake> {
-    let says_nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    if says_nothing {
-        return Ok(T::default());
+/// Something that stands in a file, with its place.
+pub(crate) type Node = Spanned<Stands>;
+
+/// What stands at a place of a file, whatever should.
+#[derive(Clone, Debug)]
+pub(crate) enum Stands {
+    /// Nothing.
+    Nothing,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number that is not negative.
+    Number(u64),
+    /// A number of another kind.
+    OddNumber,
+    /// A text.
+    Text(String),
+    /// A list.
+    List(Vec<Node>),
+    /// Names, and what stands under each, as often as they stand there.
+    Named(Vec<(Spanned<String>, Node)>),
+}
+
+impl Stands {
+    /// Whether it is names with something under each, or nothing at all.
+    pub(crate) fn may_hold_names(&self) -> bool {
+        matches!(self, Stands::Nothing | Stands::Named(_))
     }
-    let mut options = Options::default();
-    options.with_snippet = false;
-    serde_saphyr::from_str_with_options(text, options).map_err(|why| {
-        let span = why.location().map_or(0..0, |at| span(text, at));
-        Mistake::error(file, span, sentence(&why.without_snippet().to_string()))
-    })
+
+    fn told(&self) -> &'static str {
+        match self {
+            Stands::Nothing => "nothing",
+            Stands::Flag(_) => "`true` or `false`",
+            Stands::Number(_) | Stands::OddNumber => "a number",
+            Stands::Text(_) => "a text",
+            Stands::List(_) => "a list",
+            Stands::Named(_) => "names with something under each",
+        }
+    }
+}
+
+/// A text with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Text {
+    /// The text.
+    pub(crate) value: String,
+    /// Where it stands.
+    pub(crate) at: Location,
+}
+
+/// The fields of a place, by name; those under which nothing stands are not among them.
+pub(crate) type Fields<'n> = BTreeMap<&'n str, &'n Node>;
+
+/// A file that is being read, and what is wrong in it so far.
+pub(crate) struct Reading<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// What is wrong so far.
+    pub(crate) mistakes: Vec<Mistake>,
+}
+
+impl<'a> Reading<'a> {
+    /// Begins to read a file.
+    pub(crate) fn of(file: &'a str, text: &'a str) -> Self {
+        Reading { file, text, mistakes: Vec::new() }
+    }
+
+    /// All that stands in the file; nothing where it is no YAML, which is then told. One that holds nothing but comments is
+    /// like one that says nothing.
+    pub(crate) fn root(&mut self) -> Option<Node> {
+        let says_nothing = self.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        if says_nothing {
+            return Some(Spanned::new(Stands::Nothing, Location::UNKNOWN, Location::UNKNOWN));
+        }
+        let mut options = Options::default();
+        options.with_snippet = false;
+        options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+        match serde_saphyr::from_str_with_options(self.text, options) {
+            Ok(root) => Some(root),
+            Err(why) => {
+                let span = why.location().map_or(0..0, |at| span(self.text, at));
+                self.mistakes.push(Mistake::error(self.file, span, sentence(&why.without_snippet().to_string())));
+                None
+            }
+        }
+    }
+
+    /// What is wrong at a place.
+    pub(crate) fn mistake(&self, at: Location, what: impl Into<String>) -> Mistake {
+        Mistake::error(self.file, span(self.text, at), what)
+    }
+
+    /// Tells what is wrong at a place.
+    pub(crate) fn wrong(&mut self, at: Location, what: impl Into<String>) {
+        let mistake = self.mistake(at, what);
+        self.mistakes.push(mistake);
+    }
+
+    /// Tells what is wrong at a place, and what to write instead.
+    pub(crate) fn wrong_but(&mut self, at: Location, what: impl Into<String>, cure: impl Into<String>) {
+        let mistake = self.mistake(at, what).cured(cure);
+        self.mistakes.push(mistake);
+    }
+
+    /// The line on which something stands, from 1.
+    pub(crate) fn line(&self, node: &Node) -> usize {
+        crate::mistake::place(self.text, span(self.text, node.referenced).start).0
+    }
+
+    /// The fields of a place. Others than the known ones are told, and those that stand there twice.
+    pub(crate) fn fields<'n>(&mut self, name: &str, node: &'n Node, known: &[&str]) -> Fields<'n> {
+        let mut fields = Fields::new();
+        if !matches!(node.value, Stands::Named(_)) {
+            let such = known.first().copied().unwrap_or_default();
+            self.instead(name, node, &format!("fields such as `{such}`"));
+            return fields;
+        }
+        for (field, value) in self.named(name, node) {
+            if !known.contains(&field.value.as_str()) {
+                let wrong = self
+                    .mistake(field.referenced, format!("`{}` is not known in {name}", field.value))
+                    .meant(&field.value, known.iter().copied());
+                self.mistakes.push(wrong);
+            } else if !matches!(value.value, Stands::Nothing) {
+                fields.insert(&field.value, value);
+            }
+        }
+        fields
+    }
+
+    /// Tells that a field is missing at a place, unless another one there, told since `from` mistakes were known, is meant for it.
+    pub(crate) fn missing(&mut self, from: usize, at: &Node, name: &str, field: &str) {
+        let is_it = format!("did you mean `{field}`?");
+        let is_told = self.mistakes.iter().skip(from).any(|mistake| mistake.cure.as_deref() == Some(is_it.as_str()));
+        // What has no fields at all is told already.
+        if !is_told && matches!(at.value, Stands::Named(_)) {
+            self.wrong(at.referenced, format!("{name} needs `{field}`, and this one has none"));
+        }
+    }
+
+    /// What stands under names of the author's choice.
+    pub(crate) fn named<'n>(&mut self, name: &str, node: &'n Node) -> Vec<(&'n Spanned<String>, &'n Node)> {
+        let Stands::Named(nodes) = &node.value else {
+            self.instead(name, node, "names with something under each");
+            return Vec::new();
+        };
+        let mut once: BTreeMap<&str, (&Spanned<String>, &Node)> = BTreeMap::new();
+        for (name, value) in nodes {
+            if once.insert(&name.value, (name, value)).is_some() {
+                let wrong = self.mistake(name.referenced, format!("`{}` is here twice", name.value)).cured("keep one of them");
+                self.mistakes.push(wrong);
+            }
+        }
+        once.into_values().collect()
+    }
+
+    /// What is in a list.
+    pub(crate) fn list<'n>(&mut self, name: &str, node: &'n Node) -> &'n [Node] {
+        match &node.value {
+            Stands::List(nodes) => nodes,
+            _ => {
+                self.instead(name, node, "a list");
+                &[]
+            }
+        }
+    }
+
+    /// The texts of a list.
+    pub(crate) fn texts(&mut self, name: &str, node: &Node) -> Vec<Text> {
+        let each = format!("each of {name}");
+        self.list(name, node).iter().filter_map(|node| self.text(&each, node)).collect()
+    }
+
+    /// A text. A number, or `true`, is the text that it is written as.
+    pub(crate) fn text(&mut self, name: &str, node: &Node) -> Option<Text> {
+        let value = match &node.value {
+            Stands::Text(value) => value.clone(),
+            Stands::Flag(_) | Stands::Number(_) | Stands::OddNumber => self.text.get(span(self.text, node.defined))?.to_owned(),
+            Stands::Nothing | Stands::List(_) | Stands::Named(_) => {
+                self.instead(name, node, "a text");
+                return None;
+            }
+        };
+        Some(Text { value, at: node.referenced })
+    }
+
+    /// A whole number, at most this.
+    pub(crate) fn number<T: TryFrom<u64> + fmt::Display>(&mut self, name: &str, node: &Node, most: T) -> Option<T> {
+        match &node.value {
+            Stands::Number(number) => T::try_from(*number).ok().or_else(|| {
+                self.wrong(node.referenced, format!("{number} is more than {most}, the most that {name} can be"));
+                None
+            }),
+            _ => {
+                self.instead(name, node, "a whole number");
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&mut self, name: &str, node: &Node) -> Option<bool> {
+        match &node.value {
+            Stands::Flag(flag) => Some(*flag),
+            _ => {
+                self.instead(name, node, "`true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// One of some words, each with what it means.
+    pub(crate) fn one_of<T: Copy>(&mut self, name: &str, node: &Node, known: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name, node)?;
+        let found = known.iter().find(|(word, _)| *word == text.value).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let wrong =
+                self.mistake(text.at, format!("`{}` is no {name}", text.value)).meant(&text.value, known.iter().map(|(word, _)| *word));
+            self.mistakes.push(wrong);
+        }
+        found
+    }
+
+    fn instead(&mut self, name: &str, node: &Node, wanted: &str) {
+        self.wrong(node.referenced, format!("{} stands here, and {name} must be {wanted}", node.value.told()));
+    }
 }
 
 /// The bytes of a place.
@@ -40,8 +257,73 @@ fn line_of(text: &str, line: u64) -> Range<usize> {
 fn sentence(said: &str) -> String {
     let first = said.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    match first.split_once(": ") {
-        Some((place, rest)) if place.starts_with("line ") => rest.to_owned(),
-        _ => first.rsplit_once(" at line ").map_or(first, |(what, _)| what).to_owned(),
+    let what = match first.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => first.rsplit_once(" at line ").map_or(first, |(what, _)| what),
+    };
+    format!("the file is no YAML from here on: {what}")
+}
+
+impl<'de> Deserialize<'de> for Stands {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Anything)
+    }
+}
+
+struct Anything;
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Stands;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_unit<E>(self) -> Result<Stands, E> {
+        Ok(Stands::Nothing)
+    }
+
+    fn visit_none<E>(self) -> Result<Stands, E> {
+        Ok(Stands::Nothing)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Stands, D::Error> {
+        Stands::deserialize(from)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Stands, E> {
+        Ok(Stands::Flag(flag))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Stands, E> {
+        Ok(Stands::Number(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Stands, E> {
+        Ok(u64::try_from(number).map_or(Stands::OddNumber, Stands::Number))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Stands, E> {
+        Ok(Stands::OddNumber)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Stands, E> {
+        Ok(Stands::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Stands, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = list.next_element()? {
+            nodes.push(node);
+        }
+        Ok(Stands::List(nodes))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Stands, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = map.next_entry()? {
+            nodes.push(node);
+        }
+        Ok(Stands::Named(nodes))
     }
 }

@@ -588,8 +588,108 @@ scenarios:
         told.contains(&"another scenario is called `one`") && told.contains(&"somebody unknown has neither an id nor groups"),
         "{told:#?}"
     );
-    assert_eq!(scenario::misspelt(&files.clone().with("tests/b.yaml", "scenarios: [{nme: x}]")).len(), 1);
-    assert_eq!(scenario::misspelt(&files).len(), 0);
+    // Where there are no rules to test, what needs none is told all the same.
+    let misspelt = |files: &RuleFiles| scenario::misspelt(files).len();
+    assert_eq!(misspelt(&files), mistakes.len());
+    assert_eq!(misspelt(&files.clone().with("tests/b.yaml", "scenarios: [{nme: x}]")), mistakes.len() + 2);
+}
+
+#[test]
+fn every_mistake_in_how_scenarios_are_written_is_told_at_once() {
+    let scenarios = r#"defaults:
+  ports: [70000, ssh]
+  way: directly
+scenarios:
+  - nme: one
+    given:
+      person: ada
+      ports: 22
+      alerts: many
+      incident: {severity: hgh, opn: true, age: soon}
+      vm: {tags: [a, b], name: [x]}
+    expect: {desicion: open, rule: [a]}
+  - name: two
+    name: three
+    right: open
+    expect: open
+  - name: four
+  - just a text
+"#;
+    let files =
+        files("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource);").with("tests/a.yaml", scenarios);
+    let (_, mistakes) = scenario::read(&files, &Rules::load(&files).unwrap());
+    let told: Vec<String> =
+        mistakes.iter().map(|mistake| format!("{}: {mistake}", mistake.place(&files).0).replace("tests/a.yaml: ", "")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    2: 70000 is more than 65535, the most that a port can be
+    2: a text stands here, and a port must be a whole number
+    3: `directly` is no way; did you mean `direct`?
+    5: `nme` is not known in a scenario; did you mean `name`?
+    7: a text stands here, and `person` must be fields such as `id`
+    8: a number stands here, and `ports` must be a list
+    9: a text stands here, and `alerts` must be a whole number
+    10: `hgh` is no severity; did you mean `high`?
+    10: `opn` is not known in `incident`; did you mean `open`?
+    10: `soon` is not an ISO 8601 duration such as PT3H or PT1H30M; write PT2H for two hours, PT30M for thirty minutes
+    11: a list stands here, and `tags` must be names with something under each
+    11: a list stands here, and `name` must be a text
+    12: `desicion` is not known in `expect`; did you mean `decision`?
+    12: a list stands here, and `rule` must be a text
+    14: `name` is here twice; keep one of them
+    15: `open` is no right of its own; leave `right` away: a request tries open, breakGlass and ask
+    16: a text stands here, and `expect` must be fields such as `decision`
+    17: a scenario needs `expect`, and this one has none
+    18: a text stands here, and a scenario must be fields such as `name`
+    ");
+}
+
+#[test]
+fn the_names_of_machines_are_in_lower_case_in_whatever_way_a_rule_compares_them() {
+    insta::assert_snapshot!(shown(r#"
+@id("a") @reason("x")
+forbid (principal, action, resource)
+when { resource.name == "WEB-1" || "web-2" == resource.name || resource.name like "DB-*" || ["ok", "Two"].contains(resource.name) };
+"#), @r#"
+    error: no machine is called `WEB-1` here: names of machines are in lower case
+     --> policies/a.cedar:4:25
+      |
+    4 | when { resource.name == "WEB-1" || "web-2" == resource.name || resource.name like "DB-*" || ["ok", "Two"].contains(resource.name) };
+      |                         ^^^^^^^
+      |
+      = help: write "web-1": Azure does not tell their cases apart
+    error: no machine is called `DB-*` here: names of machines are in lower case
+     --> policies/a.cedar:4:83
+      |
+    4 | when { resource.name == "WEB-1" || "web-2" == resource.name || resource.name like "DB-*" || ["ok", "Two"].contains(resource.name) };
+      |                                                                                   ^^^^^^
+      |
+      = help: write "db-*": Azure does not tell their cases apart
+    error: no machine is called `Two` here: names of machines are in lower case
+     --> policies/a.cedar:4:100
+      |
+    4 | when { resource.name == "WEB-1" || "web-2" == resource.name || resource.name like "DB-*" || ["ok", "Two"].contains(resource.name) };
+      |                                                                                                    ^^^^^
+      |
+      = help: write "two": Azure does not tell their cases apart
+    "#);
+}
+
+#[test]
+fn what_is_reached_in_an_odd_way_is_read_to_its_end() {
+    let rule = |of: &str| {
+        format!(
+            "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) when {{ {of} has incident && 1 == context.leastPort }};"
+        )
+    };
+    assert_eq!(shown(&rule("(if context.direct then context else context)")), "");
+    assert_ne!(shown(&rule("{\"a\": 1}")), "");
+}
+
+#[test]
+fn an_annotation_says_what_its_escapes_mean() {
+    let files = files("@id(\"a\") @reason(\"says \\\"no\\\" \\u{e9}\") permit (principal, action == Action::\"open\", resource);");
+    let rules = Rules::load(&files).unwrap();
+    assert_eq!(rules.rule("a").unwrap().terms.reason, "says \"no\" é");
 }
 
 #[test]

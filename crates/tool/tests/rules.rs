@@ -88,19 +88,11 @@ fn mistakes_of_scenarios_are_told_with_their_place() {
     write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE), ("tests/a.yaml", scenarios)]);
     let (code, text) = ran(folder.path(), &["check"]);
     insta::assert_snapshot!(text, @r"
-    error: `opne` is no decision
-     --> policies/tests/a.yaml:4:24
+    error: `develpers` is no group of people.yaml
+     --> policies/tests/a.yaml:3:31
       |
-    4 |     expect: {decision: opne, rule: developer}
-      |                        ^^^^
-      |
-      = help: write one of open, breakGlass, ask, refuse, undecided
-
-    error: no rule is called `developer`
-     --> policies/tests/a.yaml:4:36
-      |
-    4 |     expect: {decision: opne, rule: developer}
-      |                                    ^^^^^^^^^
+    3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
+      |                               ^^^^^^^^^
       |
       = help: did you mean `developers`?
 
@@ -111,14 +103,6 @@ fn mistakes_of_scenarios_are_told_with_their_place() {
       |                                                      ^^^^^^^^^^^^^^
       |
       = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
-
-    error: `develpers` is no group of people.yaml
-     --> policies/tests/a.yaml:3:31
-      |
-    3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
-      |                               ^^^^^^^^^
-      |
-      = help: did you mean `developers`?
 
     error: `2h` is not an ISO 8601 duration such as PT3H or PT1H30M
      --> policies/tests/a.yaml:3:81
@@ -136,11 +120,27 @@ fn mistakes_of_scenarios_are_told_with_their_place() {
       |
       = help: write it as 2026-01-15T09:00:00+01:00
 
-    error: `open` is no right of its own
-     --> policies/tests/a.yaml:5:5
+    error: `opne` is no decision
+     --> policies/tests/a.yaml:4:24
       |
-    5 |   - name: b
-      |     ^
+    4 |     expect: {decision: opne, rule: developer}
+      |                        ^^^^
+      |
+      = help: did you mean `open`?
+
+    error: no rule is called `developer`
+     --> policies/tests/a.yaml:4:36
+      |
+    4 |     expect: {decision: opne, rule: developer}
+      |                                    ^^^^^^^^^
+      |
+      = help: did you mean `developers`?
+
+    error: `open` is no right of its own
+     --> policies/tests/a.yaml:6:12
+      |
+    6 |     right: open
+      |            ^^^^
       |
       = help: leave `right` away: a request tries open, breakGlass and ask
 
