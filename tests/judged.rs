@@ -143,6 +143,41 @@ async fn a_forged_event_beside_the_true_one_is_shut_at_once() {
 }
 
 #[tokio::test]
+async fn a_true_event_that_comes_long_after_a_forged_one_ends_what_that_one_let_in() {
+    let story = Setting::with(|state| {
+        silent(state);
+        state.switches.events = Events::Never;
+        state.switches.activity_log_seconds = 20 * MINUTE;
+    });
+    let story = story.begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::hours(2)).await;
+    let late = event_of(&story, "true", estate::ADMIN_OBJECT_ID);
+    story.post_events(event_of(&story, "forged", estate::RESPONDER_OBJECT_ID).to_string()).await;
+    story.pass(10 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.audits_of("adopted").len()), (2, 1), "{}", story.told());
+    story.post_events(late.to_string()).await;
+    story.pass(3 * MINUTE).await;
+    let ended = &story.audits_of("grant-ended")[0];
+    assert_eq!((&ended["code"], &ended["severity"]), (&json!("contradicted"), &json!("High")), "{ended}");
+    story.is_proved_shut("web-1", 22);
+    assert_eq!(story.audits_of("adopted").len(), 1, "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn an_activity_log_that_may_not_be_read_is_told_since_claims_end_by_it() {
+    let story = Setting::with(silent).begin().await;
+    story.fault("arm", "GET", "/providers/Microsoft.Insights/eventtypes", Effect::status(403, None), None);
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(40 * MINUTE).await;
+    let [told] = <[Value; 1]>::try_from(story.audits_of("service-failing")).unwrap();
+    assert_eq!(told["code"], "activity-log", "{told}");
+    assert!(told["what"].as_str().unwrap().contains("half an hour"), "{told}");
+    assert_eq!(story.audits_of("grant-ended")[0]["code"], "unconfirmed");
+    story.is_proved_shut("web-1", 22);
+}
+
+#[tokio::test]
 async fn a_forged_event_against_jits_own_record_counts_for_nothing() {
     let story = Setting::with(|state| state.switches.events = Events::Never).begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;

@@ -315,6 +315,9 @@ impl<'a> Asking<'a> {
                 Err(NotKnown::Unreachable(_)) => None,
             });
         }
+        if let Some(said) = self.disputed(grant, record).await? {
+            return Ok(Some(Confirmation::Contradicted { said }));
+        }
         let Ok(Some(callers)) = timeout_at(self.asked_by, self.callers(record)).await else { return Ok(None) };
         // Where the log does not name whom the grant names, it has to name somebody of whom an event says the same: entries come
         // one by one, and one alone may be about another opening.
@@ -334,6 +337,20 @@ impl<'a> Asking<'a> {
         }
         let who = (*sure != grant.person).then(|| Wanter { id: sure.clone(), name: name.clone() });
         Ok(Some(Confirmation::Confirmed { by: "the activity log".to_owned(), who }))
+    }
+
+    /// What an event says against a grant that stands on another one's word: that it was somebody whom no rule permits it.
+    /// In whatever order events come, each claim that fits has to be permitted.
+    async fn disputed(&self, grant: &Grant, record: &JitRecord) -> Result<Option<String>, Stopped> {
+        let all = self.all_records();
+        let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
+        for claim in self.record.claims.iter().filter(near) {
+            let Some(id) = object_id(&claim.object_id).filter(|id| *id != grant.person) else { continue };
+            if self.is_permitted(grant, record, &id, claim.shown()).await? == Some(false) {
+                return Ok(Some(format!("another event names {} at the same time, whom no rule permits it", claim.shown())));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether an event says that this person made the record.
@@ -372,6 +389,10 @@ impl<'a> Asking<'a> {
             };
             if let Err(failed) = self.app.azure.activity_log.query(&subscription, from, to, Some(resource), each).await {
                 warn!(vm = %self.record.vm, error = %failed, "the activity log could not be read: a claim waits for it");
+                let about = format!("activity-log-{subscription}");
+                let meanwhile =
+                    "whom an event names is not confirmed by it, and what was adopted on an event alone ends half an hour later";
+                self.app.tell_failing("activity-log", &about, &failed.to_string(), meanwhile).await;
                 return None;
             }
         }
