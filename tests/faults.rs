@@ -76,9 +76,12 @@ fn reads() -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_of_the_jit_list_end_proved_shut() {
-    let mut rows = reads();
-    rows.push(row(status(404), "open", "open +cannot-look", "shut +cannot-look -cannot-look by 2 deletes"));
+async fn faults_of_the_jit_list_hinder_no_delete_and_are_an_alarm_until_it_is_proved() {
+    let passing = [status(401), status(404), status(409), status(412), status(429), status(500), status(503)];
+    let passing = passing.into_iter().chain([Effect::CutBefore, Effect::CutAfter]);
+    let (alarm, proved) = ("shut +cannot-look", "shut +cannot-look -cannot-look by 2 deletes");
+    let mut rows: Vec<Row> = passing.map(|effect| row(effect, "shut", alarm, proved)).collect();
+    rows.push(row(status(403), "shut +missing-right", "shut +missing-right", "shut +missing-right -missing-right by 2 deletes"));
     table("GET", "/resourceGroups/rg-workload/providers/Microsoft.Security/jitNetworkAccessPolicies", rows).await;
 }
 
@@ -395,16 +398,46 @@ async fn without_a_list(path: &'static str, effect: Effect) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_that_fail_are_told_once_an_hour_and_swept_when_they_answer() {
-    let lists = [
-        "/providers/Microsoft.Security/jitNetworkAccessPolicies?",
-        "/providers/Microsoft.Network/networkSecurityGroups?",
-        "/providers/Microsoft.Network/networkInterfaces?",
-        "/subscriptions?",
-    ];
-    let rows = lists.into_iter().flat_map(|path| {
-        let mut effects: Vec<Effect> = [401, 403, 404, 409, 412, 429, 500, 503].map(status).into();
-        effects.extend([throttled(1200), Effect::CutBefore, Effect::CutAfter]);
-        effects.into_iter().map(move |effect| (format!("{path} {effect:?}"), without_a_list(path, effect)))
+    let lists =
+        ["/providers/Microsoft.Network/networkSecurityGroups?", "/providers/Microsoft.Network/networkInterfaces?", "/subscriptions?"];
+    let rows = lists
+        .into_iter()
+        .flat_map(|path| of_lists().into_iter().map(move |effect| (format!("{path} {effect:?}"), without_a_list(path, effect))));
+    each_row(rows).await;
+}
+
+fn of_lists() -> Vec<Effect> {
+    let mut effects: Vec<Effect> = [401, 403, 404, 409, 412, 429, 500, 503].map(status).into();
+    effects.extend([throttled(1200), Effect::CutBefore, Effect::CutAfter]);
+    effects
+}
+
+/// The list of JIT's policies does not answer, for a whole subscription, nor for the group of the VM where `of_looks` says so.
+async fn without_the_list_of_policies(effect: Effect, of_looks: bool) {
+    let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+    let list = "/providers/Microsoft.Security/jitNetworkAccessPolicies?";
+    let of_subscription = format!("/subscriptions/{}{list}", estate::SUBSCRIPTION);
+    story.fault("arm", "GET", if of_looks { list } else { &of_subscription }, effect, None);
+    story.pass(6 * MINUTE).await;
+    assert_eq!((story.ours(DELETE).len(), story.allow_rules(3389).len()), (2, 0), "{}", story.told());
+    story.pass(14 * MINUTE).await;
+    assert_eq!(story.audits_of("service-failing").len(), 1, "{}", story.told());
+    assert_eq!((story.audits_of("proved-shut").len(), story.alarms().is_empty()), if of_looks { (0, false) } else { (1, true) });
+    story.heal();
+    story.pass(8 * MINUTE).await;
+    assert_eq!(story.ours(DELETE).len(), 2);
+    story.is_proved_shut("web-1", 3389);
+    story.holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_finds_what_is_open_to_everybody_although_jits_policies_cannot_be_listed() {
+    let effects = [status(403), status(404), status(503), throttled(1200), Effect::CutBefore];
+    let rows = effects.into_iter().flat_map(|effect| {
+        // A look to which Azure says when it wants to be called again keeps to that.
+        let both = if [status(403), status(404)].contains(&effect) { vec![false, true] } else { vec![false] };
+        both.into_iter().map(move |of_looks| (format!("{effect:?} {of_looks}"), without_the_list_of_policies(effect.clone(), of_looks)))
     });
     each_row(rows).await;
 }

@@ -307,6 +307,61 @@ async fn a_wish_waits_five_minutes_for_an_azure_that_cannot_be_read_and_no_longe
 }
 
 #[tokio::test]
+async fn a_grant_ends_at_its_time_or_early_and_is_shut_although_jit_cannot_be_read() {
+    for early in [false, true] {
+        let story = begin().await;
+        let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(50 * MINUTE).await;
+        assert_eq!(story.allow_rules(22).len(), 2, "{}", story.told());
+        story.fault("arm", "GET", "/jitNetworkAccessPolicies", Effect::status(403, None), None);
+        if early {
+            let grant = answer["grantId"].as_str().unwrap();
+            let ended = story.closes(estate::SECURITY_OBJECT_ID, "web-1", grant).await;
+            assert_eq!(ended["became"], "ended", "{ended}");
+        }
+        story.pass(12 * MINUTE).await;
+        assert_eq!((story.allow_rules(22).len(), story.ours(DELETE).len()), (0, 2), "{}", story.told());
+        let told = (story.audits_of("grant-ended").len(), story.audits_of("grant-closed").len(), story.audits_of("proved-shut").len());
+        assert_eq!(told, (1, 0, 0), "nothing is proved without JIT's records: {}", story.told());
+        story.pass(20 * MINUTE).await;
+        assert_eq!(story.alarms(), "+missing-right", "{}", story.told());
+        let alarm = story.audits_of("alarm-raised")[0]["why"].as_str().unwrap().to_owned();
+        assert!(alarm.contains("what its security groups alone show to be wrong is shut meanwhile"), "{alarm}");
+        story.heal();
+        story.pass(3 * MINUTE).await;
+        let told = (story.audits_of("grant-closed").len(), story.audits_of("proved-shut").len(), story.alarms());
+        assert_eq!(told, (1, 1, "+missing-right -missing-right".to_owned()), "{}", story.told());
+        assert_eq!(story.ours(INITIATE).len(), 1);
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn where_the_plan_is_switched_off_what_is_open_to_everybody_or_over_is_shut() {
+    for refuses in PlanOffRefuses::ALL {
+        let story = Setting::with(|state| {
+            development(state);
+            state.switches.plan_off_refuses = *refuses;
+        });
+        let story = story.begin().await;
+        story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(2 * MINUTE).await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-2"), 3389, &["*"], HOUR).await;
+        story.change(|state| state.subscriptions[0].jit_plan = false);
+        story.pass(10 * MINUTE).await;
+        assert_eq!((story.allow_rules(3389).len(), story.allow_rules(22).len()), (0, 2), "{}", story.told());
+        story.pass(60 * MINUTE).await;
+        assert_eq!(story.allow_rules(22).len(), 0, "{}", story.told());
+        assert_eq!(story.alarms().contains("+missing-right"), *refuses == PlanOffRefuses::Everything, "{}", story.alarms());
+        story.change(|state| state.subscriptions[0].jit_plan = true);
+        story.pass(10 * MINUTE).await;
+        story.is_proved_shut("web-2", 3389);
+        assert_eq!(story.audits_of("grant-closed").len(), 1, "{}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
 async fn a_wish_is_refused_at_once_while_azure_wants_no_calls_for_longer_than_anybody_waits() {
     let story = begin().await;
     story.fault("arm", "GET", "/jitNetworkAccessPolicies", Effect::status(429, Some(1200)), Some(1));

@@ -24,9 +24,14 @@ pub(super) async fn to_open(console: &Console, text: &str) -> Result<VmId, Refus
     }
     match tokio::time::timeout(FOUND_WITHIN, console.app.machines_named(text)).await {
         Ok(Ok(found)) => the_one(text, &found, "no JIT policy of a governed subscription lists a machine"),
-        Ok(Err(failed)) => Err(Refusal::NotAsked(failed.to_string())),
-        Err(_) => Err(Refusal::NotAsked(format!("the JIT policies were not listed within {} s", FOUND_WITHIN.as_secs()))),
+        Ok(Err(failed)) => Err(not_listed(&failed.to_string())),
+        Err(_) => Err(not_listed(&format!("the JIT policies were not listed within {} s", FOUND_WITHIN.as_secs()))),
     }
+}
+
+/// Where not all is listed, another machine of the name may be in what is not.
+fn not_listed(why: &str) -> Refusal {
+    Refusal::NotAsked(format!("{why}; a machine that is named as SUBSCRIPTION/GROUP/NAME is found all the same"))
 }
 
 /// The machine on which a grant is to end: as in [`to_open`], but a name is one among those of what is granted or open.

@@ -1022,51 +1022,51 @@ mod tests {
             shown[list] = serde_json::json!("…");
         }
         insta::assert_json_snapshot!(shown, @r#"
+        {
+          "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
+          "openings": "…",
+          "grants": "…",
+          "closings": "…",
+          "findings": "…",
+          "alarms": "…",
+          "claims": [
             {
-              "id": "/subscriptions/S/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/Vm1",
-              "openings": "…",
-              "grants": "…",
-              "closings": "…",
-              "findings": "…",
-              "alarms": "…",
-              "claims": [
-                {
-                  "event": "e1",
-                  "at": "2026-01-15T08:59:50Z",
-                  "objectId": "00000000-0000-0000-0000-00000000000b",
-                  "name": "eve@contoso.com",
-                  "operation": "initiate"
-                }
-              ],
-              "ports": [
-                {
-                  "port": 22,
-                  "attempts": 1,
-                  "provedShut": "2026-01-15T07:00:00Z"
-                },
-                {
-                  "port": 3389,
-                  "attempts": 2,
-                  "provedShut": null
-                }
-              ],
-              "blind": {
-                "since": "2026-01-15T09:00:00Z",
-                "trouble": {
-                  "cause": "cannot-look",
-                  "cure": "mend what Azure's answer names; until then nothing is known about this VM",
-                  "said": "503"
-                }
-              },
-              "takenDown": [],
-              "awaitsOpening": false,
-              "wouldShut": [
-                "/subscriptions/s/resourcegroups/rg/providers/microsoft.network/networksecuritygroups/web/securityrules/would"
-              ],
-              "notBefore": null,
-              "nextLook": "2026-01-15T09:01:00Z"
+              "event": "e1",
+              "at": "2026-01-15T08:59:50Z",
+              "objectId": "00000000-0000-0000-0000-00000000000b",
+              "name": "eve@contoso.com",
+              "operation": "initiate"
             }
-            "#);
+          ],
+          "ports": [
+            {
+              "port": 22,
+              "attempts": 1,
+              "provedShut": "2026-01-15T07:00:00Z"
+            },
+            {
+              "port": 3389,
+              "attempts": 2,
+              "provedShut": null
+            }
+          ],
+          "blind": {
+            "since": "2026-01-15T09:00:00Z",
+            "trouble": {
+              "cause": "cannot-look",
+              "cure": "mend what Azure's answer names; until then nothing can be proved about this VM",
+              "said": "503"
+            }
+          },
+          "takenDown": [],
+          "awaitsOpening": false,
+          "wouldShut": [
+            "/subscriptions/s/resourcegroups/rg/providers/microsoft.network/networksecuritygroups/web/securityrules/would"
+          ],
+          "notBefore": null,
+          "nextLook": "2026-01-15T09:01:00Z"
+        }
+        "#);
     }
 
     #[test]

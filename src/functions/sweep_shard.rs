@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::ControlFlow;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditKind;
 use portcullis_domain::jit::JitPolicy;
@@ -35,7 +35,7 @@ pub async fn run(app: &App, body: &str) -> Ended {
         },
         Err(why) => return reject(app, body, &why.to_string()).await,
     };
-    let swept = tokio::time::timeout(PATIENCE, shard(app, &subscription)).await;
+    let swept = tokio::time::timeout(PATIENCE, shard(app, &subscription, message.tries())).await;
     match swept {
         Ok(Ok(note)) => Ended::done(note),
         Err(_) => {
@@ -84,14 +84,21 @@ impl<T: Into<Stopped>> From<T> for NotSwept {
     }
 }
 
-async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
+async fn shard(app: &App, subscription: &Uuid, tries: u32) -> Result<String, NotSwept> {
     let now = app.store.check().await?;
-    let Listed { seen, unreadable } = read(app, subscription).await.map_err(NotSwept::Azure)?;
+    let Listed { seen, unreadable, jit_unread } = read(app, subscription).await.map_err(NotSwept::Azure)?;
     if let Some((first, count)) = unreadable {
         let why = format!("{count} listed resources of subscription {subscription} cannot be read, among them: {first}");
         app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
     }
     let known = known(app, subscription).await?;
+    if let Some(failed) = jit_unread {
+        // Each further try would find the same: the VMs that it sends for look on by themselves.
+        if tries == 0 {
+            sweep_without_jit(app, subscription, &seen, &known, now).await?;
+        }
+        return Err(NotSwept::Azure(failed));
+    }
     let changed: Vec<(&VmId, &VmSeen)> = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm))).collect();
 
     let (mut worst, mut others) = (Vec::new(), Vec::new());
@@ -102,9 +109,7 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
             Some(_) | None => others.push(vm),
         }
     }
-    worst.sort();
-    let kept = worst.len().saturating_sub(app.close_cap);
-    worst.truncate(app.close_cap);
+    let kept = cap(app, &mut worst);
     let gone = known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look()));
     let looks: Vec<&VmId> = worst.iter().map(|(_, _, vm)| *vm).chain(others).chain(gone).collect();
     in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
@@ -113,6 +118,41 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     }
     info!(subscription.id = %subscription, vms = seen.len(), looks = looks.len(), over_cap = kept, "shard swept");
     Ok(format!("{} of {} VMs are looked at, {kept} more wait for the next sweep", looks.len(), seen.len()))
+}
+
+/// JIT's policies could not be listed. Whatever the groups alone show to be wrong is looked at all the same, and what is open of a
+/// VM that no look has seen yet; what else would differ is not known.
+async fn sweep_without_jit(
+    app: &App,
+    subscription: &Uuid,
+    seen: &BTreeMap<VmId, VmSeen>,
+    known: &Known,
+    now: DateTime<Utc>,
+) -> Result<(), Stopped> {
+    let (mut worst, mut others) = (Vec::new(), Vec::new());
+    for (vm, one) in seen.iter().filter(|(_, one)| one.is_worth_a_look()) {
+        match violation(app, one, now) {
+            Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
+            Some(_) | None if !known.contains_key(vm) => others.push(vm),
+            Some(_) | None => {}
+        }
+    }
+    let kept = cap(app, &mut worst);
+    let looks: Vec<&VmId> = worst.iter().map(|(_, _, vm)| *vm).chain(others).collect();
+    in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
+    if kept > 0 {
+        tell_cap(app, subscription, kept, now).await?;
+    }
+    info!(subscription.id = %subscription, vms = seen.len(), looks = looks.len(), over_cap = kept, "shard swept without JIT's policies");
+    Ok(())
+}
+
+/// Keeps as many as one sweep may shut, the most urgent ones first; tells how many are left.
+fn cap(app: &App, worst: &mut Vec<(u8, bool, &VmId)>) -> usize {
+    worst.sort();
+    let kept = worst.len().saturating_sub(app.close_cap);
+    worst.truncate(app.close_cap);
+    kept
 }
 
 /// Any-source openings go first.
@@ -134,7 +174,7 @@ fn differs(app: &App, one: &VmSeen, known: Option<&BTreeSet<String>>) -> bool {
 }
 
 /// The worst that a limit forbids about a VM, as far as the lists show it.
-fn violation(app: &App, one: &VmSeen, now: chrono::DateTime<chrono::Utc>) -> Option<Violation> {
+fn violation(app: &App, one: &VmSeen, now: DateTime<Utc>) -> Option<Violation> {
     let facts = Facts { now, records: &one.records, grants: &[], limits: app.limits };
     let judgements = judge(&one.openings, facts, |_| Seen { first: now, port_shut: None });
     let violations = judgements.into_iter().filter_map(|judgement| match judgement {
@@ -144,7 +184,7 @@ fn violation(app: &App, one: &VmSeen, now: chrono::DateTime<chrono::Utc>) -> Opt
     violations.min_by_key(urgency)
 }
 
-async fn tell_cap(app: &App, subscription: &Uuid, kept: usize, now: chrono::DateTime<chrono::Utc>) -> Result<(), Stopped> {
+async fn tell_cap(app: &App, subscription: &Uuid, kept: usize, now: DateTime<Utc>) -> Result<(), Stopped> {
     let what = format!(
         "{kept} more VMs of subscription {subscription} have openings that must be shut than one sweep may shut ({})",
         app.close_cap
@@ -154,9 +194,12 @@ async fn tell_cap(app: &App, subscription: &Uuid, kept: usize, now: chrono::Date
     app.write_audit(&of_service(&id, now, AuditKind::ServiceFailing, "close-cap", (what, why))).await
 }
 
+/// See [`known`].
+type Known = BTreeMap<VmId, BTreeSet<String>>;
+
 /// VMs that looks have left in the index of what is open, with the fingerprints of what they saw.
-async fn known(app: &App, subscription: &Uuid) -> Result<BTreeMap<VmId, BTreeSet<String>>, Stopped> {
-    let mut known: BTreeMap<VmId, BTreeSet<String>> = BTreeMap::new();
+async fn known(app: &App, subscription: &Uuid) -> Result<Known, Stopped> {
+    let mut known = Known::new();
     for (vm, fingerprint) in app.store.list_open(&format!("{subscription}/")).await? {
         known.entry(vm).or_default().insert(fingerprint);
     }
@@ -167,6 +210,8 @@ async fn known(app: &App, subscription: &Uuid) -> Result<BTreeMap<VmId, BTreeSet
 struct Listed {
     seen: BTreeMap<VmId, VmSeen>,
     unreadable: Option<(String, usize)>,
+    /// Why JIT's policies could not be listed; then all that is seen comes of the groups.
+    jit_unread: Option<CallFailed>,
 }
 
 async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
@@ -174,10 +219,16 @@ async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
     let jit = app.azure.jit.list(subscription, |page| policies.take(page, |body| JitPolicy::read(body).map_err(|p| p.why)));
     let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page, |body| Nsg::read(body).map_err(|e| e.to_string())));
     let interfaces = app.azure.network.nics(subscription, |page| nics.take(page, |body| Nic::read(body).map_err(|e| e.to_string())));
-    tokio::try_join!(jit, nsgs, interfaces)?;
+    let (jit, ground) = tokio::join!(jit, async { tokio::try_join!(nsgs, interfaces) });
+    ground?;
+    let jit_unread = jit.err();
+    if jit_unread.is_some() {
+        // Half of a list would make what the other half explains look unexplained.
+        policies = Pages::default();
+    }
     let unreadable: Vec<String> = [policies.unreadable, groups.unreadable, nics.unreadable].concat();
     let unreadable = unreadable.first().map(|first| (first.clone(), unreadable.len()));
-    Ok(Listed { seen: survey(&policies.read, &groups.read, &nics.read), unreadable })
+    Ok(Listed { seen: survey(&policies.read, &groups.read, &nics.read), unreadable, jit_unread })
 }
 
 /// What was read of the pages of a list so far.

@@ -9,7 +9,7 @@ use portcullis_domain::conclude::conclude;
 use portcullis_domain::judge::Limits;
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
-use portcullis_domain::reconcile::{Look, Mode, reconcile};
+use portcullis_domain::reconcile::{Jit, Look, Mode, reconcile};
 use portcullis_domain::record::VmRecord;
 use portcullis_domain::ruling::{Confirmations, Rulings};
 use portcullis_domain::time;
@@ -42,8 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ended: now,
             openings: &openings,
             groups_settled: true,
-            records: &[],
-            remarks: &[],
+            jit: Some(Jit::default()),
             gone: false,
             limits,
             mode: Mode::Enforce,

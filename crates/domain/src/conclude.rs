@@ -64,11 +64,19 @@ fn replace_alarms(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode, audits:
 
 fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<String, Alarm> {
     let mut wanted = BTreeMap::new();
+    if let Some(blind) = &record.blind {
+        let stands = record.alarms.contains_key(BLIND);
+        if stands || blind.trouble.cause.is_alarm_at_once() || now >= blind.since + ALARM_AFTER {
+            let text = format!("{} cannot be read: {}", record.vm.name(), blind.trouble.said);
+            wanted.insert(BLIND.to_owned(), Alarm { cause: blind.trouble.cause, port: None, since: now, text });
+        }
+    }
     for (port, closing) in &record.closings {
         let key = format!("close-{port}");
         let cause = closing.trouble.as_ref().map_or(Cause::Slow, |trouble| trouble.cause);
         let stands = record.alarms.contains_key(&key);
-        if stands || cause.is_alarm_at_once() || now >= closing.since + ALARM_AFTER {
+        let late = alarm_at(record, closing, wanted.contains_key(BLIND)).is_some_and(|at| at <= now);
+        if stands || cause.is_alarm_at_once() || late {
             wanted.insert(key, Alarm { cause, port: Some(*port), since: now, text: is_open(record, *port, closing) });
         }
     }
@@ -86,7 +94,8 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::OverCap
                 | FindingCode::Unapproved
                 | FindingCode::Orphan
-                | FindingCode::UnreadableRecord => continue,
+                | FindingCode::UnreadableRecord
+                | FindingCode::NoMachine => continue,
             };
             let alarm = Alarm { cause, port: finding.port, since: now, text: finding.evidence.clone() };
             wanted.insert(format!("{}-{}", cause.text(), finding.id), alarm);
@@ -100,21 +109,34 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
         let text = format!("JIT was asked {} times to open port {port} of {}: {said}", asking.intents.len(), record.vm.name());
         wanted.insert(format!("brake-{port}"), Alarm { cause: Cause::Brake, port: Some(*port), since: now, text });
     }
-    if let Some(blind) = &record.blind {
-        let stands = record.alarms.contains_key(BLIND);
-        if stands || blind.trouble.cause.is_alarm_at_once() || now >= blind.since + ALARM_AFTER {
-            let text = format!("{} cannot be read: {}", record.vm.name(), blind.trouble.said);
-            wanted.insert(BLIND.to_owned(), Alarm { cause: blind.trouble.cause, port: None, since: now, text });
-        }
-    }
     wanted
 }
 
-/// What is wrong about a port that has to be shut and is not, in one sentence.
+/// When it is an alarm that something has not been shut, unless that is proved before. What is not seen any more lacks its
+/// proof alone: time for it counts from its first read, and while the VM `cannot_be_read` the alarm of that says it.
+fn alarm_at(record: &VmRecord, closing: &Closing, cannot_be_read: bool) -> Option<DateTime<Utc>> {
+    let since = match shows(record, closing) {
+        true => closing.since,
+        false if cannot_be_read => return None,
+        false => closing.first_shut_read.map_or(closing.since, |first| first.max(closing.since)),
+    };
+    Some(since + ALARM_AFTER)
+}
+
+/// Whether the last look that saw anything saw something of what has to be shut.
+fn shows(record: &VmRecord, closing: &Closing) -> bool {
+    record.openings.iter().any(|seen| closing.targets.iter().any(|target| target.is_same(&seen.opening)))
+}
+
+/// What is wrong about a port that has to be shut and is not, or not for certain, in one sentence.
 fn is_open(record: &VmRecord, port: u16, closing: &Closing) -> String {
-    let said = closing.trouble.as_ref().map_or("Azure has not shut it yet", |trouble| &trouble.said);
+    let (is, and, yet) = match shows(record, closing) {
+        true => ("is", "and must not be", "Azure has not shut it yet"),
+        false => ("was", "is not seen open any more, and not proved shut", "a proof takes two reads of everything that show nothing"),
+    };
+    let said = closing.trouble.as_ref().map_or(yet, |trouble| &trouble.said);
     format!(
-        "port {port} of {} is open to {} by rules in {}{}, and must not be: {}; {said}",
+        "port {port} of {} {is} open to {} by rules in {}{}, {and}: {}; {said}",
         record.vm.name(),
         closing.sources(),
         closing.groups(),
@@ -208,8 +230,8 @@ const FIRST_READ_AFTER: TimeDelta = TimeDelta::seconds(5);
 fn alarm_due(record: &VmRecord) -> Option<DateTime<Utc>> {
     let closings = record.closings.iter().filter(|(port, _)| !record.alarms.contains_key(&format!("close-{port}")));
     let blind = record.blind.as_ref().filter(|_| !record.alarms.contains_key(BLIND));
-    let times = closings.map(|(_, closing)| closing.since).chain(blind.map(|blind| blind.since));
-    times.map(|since| since + ALARM_AFTER).min()
+    let cannot_be_read = record.alarms.contains_key(BLIND);
+    closings.filter_map(|(_, closing)| alarm_at(record, closing, cannot_be_read)).chain(blind.map(|blind| blind.since + ALARM_AFTER)).min()
 }
 
 #[cfg(test)]

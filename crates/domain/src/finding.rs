@@ -37,6 +37,8 @@ pub enum FindingCode {
     FirewallPort,
     /// A part of a JIT policy or record that cannot be read.
     UnreadableRecord,
+    /// A JIT policy that names a machine which is gone.
+    NoMachine,
 }
 
 impl FindingCode {
@@ -56,6 +58,24 @@ impl FindingCode {
             FindingCode::FirewallPolicy => "firewall-policy",
             FindingCode::FirewallPort => "firewall-port",
             FindingCode::UnreadableRecord => "unreadable-record",
+            FindingCode::NoMachine => "no-machine",
+        }
+    }
+
+    /// Whether it is about JIT's policies and not about an opening: only they show it.
+    pub(crate) fn is_of_policies(self) -> bool {
+        match self {
+            FindingCode::FirewallPolicy | FindingCode::FirewallPort | FindingCode::UnreadableRecord | FindingCode::NoMachine => true,
+            FindingCode::AnySource
+            | FindingCode::Overlong
+            | FindingCode::Outlived
+            | FindingCode::GrantEnded
+            | FindingCode::Unconfirmed
+            | FindingCode::Expired
+            | FindingCode::OverCap
+            | FindingCode::Unapproved
+            | FindingCode::Orphan
+            | FindingCode::Unreadable => false,
         }
     }
 
@@ -71,7 +91,7 @@ impl FindingCode {
             | FindingCode::Orphan
             | FindingCode::Unreadable
             | FindingCode::FirewallPolicy => Severity::Medium,
-            FindingCode::UnreadableRecord => Severity::Low,
+            FindingCode::UnreadableRecord | FindingCode::NoMachine => Severity::Low,
             // That a grant ends is as it should be; that its rule stays is an alarm.
             FindingCode::GrantEnded => Severity::Informational,
         }

@@ -89,7 +89,7 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
 /// Whether a read shows anything of an `initiate` that was intended then: a record, or one that is `Initiating`.
 fn shows(open: &Open, intended: DateTime<Utc>, look: &Look<'_>) -> bool {
     let clocks = TimeDelta::seconds(60);
-    look.records.iter().filter(|record| record.port == open.port).any(|record| {
+    look.records().iter().filter(|record| record.port == open.port).any(|record| {
         record.is_initiating(look.now) || (record.may_be_open() && record.start + clocks >= intended && record.end > look.now)
     })
 }

@@ -72,14 +72,17 @@ fn confirm(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
 const ENDS_DIFFER_BY: TimeDelta = TimeDelta::seconds(1);
 
 /// A grant whose sources are all let in has opened, whoever's rule it is, unless every record that could be its reason
-/// ends before it does: then the rule is an older one, and its own is still to come.
+/// ends before it does: then the rule is an older one, and its own is still to come. Without JIT's records nobody knows.
 fn see_open(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
+    if look.jit.is_none() {
+        return;
+    }
     for n in 0..record.grants.len() {
         let grant = &record.grants[n];
         let of_port = look.openings.iter().filter(|opening| opening.ports.contains(grant.port));
         let there = of_port.fold(Sources::default(), |all, opening| all.union(&opening.sources));
         let mut reasons =
-            look.records.iter().filter(|r| r.port == grant.port && r.may_be_open() && r.sources.covers(&grant.sources)).peekable();
+            look.records().iter().filter(|r| r.port == grant.port && r.may_be_open() && r.sources.covers(&grant.sources)).peekable();
         let is_older = reasons.peek().is_some() && reasons.all(|record| record.end + ENDS_DIFFER_BY < grant.until);
         if grant.phase == Phase::Opening && there.covers(&grant.sources) && !is_older {
             record.grants[n].phase = Phase::Open;
@@ -169,8 +172,11 @@ fn shows(grant: &Grant, all: &[Grant], openings: &[Opening], now: DateTime<Utc>)
 
 /// Whether JIT may still be about to write a rule for the grant's port.
 fn may_still_come(grant: &Grant, look: &Look<'_>) -> bool {
+    if look.jit.is_none() {
+        return true;
+    }
     let of_port = |record: &&JitRecord| record.port == grant.port;
-    look.records.iter().filter(of_port).any(|record| record.is_initiating(look.now) || record.start + AFTER_START > look.now)
+    look.records().iter().filter(of_port).any(|record| record.is_initiating(look.now) || record.start + AFTER_START > look.now)
 }
 
 #[cfg(test)]

@@ -53,10 +53,9 @@ pub struct Look<'a> {
     pub openings: &'a [Opening],
     /// Whether every security group in front of the VM is settled.
     pub groups_settled: bool,
-    /// JIT's records of the VM.
-    pub records: &'a [JitRecord],
-    /// What is odd about the VM's JIT policies.
-    pub remarks: &'a [Remark],
+    /// What JIT's policies say of the VM; absent where they could not be read. What the groups alone show to be wrong is
+    /// shut then, too; nothing is proved, and nothing opened.
+    pub jit: Option<Jit<'a>>,
     /// Whether Azure says that the VM is gone, so that whatever it left open leads to no machine.
     pub gone: bool,
     /// The limits.
@@ -67,6 +66,22 @@ pub struct Look<'a> {
     pub rulings: &'a Rulings,
     /// What was found out about claims.
     pub confirmations: &'a Confirmations,
+}
+
+/// What JIT's policies say of a VM.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Jit<'a> {
+    /// JIT's records of the VM.
+    pub records: &'a [JitRecord],
+    /// What is odd about the VM's JIT policies.
+    pub remarks: &'a [Remark],
+}
+
+impl<'a> Look<'a> {
+    /// JIT's records of the VM; none where they could not be read.
+    pub(crate) fn records(&self) -> &'a [JitRecord] {
+        self.jit.unwrap_or_default().records
+    }
 }
 
 /// Something odd about a JIT policy of a VM.
@@ -179,7 +194,7 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
     let judgements = judge_all(&record, openings, look);
     let judgements: Vec<Judgement> =
         openings.iter().zip(judgements).map(|(o, j)| ruled(o, keep_shutting(&record, o, j, look), look)).collect();
-    let behind = |opening: &Opening| Behind::of(opening, look.records, record.port_shut(opening), &record.claims);
+    let behind = |opening: &Opening| Behind::of(opening, look.records(), record.port_shut(opening), &record.claims);
     let judged: Vec<Judged<'_>> =
         openings.iter().zip(judgements).map(|(opening, judgement)| Judged { opening, judgement, behind: behind(opening) }).collect();
 
@@ -194,7 +209,10 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
     let mut lost = Vec::new();
     if look.mode == Mode::Enforce {
         let wanted = plan_opens(&mut plan, openings, look, &mut lost);
-        plan.opens = initiate::gate(&mut plan.record, wanted, look, &mut lost);
+        // What was asked of JIT is not forgotten, and its time does not run out, while nobody can see what came of it.
+        if look.jit.is_some() {
+            plan.opens = initiate::gate(&mut plan.record, wanted, look, &mut lost);
+        }
     }
     (plan, lost)
 }
@@ -240,9 +258,11 @@ fn sorted(openings: &[Opening]) -> Vec<Opening> {
 fn remember_openings(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>) {
     let seen = |opening: &Opening| SeenOpening { opening: opening.clone(), first: record.first_seen(opening).unwrap_or(look.now) };
     record.openings = openings.iter().map(seen).collect();
-    record.blind = None;
     remember_time_open(record, !openings.is_empty(), look.now);
-    record.awaits_opening = look.records.iter().any(|r| r.is_initiating(look.now) || may_still_open(r, look));
+    if look.jit.is_some() {
+        record.blind = None;
+    }
+    record.awaits_opening = look.records().iter().any(|r| r.is_initiating(look.now) || may_still_open(r, look));
     record.gone_since = record.gone_since.or(Some(look.now)).filter(|_| look.gone);
     let is_sure = is_gone(record, look) || !look.gone;
     record.judge_again = record.gone_since.map(|since| since + BETWEEN_READS).filter(|_| !is_sure);
@@ -257,7 +277,15 @@ fn remember_time_open(record: &mut VmRecord, is_open: bool, now: DateTime<Utc>) 
         (true, Some(_)) | (false, None) => {}
     }
     record.opened.retain(|span| span.until.is_none_or(|until| until + TimeDelta::days(1) > now));
+    // Of more times the first two become one: too much is counted then, and never too little.
+    while record.opened.len() > MOST_SPANS {
+        let first = record.opened.remove(0);
+        record.opened[0].from = first.from;
+    }
 }
+
+/// More times open than a VM has in a day, unless something opens and shuts it again and again.
+const MOST_SPANS: usize = 100;
 
 fn may_still_open(record: &JitRecord, look: &Look<'_>) -> bool {
     let shows = look.openings.iter().any(|opening| opening.ports.contains(record.port) && opening.sources.covers(&record.sources));
@@ -273,7 +301,7 @@ pub(crate) fn is_gone(record: &VmRecord, look: &Look<'_>) -> bool {
 }
 
 fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Judgement> {
-    let facts = Facts { now: look.now, records: look.records, grants: &record.grants, limits: look.limits };
+    let facts = Facts { now: look.now, records: look.records(), grants: &record.grants, limits: look.limits };
     let judgements = judge(openings, facts, |opening| Seen {
         first: record.first_seen(opening).unwrap_or(look.now),
         port_shut: record.port_shut(opening),
@@ -311,6 +339,9 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
             }
             Judgement::Left => {
                 let left = match look.rulings.get(&opening.rule) {
+                    None if look.jit.is_none() => {
+                        "it is left for now: JIT's policies, which say who asked for it, cannot be read".to_owned()
+                    }
                     Some(Ruling::Wait { why, .. }) => format!("it is left for now: {why}"),
                     Some(Ruling::Adopt(_) | Ruling::Shut { .. }) | None => {
                         "it is left: no hard limit forbids it, and no rules could be asked".to_owned()
@@ -325,19 +356,23 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
         if *judgement == Judgement::Left {
             let again = record.first_seen(opening).map(|first| first + look.limits.longest_opening + TimeDelta::seconds(1));
             record.judge_again = earliest(record.judge_again, again);
-            let expires = last_end(opening, look.records, record.port_shut(opening)).map(|end| end + EXPIRED_AFTER + TimeDelta::seconds(1));
+            let expires =
+                last_end(opening, look.records(), record.port_shut(opening)).map(|end| end + EXPIRED_AFTER + TimeDelta::seconds(1));
             record.judge_again = earliest(record.judge_again, expires);
             if let Some(Ruling::Wait { until, .. }) = look.rulings.get(&opening.rule) {
                 record.judge_again = earliest(record.judge_again, Some(*until));
             }
         }
     }
-    for remark in look.remarks.iter().collect::<BTreeSet<_>>() {
+    for remark in look.jit.iter().flat_map(|jit| jit.remarks).collect::<BTreeSet<_>>() {
         add(Finding::new(remark.code, &key, remark.port, &remark.about, look.now)
             .seen(remark.evidence.clone())
             .doing("it is left for a person to look at"));
     }
     keep_until_proved(record, &mut found);
+    if look.jit.is_none() {
+        keep_unread(record, &mut found);
+    }
     replace_findings(record, found, audits, look.rulings);
 }
 
@@ -351,6 +386,13 @@ fn keep_until_proved(record: &VmRecord, found: &mut BTreeMap<String, Finding>) {
         if unproved.contains(about.as_str()) && !shown.contains(&about) {
             found.insert(id.clone(), finding.clone());
         }
+    }
+}
+
+/// What only JIT's policies say stays as it was while they cannot be read.
+fn keep_unread(record: &VmRecord, found: &mut BTreeMap<String, Finding>) {
+    for (id, finding) in record.findings.iter().filter(|(_, finding)| finding.code.is_of_policies()) {
+        found.insert(id.clone(), finding.clone());
     }
 }
 
@@ -478,8 +520,8 @@ fn keep_shutting(record: &VmRecord, opening: &Opening, judgement: Judgement, loo
 
 /// What is known of an opening whose rule was deleted and seen gone, and that nobody has asked for since.
 fn returned<'a>(record: &'a VmRecord, opening: &Opening, look: &Look<'_>) -> Option<&'a Gone> {
-    let gone = record.gone.get(&opening.rule)?;
-    let asked_since = records_of(opening, look.records, Some(gone.deleted)).next().is_some();
+    let gone = record.gone.get(&opening.rule).filter(|_| look.jit.is_some())?;
+    let asked_since = records_of(opening, look.records(), Some(gone.deleted)).next().is_some();
     (!asked_since).then_some(gone)
 }
 
@@ -530,10 +572,10 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
         let shows = openings.iter().any(|opening| closing.targets.iter().any(|target| target.is_same(opening)));
         let concerned =
             |record: &&JitRecord| record.port == port || closing.targets.iter().any(|target| target.ports.contains(record.port));
-        let newest = look.records.iter().filter(concerned).map(|r| r.start).max();
-        let initiating = look.records.iter().filter(concerned).any(|r| r.is_initiating(look.now));
-        closing.no_proof_before = newest.map(|start| start + AFTER_START);
-        if shows || !look.groups_settled || initiating {
+        let newest = look.records().iter().filter(concerned).map(|r| r.start).max();
+        let initiating = look.records().iter().filter(concerned).any(|r| r.is_initiating(look.now));
+        closing.no_proof_before = newest.map(|start| start + AFTER_START).or(closing.no_proof_before.filter(|_| look.jit.is_none()));
+        if shows || !look.groups_settled || initiating || look.jit.is_none() {
             closing.first_shut_read = None;
             continue;
         }
@@ -619,10 +661,11 @@ pub(crate) fn earliest(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conclude::could_not_look;
     use crate::finding::Severity;
     use crate::jit::RecordStatus;
     use crate::port::PortSet;
-    use crate::record::Outcome;
+    use crate::record::{Cause, Outcome, Trouble};
     use crate::samples::{at, grant, opening, opening_in, record, vm};
     use crate::story::{RULE_1, Story, any, home, kinds, remark, said};
 
@@ -912,6 +955,71 @@ mod tests {
         let plan = story.look("23:40:00");
         assert_eq!((plan.closes.len(), kinds(&plan.audits), plan.record.closings.len()), (0, vec!["would-close", "finding-changed"], 0));
         assert_eq!((Mode::Observe.text(), Mode::Enforce.text()), ("observe", "enforce"));
+    }
+
+    #[test]
+    fn without_jits_policies_what_the_groups_show_to_be_wrong_is_shut_and_nothing_is_proved() {
+        let over = grant("over", 22, "203.0.113.4", "09:59:00", Phase::Open);
+        let mut story = Story::of(vec![any(1), home(2), opening(3, "23", &["203.0.113.7"])]).granted(vec![over]);
+        story.openings.push(opening(4, "3389", &["203.0.113.9"]));
+        story.remarks = vec![remark(FindingCode::FirewallPolicy, "/policy", "it opens a firewall")];
+        story.records = vec![record(3389, "203.0.113.9", "09:00:00", "11:00:00", RecordStatus::Initiated)];
+        story.look("09:58:00");
+        story.memory.grants.push(grant("runs", 23, "203.0.113.7", "12:00:00", Phase::Opening));
+        story.jit_unread = true;
+        could_not_look(&mut story.memory, at("10:00:00"), Trouble { cause: Cause::CannotLook, said: "503".to_owned() });
+        let plan = story.look_and_shut("10:00:00");
+        assert_eq!(plan.closes.iter().map(|close| close.why.code()).collect::<Vec<_>>(), ["any-source", "grant-ended"]);
+        assert_eq!((plan.opens.len(), plan.shut_by_another.len(), plan.cut_short.len()), (0, 0, 0));
+        let left = "rule MicrosoftDefenderForCloud-JITRule-4-00000000000000000000000000000004 of g opens port 3389 of vm1 to 203.0.113.9, \
+                    and no grant covers it: it is left for now: JIT's policies, which say who asked for it, cannot be read";
+        assert!(said(&plan.audits).iter().any(|said| said.eq_ignore_ascii_case(left)), "{:#?}", said(&plan.audits));
+        assert!(story.memory.findings.values().any(|finding| finding.code == FindingCode::FirewallPolicy));
+        // Half an hour later it is not proved, and one alarm says that nobody can see.
+        story.conclude("10:00:00");
+        for time in ["10:00:05", "10:01:00", "10:30:00"] {
+            let plan = story.look(time);
+            assert_eq!((plan.closes.len(), plan.audits.len(), story.memory.closings.len()), (0, 0, 1), "{time}");
+            let alarms = story.conclude(time);
+            assert_eq!(alarms.len(), usize::from(time == "10:30:00"), "{time}: {alarms:?}");
+        }
+        let alarms: Vec<&str> = story.memory.alarms.values().map(|alarm| alarm.cause.text()).collect();
+        assert_eq!(alarms, ["cannot-look", "firewall"]);
+        assert!(story.memory.blind.is_some() && story.memory.grants.iter().any(|grant| grant.phase == Phase::Opening));
+        // With JIT's policies it is proved like any other.
+        story.jit_unread = false;
+        story.records.clear();
+        assert!(kinds(&story.look("10:31:00").audits).contains(&"opened"));
+        assert_eq!(kinds(&story.conclude("10:31:00")), ["alarm-cleared"]);
+        let audits = story.look("10:31:40").audits;
+        assert!(kinds(&audits).contains(&"proved-shut") && kinds(&audits).contains(&"grant-closed"), "{:?}", kinds(&audits));
+    }
+
+    #[test]
+    fn a_vm_that_opens_and_shuts_again_and_again_does_not_fill_its_record() {
+        let mut story = Story::of(Vec::new());
+        for second in 0..250 {
+            let time = format!("10:{:02}:{:02}", second / 60, second % 60);
+            story.openings = if second % 2 == 0 { vec![home(1)] } else { Vec::new() };
+            story.look(&time);
+        }
+        assert_eq!((story.memory.opened.len(), story.memory.opened[0].from), (MOST_SPANS, at("10:00:00")));
+        let open = story.memory.open_in_a_day(at("10:05:00"));
+        assert!(open >= TimeDelta::seconds(125) && open <= TimeDelta::seconds(250), "{open}");
+    }
+
+    #[test]
+    fn what_was_asked_of_jit_is_not_given_up_while_nobody_can_see_what_came_of_it() {
+        let approved = Grant { from: at("10:00:00"), ..grant("g", 22, "203.0.113.4", "12:00:00", Phase::Approved) };
+        let mut story = Story::of(Vec::new()).granted(vec![approved]);
+        let plan = story.look("10:00:00");
+        story.memory.intend_open(&plan.opens[0], at("10:00:00"));
+        story.memory.open_came_to(22, Outcome::Accepted, true);
+        story.jit_unread = true;
+        let plan = story.look("10:20:00");
+        assert_eq!((plan.audits.len(), plan.opens.len(), plan.record.grants[0].phase), (0, 0, Phase::Opening));
+        story.jit_unread = false;
+        assert_eq!(kinds(&story.look("10:20:10").audits), ["grant-ended"]);
     }
 
     #[test]

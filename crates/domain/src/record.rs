@@ -349,7 +349,7 @@ impl Cause {
                 "look at what JIT answers in the activity log of the JIT policy; Portcullis asks no more for these grants, and ends them"
             }
             Cause::Unreadable => "look at the rule in Azure and delete it by hand if it is not meant",
-            Cause::CannotLook => "mend what Azure's answer names; until then nothing is known about this VM",
+            Cause::CannotLook => "mend what Azure's answer names; until then nothing can be proved about this VM",
         }
     }
 

@@ -9,7 +9,7 @@ use crate::grant::Grant;
 use crate::jit::JitRecord;
 use crate::judge::Limits;
 use crate::opening::Opening;
-use crate::reconcile::{Look, Mode, Plan, Remark, reconcile};
+use crate::reconcile::{Jit, Look, Mode, Plan, Remark, reconcile};
 use crate::record::{Cause, Outcome, Trouble, VmRecord};
 use crate::ruling::{Confirmations, Rulings};
 use crate::samples::{at, opening, vm};
@@ -21,6 +21,7 @@ pub(crate) struct Story {
     pub(crate) records: Vec<JitRecord>,
     pub(crate) remarks: Vec<Remark>,
     pub(crate) settled: bool,
+    pub(crate) jit_unread: bool,
     pub(crate) gone: bool,
     pub(crate) mode: Mode,
     pub(crate) rulings: Rulings,
@@ -35,6 +36,7 @@ impl Story {
             records: Vec::new(),
             remarks: Vec::new(),
             settled: true,
+            jit_unread: false,
             gone: false,
             mode: Mode::Enforce,
             rulings: Rulings::new(),
@@ -55,8 +57,7 @@ impl Story {
             ended: now + TimeDelta::seconds(1),
             openings: &self.openings,
             groups_settled: self.settled,
-            records: &self.records,
-            remarks: &self.remarks,
+            jit: (!self.jit_unread).then_some(Jit { records: &self.records, remarks: &self.remarks }),
             gone: self.gone,
             limits: Limits { longest_opening: TimeDelta::hours(8) },
             mode: self.mode,

@@ -45,9 +45,11 @@ pub fn survey(policies: &[JitPolicy], groups: &[Nsg], nics: &[Nic]) -> BTreeMap<
             seen.entry(vm.clone()).or_default();
         }
     }
+    // Every machine has an interface.
+    let machines: BTreeSet<&VmId> = nics.iter().filter_map(|nic| nic.vm.as_ref()).collect();
     for (vm, one) in &mut seen {
         one.records = records_of(policies, vm);
-        one.remarks = remarks_of(policies, vm);
+        one.remarks = remarks_of(policies, vm, !machines.contains(vm));
     }
     for (vm, opening) in openings_by_vm(groups, nics) {
         seen.entry(vm).or_default().openings.push(opening);
@@ -123,12 +125,21 @@ pub fn records_of(policies: &[JitPolicy], vm: &VmId) -> Vec<JitRecord> {
     records
 }
 
-/// What is odd about these policies for a VM: a classic firewall that JIT opens too, and parts that cannot be read.
-pub fn remarks_of(policies: &[JitPolicy], vm: &VmId) -> Vec<Remark> {
+/// What is odd about these policies for a VM: a classic firewall that JIT opens too, parts that cannot be read, and that they
+/// name it although it is gone.
+pub fn remarks_of(policies: &[JitPolicy], vm: &VmId, is_gone: bool) -> Vec<Remark> {
     let mut remarks = Vec::new();
     for policy in policies {
         let names_vm = policy.vms.iter().any(|v| v.vm == *vm) || policy.records.iter().any(|r| r.vm == *vm);
         let about = policy.id.to_string();
+        if is_gone && policy.vms.iter().any(|v| v.vm == *vm) {
+            let evidence = format!(
+                "JIT policy {} names {}, and there is no such machine: take it out, or the next one of that name has its ports opened by it",
+                policy.id.name(),
+                vm.name()
+            );
+            remarks.push(Remark { code: FindingCode::NoMachine, port: None, about: about.clone(), evidence });
+        }
         for address in policy.vms.iter().filter(|v| v.vm == *vm).filter_map(|v| v.public_ip_address.as_ref()) {
             let evidence = format!("JIT policy {} also opens the Azure Firewall at {address} for this VM", policy.id.name());
             remarks.push(Remark { code: FindingCode::FirewallPolicy, port: None, about: about.clone(), evidence });
@@ -285,7 +296,7 @@ mod tests {
         let initiated =
             |vm: &str| JitRecord { vm: vm.parse().unwrap(), ..record(22, "203.0.113.4", "09:00:00", "10:00:00", RecordStatus::Initiated) };
         let policies = [policy(vec![json!({"id": VM})], vec![initiated(&other_vm("vm2")), initiated(VM), initiated(VM)])];
-        let seen = survey(&policies, &[], &[]);
+        let seen = survey(&policies, &[], &[nic("n1", Some(VM), "10.0.0.4", "one", None)]);
         assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2"]);
         assert_eq!(seen[&vm()].records, [initiated(VM)]);
         assert!(!seen[&vm()].is_worth_a_look());
@@ -319,7 +330,7 @@ mod tests {
         odd.problems.push(crate::jit::Problem { place: "properties.requests[0]".to_owned(), why: "it is not a time".to_owned() });
         let policies = [odd.clone(), odd];
         let told = |vm: &str| -> Vec<String> {
-            remarks_of(&policies, &vm.parse().unwrap())
+            remarks_of(&policies, &vm.parse().unwrap(), false)
                 .iter()
                 .map(|r| format!("{} {:?} {}: {}", r.code.text(), r.port, r.about.replace(POLICY, "p"), r.evidence))
                 .collect()
@@ -334,6 +345,11 @@ mod tests {
                 unreadable,
             ]
         );
+        let gone = remarks_of(&policies, &VM.parse().unwrap(), true);
+        assert_eq!(gone.iter().filter(|remark| remark.code == FindingCode::NoMachine).count(), 1, "{gone:?}");
+        assert!(gone[3].evidence.starts_with("JIT policy p names vm1, and there is no such machine"), "{gone:?}");
+        let surveyed = |nics: &[Nic]| survey(&policies, &[], nics)[&vm()].remarks.iter().any(|one| one.code == FindingCode::NoMachine);
+        assert!(surveyed(&[]) && !surveyed(&[nic("n1", Some(VM), "10.0.0.4", "one", None)]));
         assert_eq!(
             told(&other_vm("vm2")),
             ["firewall-policy None p: JIT policy p also opens the Azure Firewall at 20.9.9.9 for this VM", unreadable]
@@ -341,14 +357,14 @@ mod tests {
         assert_eq!(told(&other_vm("vm3")), [unreadable]);
         assert_eq!(told(&other_vm("vm4")), Vec::<String>::new());
         let seen = survey(&policies, &[], &[]);
-        assert!(seen[&vm()].is_worth_a_look() && seen[&vm()].remarks.len() == 3);
+        assert!(seen[&vm()].is_worth_a_look() && seen[&vm()].remarks.len() == 4);
     }
 
     #[test]
     fn a_policy_that_names_a_vm_in_a_record_only_tells_its_problems_too() {
         let mut odd = policy(Vec::new(), vec![record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated)]);
         odd.problems.push(crate::jit::Problem { place: "x".to_owned(), why: "y".to_owned() });
-        assert_eq!(remarks_of(&[odd], &vm()).len(), 1);
+        assert_eq!(remarks_of(&[odd], &vm(), false).len(), 1);
     }
 
     #[test]

@@ -37,7 +37,16 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
     let vms = match affected(app, &activity).await {
         Ok(vms) => vms,
         Err(NotRead::Stopped(stopped)) => return Err(stopped),
-        Err(NotRead::Azure(failed)) => return Ok(not_read(app, &message, &activity, failed).await),
+        Err(NotRead::Azure(failed)) => {
+            // What the groups show of it does not wait for JIT's policies.
+            if let Ok(vm) = VmId::from_arm_id(activity.resource.clone())
+                && app.governs(vm.subscription())
+                && message.tries() == 0
+            {
+                app.send(&Message::look(&vm)).await?;
+            }
+            return Ok(not_read(app, &message, &activity, failed).await);
+        }
     };
     let claim = Claim {
         event: id.to_owned(),

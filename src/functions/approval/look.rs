@@ -8,7 +8,7 @@ use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::conclude::{conclude, could_not_look};
-use portcullis_domain::reconcile::{Look, reconcile, to_be_ruled};
+use portcullis_domain::reconcile::{Close, Jit, Look, Mode, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
 use portcullis_domain::want::{Answer, Became, Want};
 use tokio::time::Instant;
@@ -25,10 +25,6 @@ use crate::store::{Due, Written};
 
 /// How long a run holds a VM; a run that was killed holds it no longer than this.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
-
-/// What a look takes for reading Azure. A read that is not over by then is one that failed: that the VM cannot be read is
-/// then remembered, and an alarm in its time.
-const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// So long a look asks Microsoft Graph, the activity log and the management groups, all together, and no longer than until
 /// then after its beginning: what they do not say in time is not known, and nothing that must be shut waits for them.
@@ -202,19 +198,13 @@ fn take_claim(record: &mut VmRecord, claim: Claim, now: DateTime<Utc>) {
 
 /// Reads Azure, plans, and carries the plan out.
 async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
-    let seen = tokio::time::timeout(READ_WITHIN, see(app, &run.record)).await.unwrap_or(Err(NotSeen::Slow(READ_WITHIN)));
-    let mut sight = match seen {
+    let mut sight = match see(app, &run.record).await {
         Ok(sight) => sight,
-        Err(why) => {
-            warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
-            not_seen(&mut run.record, run.now, &why);
-            let again = match &why {
-                NotSeen::Call(failed) if failed.kind == FailureKind::MissingRight => DateTime::<Utc>::MAX_UTC,
-                _ => run.record.not_before.unwrap_or(run.now),
-            };
-            return want::unread(app, run, again, &why.to_string()).await;
-        }
+        Err(why) => return unread(app, run, &why, "").await,
     };
+    if let Some(why) = sight.jit_unread.take() {
+        return look_without_jit(app, run, &sight, &why).await;
+    }
     leave_to_vms(app, &run.record, &mut sight).await?;
     run.asked_by = (Instant::now() + ASKS_FOR).min(run.began + ASKS_UNTIL);
     want::work(app, run, &sight).await?;
@@ -224,16 +214,55 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     app.write_audits(&plan.audits).await?;
     run.record = plan.record;
     run.fingerprint(app, &sight).await?;
-    for close in &plan.closes {
-        if run.began.elapsed() > BEGINS_DELETES_WITHIN || shut(app, run, close).await? == GoOn::No {
-            return Ok(());
-        }
+    if shut_all(app, run, &plan.closes).await? == GoOn::No {
+        return Ok(());
     }
     for open in &plan.opens {
         if run.began.elapsed() > BEGINS_DELETES_WITHIN || open::open(app, run, open, &sight).await? == GoOn::No {
             break;
         }
     }
+    Ok(())
+}
+
+async fn shut_all(app: &App, run: &mut Run, closes: &[Close]) -> Result<GoOn, Stopped> {
+    for close in closes {
+        if run.began.elapsed() > BEGINS_DELETES_WITHIN || shut(app, run, close).await? == GoOn::No {
+            return Ok(GoOn::No);
+        }
+    }
+    Ok(GoOn::Yes)
+}
+
+/// What becomes of a look that could not read Azure: it is remembered, and nobody's wish waits for it too long.
+async fn unread(app: &App, run: &mut Run, why: &NotSeen, meanwhile: &str) -> Result<(), Stopped> {
+    warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
+    not_seen(&mut run.record, run.now, why, meanwhile);
+    let again = match why {
+        NotSeen::Call(failed) if failed.kind == FailureKind::MissingRight => DateTime::<Utc>::MAX_UTC,
+        _ => run.record.not_before.unwrap_or(run.now),
+    };
+    want::unread(app, run, again, &why.to_string()).await
+}
+
+/// JIT's policies could not be read. What the groups alone show to be wrong does not wait for them, nor does whoever wants a
+/// grant to end; nothing is opened, ruled on or proved. The alarm that the VM cannot be read comes in its time all the same.
+async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen) -> Result<(), Stopped> {
+    let meanwhile = match app.mode {
+        Mode::Enforce => "; what its security groups alone show to be wrong is shut meanwhile",
+        Mode::Observe => "",
+    };
+    unread(app, run, why, meanwhile).await?;
+    if app.mode == Mode::Observe || run.record.not_before.is_some_and(|hold| hold > run.now) {
+        return Ok(());
+    }
+    want::end(app, run, sight).await?;
+    let nothing = Ruled::default();
+    let seen = Look { jit: None, ..seen_as(app, run.now, run.surely_by_now(), sight, &nothing) };
+    let plan = reconcile(run.record.clone(), &seen);
+    app.write_audits(&plan.audits).await?;
+    run.record = plan.record;
+    shut_all(app, run, &plan.closes).await?;
     Ok(())
 }
 
@@ -279,8 +308,7 @@ fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a S
         openings: &sight.seen.openings,
         groups_settled: sight.groups_settled,
         gone: sight.gone,
-        records: &sight.seen.records,
-        remarks: &sight.seen.remarks,
+        jit: Some(Jit { records: &sight.seen.records, remarks: &sight.seen.remarks }),
         limits: app.limits,
         mode: app.mode,
         rulings: &ruled.rulings,
@@ -288,7 +316,7 @@ fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a S
     }
 }
 
-fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
+fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen, meanwhile: &str) {
     let cause = match why {
         NotSeen::Call(failed) => {
             if let Some(wait) = hold(failed) {
@@ -296,9 +324,9 @@ fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
             }
             if failed.kind == FailureKind::MissingRight { TroubleCause::MissingRight } else { TroubleCause::CannotLook }
         }
-        NotSeen::Body { .. } | NotSeen::Unlisted(_) | NotSeen::Slow(_) => TroubleCause::CannotLook,
+        NotSeen::Body { .. } | NotSeen::Unlisted(_) | NotSeen::Slow { .. } => TroubleCause::CannotLook,
     };
-    could_not_look(record, now, Trouble { cause, said: why.to_string() });
+    could_not_look(record, now, Trouble { cause, said: format!("{why}{meanwhile}") });
 }
 
 /// How long Azure wants no call: what it said itself, whatever it was about.

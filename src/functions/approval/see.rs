@@ -13,6 +13,7 @@ use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::record::VmRecord;
 use portcullis_domain::sweep::{VmSeen, orphans, records_of, remarks_of};
 use serde_json::Value;
+use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ pub(super) struct Sight {
     pub groups_settled: bool,
     /// The JIT policies of the VM's resource group.
     pub policies: Vec<JitPolicy>,
+    /// Why JIT's policies could not be read; then there are neither policies nor records nor remarks.
+    pub jit_unread: Option<NotSeen>,
     /// Whether the VM is gone.
     pub gone: bool,
     /// The VM's tags, as Azure has them; none where it is gone.
@@ -40,8 +43,13 @@ pub(super) enum NotSeen {
     #[error("{}", .0.told())]
     Call(CallFailed),
     /// It took longer than a look has.
-    #[error("Azure did not answer all that had to be read within {} s", .0.as_secs())]
-    Slow(Duration),
+    #[error("{what} did not answer all that had to be read within {} s", within.as_secs())]
+    Slow {
+        /// Who did not.
+        what: &'static str,
+        /// How long a look waits for it.
+        within: Duration,
+    },
     /// An interface stands behind a group, and the list of interfaces does not have it.
     #[error("interface {0} stands behind the group and is not listed: the app's role must reach the whole subscription")]
     Unlisted(NicId),
@@ -65,17 +73,34 @@ fn body_of(what: &'static str) -> impl Fn(ArmIdError) -> NotSeen {
     move |why| NotSeen::Body { what, why }
 }
 
-/// Reads everything about a VM that decides.
+/// What a look takes for reading Azure. A read that is not over by then is one that failed: that the VM cannot be read is
+/// then remembered, and an alarm in its time.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a look waits for JIT's policies, so that something is left of its time for what the groups alone show.
+const JIT_READ_WITHIN: Duration = Duration::from_secs(8);
+
+/// Reads everything about a VM that decides. Where JIT's policies alone cannot be read, what the groups show is there.
 pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
+    let slow = NotSeen::Slow { what: "Azure", within: READ_WITHIN };
+    let seen = async {
+        match record.vm.orphans_of() {
+            Some(nsg) => see_orphans(app, &nsg).await,
+            None => see_vm(app, record).await,
+        }
+    };
+    timeout(READ_WITHIN, seen).await.unwrap_or(Err(slow))
+}
+
+async fn see_vm(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
     let vm = &record.vm;
-    if let Some(nsg) = vm.orphans_of() {
-        return see_orphans(app, &nsg).await;
-    }
-    let jit =
-        async { app.azure.jit.list_in_group(vm.subscription(), vm.resource_group()).await.or_else(none_if_gone).map_err(NotSeen::Call) };
-    let (policies, place) = tokio::try_join!(jit, stand(app, vm))?;
-    let groups = groups(app, record, &place).await?;
-    let policies = read_policies(&policies);
+    let ground = async {
+        let place = stand(app, vm).await?;
+        let groups = groups(app, record, &place).await?;
+        Ok::<_, NotSeen>((place, groups))
+    };
+    let (policies, ground) = tokio::join!(jit(app, vm), ground);
+    let (place, groups) = ground?;
     let mut found = openings(&groups, &place.addresses);
     for opening in remembered(record, &groups) {
         if !found.iter().any(|known| known.rule == opening.rule) {
@@ -83,13 +108,24 @@ pub(super) async fn see(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> 
         }
     }
     found.sort();
+    let (policies, jit_unread) = match policies {
+        Ok(policies) => (policies, None),
+        Err(why) => (Vec::new(), Some(why)),
+    };
     Ok(Sight {
         gone: place.gone,
         tags: place.tags,
         groups_settled: groups.iter().all(Nsg::is_settled),
-        seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm) },
+        seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm, place.gone) },
         policies,
+        jit_unread,
     })
+}
+
+async fn jit(app: &App, vm: &VmId) -> Result<Vec<JitPolicy>, NotSeen> {
+    let listed = timeout(JIT_READ_WITHIN, app.azure.jit.list_in_group(vm.subscription(), vm.resource_group())).await;
+    let listed = listed.map_err(|_| NotSeen::Slow { what: "JIT", within: JIT_READ_WITHIN })?;
+    Ok(read_policies(&listed.or_else(none_if_gone)?))
 }
 
 /// Reads a group and who stands behind it: what of its rules leads to no machine. An interface that cannot be read may be
@@ -127,6 +163,7 @@ async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
         groups_settled: groups.iter().all(Nsg::is_settled),
         seen: VmSeen { openings: orphans(&groups, &nics).into_iter().map(|(_, opening)| opening).collect(), ..VmSeen::default() },
         policies: Vec::new(),
+        jit_unread: None,
     })
 }
 

@@ -37,12 +37,23 @@ pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), 
     Ok(())
 }
 
+/// Ends what is to be ended, at a look that can do no more.
+pub(super) async fn end(app: &App, run: &mut Run, sight: &Sight) -> Result<(), Stopped> {
+    let is_end = |(_, want): &(String, Want)| matches!(want.what, What::Close { .. });
+    let (ends, others) = std::mem::take(&mut run.wants).into_iter().partition(is_end);
+    run.wants = ends;
+    work(app, run, sight).await?;
+    run.wants = others;
+    Ok(())
+}
+
 /// What becomes of the wishes at a look that could not read Azure, which can be read again at `again` at the earliest.
 /// Endings wait in the inbox. Openings do, too, unless they would wait too long: those are refused with the reason.
 pub(super) async fn unread(app: &App, run: &mut Run, again: DateTime<Utc>, why: &str) -> Result<(), Stopped> {
     for (name, want) in std::mem::take(&mut run.wants) {
         let is_late = matches!(want.what, What::Open { .. }) && again - want.at >= WORKED_ON_WITHIN;
         if !is_late {
+            run.wants.push((name, want));
             continue;
         }
         let answer = match granted_before(run, &want) {
@@ -143,7 +154,15 @@ async fn may_not_close(app: &App, run: &Run, sight: &Sight, want: &Want) -> Opti
 /// Ends a grant early: one's own, or another's where the rules let somebody close.
 async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -> Result<Answer, Stopped> {
     let by = want.by.shown().to_owned();
+    let (taken_back, ended_early) = (format!("{by} took it back before it was asked for"), format!("{by} ended it early"));
     let Some(known) = run.record.grants.iter().find(|grant| grant.id == id) else {
+        // The run that ended it may have been killed before it could say so, and it may be over by now.
+        for (kind, why) in [(AuditKind::Declined, taken_back), (AuditKind::GrantEnded, ended_early)] {
+            let audit = app.store.audit(&of_want(run, want, kind, None, &why).id).await?;
+            if audit.is_some_and(|audit| audit.why == why) {
+                return Ok(answer(want, run, Became::Ended, why, None));
+            }
+        }
         return Ok(refused(want, run, "there is no such grant: it is over, or never was"));
     };
     if known.person != want.by.id
@@ -157,18 +176,16 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
     if grant.phase == Phase::Approved {
         let grant = grant.clone();
         run.record.grants.retain(|other| other.id != id);
-        let why = format!("{by} took it back before it was asked for");
-        app.write_audit_once(&of_want(run, want, AuditKind::Declined, None, &why)).await?;
-        return Ok(answer(want, run, Became::Ended, why, Some(grant.rule)));
+        app.write_audit_once(&of_want(run, want, AuditKind::Declined, None, &taken_back)).await?;
+        return Ok(answer(want, run, Became::Ended, taken_back, Some(grant.rule)));
     }
     let early = End::Early { by: by.clone() };
     // The run that ended it may have been killed before it could say so.
     if !grant.end(early.clone()) && grant.ended != Some(early) {
         return Ok(refused(want, run, "the grant has ended already"));
     }
-    let why = format!("{by} ended it early");
-    app.write_audit_once(&of_want(run, want, AuditKind::GrantEnded, None, &why)).await?;
-    Ok(answer(want, run, Became::Ended, why, None))
+    app.write_audit_once(&of_want(run, want, AuditKind::GrantEnded, None, &ended_early)).await?;
+    Ok(answer(want, run, Became::Ended, ended_early, None))
 }
 
 /// A refusal, written down with the decision that made it.
