@@ -337,6 +337,29 @@ async fn a_grant_ends_at_its_time_or_early_and_is_shut_although_jit_cannot_be_re
 }
 
 #[tokio::test]
+async fn a_grant_that_is_taken_back_before_jit_was_asked_is_answered_so_although_the_answer_had_to_be_written_twice() {
+    let story = begin().await;
+    // Each time Azure wants quiet after the delete, so that JIT cannot be asked.
+    story.fault("arm", "DELETE", "/securityRules/", Effect::status(429, Some(120)), Some(2));
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], HOUR).await;
+    story.pass(30).await;
+    let id = story.asks_for(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(2 * MINUTE).await;
+    assert_eq!(story.answer_to(&id).await["became"], "granted", "{}", story.told());
+    assert_eq!(story.record("web-1").unwrap()["grants"][0]["phase"], "approved", "{}", story.told());
+    let (status, end) = story.posts(estate::SECURITY_OBJECT_ID, &format!("/grants/{id}/close"), &json!({"vm": vm("web-1")})).await;
+    assert_eq!(status, 202, "{end}");
+    story.fault("blob", "PUT", "/requests/", Effect::status(500, None), Some(4));
+    story.pass(5 * MINUTE).await;
+    let answer = story.answer_to(end["id"].as_str().unwrap()).await;
+    assert_eq!(answer["became"], "ended", "{answer} {}", story.told());
+    assert!(answer["why"].as_str().unwrap().ends_with("took it back before it was asked for"), "{answer}");
+    assert_eq!((story.tried(INITIATE).len(), story.audits_of("declined").len()), (0, 1), "{}", story.told());
+    story.is_proved_shut("web-1", 3389);
+    story.holds();
+}
+
+#[tokio::test]
 async fn where_the_plan_is_switched_off_what_is_open_to_everybody_or_over_is_shut() {
     for refuses in PlanOffRefuses::ALL {
         let story = Setting::with(|state| {
