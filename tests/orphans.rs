@@ -130,3 +130,24 @@ async fn where_it_is_not_sure_that_nobody_has_the_address_nothing_is_done() {
         assert_eq!((orphans(&story).len(), story.tried(DELETE).len(), story.allow_rules(22).len()), (0, 0, 1), "{name}: {}", story.told());
     }
 }
+
+#[tokio::test]
+async fn a_policy_that_names_a_machine_that_is_gone_is_a_finding_until_it_no_longer_does() {
+    let story = Setting::with(|state| estate::delete_vm(state, &vm("web-2"))).begin().await;
+    story.pass(12 * MINUTE).await;
+    let found = || story.audits_of("finding-appeared");
+    assert_eq!((found().len(), &found()[0]["code"], &found()[0]["vm"]), (1, &json!("no-machine"), &json!(vm("web-2"))), "{:#?}", found());
+    let what = found()[0]["what"].as_str().unwrap().to_owned();
+    assert!(what.starts_with("JIT policy default names web-2, and there is no such machine: take it out"), "{what}");
+    // The sweep does not look again and again at what it has seen.
+    story.count("arm", "GET", "/virtualMachines/web-2");
+    story.pass(30 * MINUTE).await;
+    assert_eq!((story.counted(), found().len(), story.alarms().as_str()), (0, 1, ""), "{}", story.told());
+    story.change(|state| {
+        let vms = &mut state.resources.get_mut(&story::policy()).unwrap()["properties"]["virtualMachines"];
+        vms.as_array_mut().unwrap().retain(|entry| !entry["id"].as_str().unwrap().ends_with("web-2"));
+    });
+    story.pass(12 * MINUTE).await;
+    assert_eq!((story.audits_of("finding-gone").len(), story.tried(DELETE).len()), (1, 0), "{}", story.told());
+    story.holds();
+}
