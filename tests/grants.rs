@@ -252,10 +252,66 @@ async fn a_source_that_jit_wants_to_equal_the_policys_is_refused_with_what_azure
     story.pass(7 * MINUTE).await;
     let ended = &story.audits_of("grant-ended")[0];
     assert!(ended["code"] == "not-opened" && ended["why"].as_str().unwrap().contains("not a subset"), "{ended}");
-    assert_eq!((story.allow_rules(22).len(), story.tried(INITIATE).len()), (0, 3), "the brake: {}", story.told());
-    story.pass(5 * MINUTE).await;
-    assert_eq!((story.audits_of("grant-closed").len(), story.alarms().as_str()), (1, "+brake -brake"));
+    assert_eq!((story.allow_rules(22).len(), story.tried(INITIATE).len()), (0, 1), "asking again mends nothing: {}", story.told());
+    all_is_over(&story, 1);
     story.holds();
+}
+
+#[tokio::test]
+async fn the_shortest_grant_there_is_is_open_until_its_end() {
+    for seconds in [0, 12, 60] {
+        let story = Setting::with(|state| {
+            development(state);
+            state.switches.initiating_seconds = seconds;
+        });
+        let story = story.begin().await;
+        story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT5M").await;
+        story.pass(4 * MINUTE).await;
+        assert_eq!((story.allow_rules(22).len(), story.audits_of("opened").len()), (2, 1), "{seconds}: {}", story.told());
+        story.pass(5 * MINUTE).await;
+        all_is_over(&story, 1);
+        assert_eq!(story.audits_of("grant-ended")[0]["code"], "time", "{seconds}");
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn many_wishes_do_not_make_up_the_whole_internet_whatever_the_rules_permit() {
+    let nothing_forbidden = Setting::with(development).letting_everybody_in().ruled_by("everybody.cedar", "// nothing is forbidden here\n");
+    let story = nothing_forbidden.begin().await;
+    let mut became = Vec::new();
+    for n in 0..8 {
+        let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, &format!("{}.0.0.0/4", n * 16), "PT1H").await;
+        became.push(answer["became"].as_str().unwrap().to_owned());
+        if answer["became"] == "refused" {
+            assert!(answer["why"].as_str().unwrap().contains("which amounts to the whole internet"), "{answer}");
+        }
+    }
+    assert!(became[0] == "granted" && became.iter().any(|became| became == "refused"), "{became:?}");
+    story.pass(3 * MINUTE).await;
+    // Nor do openings around Portcullis beside them.
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["192.0.0.0/4"], HOUR).await;
+    story.pass(3 * MINUTE).await;
+    assert!(!story.lets_in("web-1", 22, &["193.0.0.1"]) && story.audits_of("adopted").is_empty(), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_grant_whose_audit_record_is_gone_counts_as_none() {
+    let story = begin().await;
+    let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(3 * MINUTE).await;
+    let mut left = story.left();
+    // Somebody takes the record away, or never wrote it: another instance of the app finds no proof of the grant.
+    let grant = answer["grantId"].as_str().unwrap().to_owned();
+    left.state.containers.get_mut("audit").unwrap().blobs.retain(|name, _| !name.contains(&grant));
+    let story = left.begin().await;
+    story.send("approval", &json!({"portcullis": {"kind": "look", "vm": vm("web-1")}}).to_string());
+    story.pass(3 * MINUTE).await;
+    assert_eq!(story.allow_rules(22).len(), 0, "{}", story.told());
+    let ended = &story.audits_of("grant-ended")[0];
+    assert_eq!((&ended["code"], &ended["severity"]), (&json!("unaudited"), &json!("High")), "{ended}");
+    assert!(story.audits_of("close").iter().all(|close| close["code"] == "unaudited"), "{}", story.told());
 }
 
 #[tokio::test]
@@ -325,8 +381,6 @@ async fn a_grant_ends_at_its_time_or_early_and_is_shut_although_jit_cannot_be_re
         assert_eq!(told, (1, 0, 0), "nothing is proved without JIT's records: {}", story.told());
         story.pass(20 * MINUTE).await;
         assert_eq!(story.alarms(), "+missing-right", "{}", story.told());
-        let alarm = story.audits_of("alarm-raised")[0]["why"].as_str().unwrap().to_owned();
-        assert!(alarm.contains("what its security groups alone show to be wrong is shut meanwhile"), "{alarm}");
         story.heal();
         story.pass(3 * MINUTE).await;
         let told = (story.audits_of("grant-closed").len(), story.audits_of("proved-shut").len(), story.alarms());

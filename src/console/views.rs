@@ -327,6 +327,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         fingerprint: _,
         due: _,
         ended_early: _,
+        asked: _,
     } = record;
     Vm {
         id: vm.clone(),
@@ -730,6 +731,7 @@ mod tests {
             confirm_by: Some(at("09:30:00")),
             ended: None,
             first_shut_read: None,
+            audit: String::new(),
         });
         record.claims.push(Claim {
             event: "e1".to_owned(),

@@ -4,6 +4,7 @@
 
 pub mod alert;
 pub mod approval;
+mod audited;
 mod ended;
 pub mod jit_activity;
 mod kept;
@@ -31,6 +32,7 @@ use portcullis_domain::want::Want;
 use serde_json::json;
 use tracing::{error, warn};
 
+use self::audited::Audited;
 pub use self::ended::{Ended, Stopped};
 use self::kept::Kept;
 pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
@@ -62,6 +64,8 @@ pub struct App {
     people: Arc<PeopleKept>,
     /// The management groups above subscriptions, by the subscription's id.
     management_groups: Arc<Kept<BTreeSet<String>>>,
+    /// Live grants whose audit records were seen.
+    audited: Arc<Audited>,
     /// What rows say about this installation.
     pub installation: Installation,
     /// The period for which it was last told that the store does not answer.
@@ -84,6 +88,7 @@ impl App {
             rulebook: Rulebook::new(settings.policies.clone()),
             people: Arc::default(),
             management_groups: Arc::default(),
+            audited: Arc::default(),
             installation: Installation {
                 name: settings.app_name.clone(),
                 tenant: settings.tenant_id.to_string(),

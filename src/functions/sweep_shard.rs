@@ -35,7 +35,7 @@ pub async fn run(app: &App, body: &str) -> Ended {
         },
         Err(why) => return reject(app, body, &why.to_string()).await,
     };
-    let swept = tokio::time::timeout(PATIENCE, shard(app, &subscription, message.tries())).await;
+    let swept = tokio::time::timeout(PATIENCE, shard(app, &subscription)).await;
     match swept {
         Ok(Ok(note)) => Ended::done(note),
         Err(_) => {
@@ -84,7 +84,7 @@ impl<T: Into<Stopped>> From<T> for NotSwept {
     }
 }
 
-async fn shard(app: &App, subscription: &Uuid, tries: u32) -> Result<String, NotSwept> {
+async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let now = app.store.check().await?;
     let Listed { seen, unreadable, jit_unread } = read(app, subscription).await.map_err(NotSwept::Azure)?;
     if let Some((first, count)) = unreadable {
@@ -93,10 +93,7 @@ async fn shard(app: &App, subscription: &Uuid, tries: u32) -> Result<String, Not
     }
     let known = known(app, subscription).await?;
     if let Some(failed) = jit_unread {
-        // Each further try would find the same: the VMs that it sends for look on by themselves.
-        if tries == 0 {
-            sweep_without_jit(app, subscription, &seen, &known, now).await?;
-        }
+        sweep_without_jit(app, subscription, &seen, &known, now).await?;
         return Err(NotSwept::Azure(failed));
     }
     let changed: Vec<(&VmId, &VmSeen)> = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm))).collect();
@@ -175,7 +172,7 @@ fn differs(app: &App, one: &VmSeen, known: Option<&BTreeSet<String>>) -> bool {
 
 /// The worst that a limit forbids about a VM, as far as the lists show it.
 fn violation(app: &App, one: &VmSeen, now: DateTime<Utc>) -> Option<Violation> {
-    let facts = Facts { now, records: &one.records, grants: &[], limits: app.limits };
+    let facts = Facts { now, records: &one.records, grants: &[], asked: &[], limits: app.limits };
     let judgements = judge(&one.openings, facts, |_| Seen { first: now, port_shut: None });
     let violations = judgements.into_iter().filter_map(|judgement| match judgement {
         Judgement::Shut(violation) => Some(violation),

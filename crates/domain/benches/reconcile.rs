@@ -1,5 +1,6 @@
 //! What one reconcile costs: `cargo bench --package portcullis-domain --bench reconcile`.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             mode: Mode::Enforce,
             rulings: &Rulings::new(),
             confirmations: &Confirmations::new(),
+            unaudited: &BTreeSet::new(),
         };
         let mut times: Vec<Duration> = (0..ROUNDS)
             .map(|_| {

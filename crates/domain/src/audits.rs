@@ -61,7 +61,8 @@ impl Audits {
     }
 
     /// What somebody opened around Portcullis, and a rule permits. The glass that was broken is told as loudly as an alarm.
-    pub(crate) fn adopted(&mut self, record: &mut VmRecord, adoption: &Adoption) {
+    /// Gives the id of the record.
+    pub(crate) fn adopted(&mut self, record: &mut VmRecord, adoption: &Adoption) -> String {
         let grant = &adoption.grant;
         let (severity, how) = match grant.origin {
             Origin::BreakGlass => (Severity::High, "broke the glass and opened"),
@@ -81,6 +82,7 @@ impl Audits {
             audit.what = format!("{} {how} {target} to {sources} until {until}{}", grant.shown(), waits.unwrap_or_default());
             audit.why.clone_from(&adoption.said);
         });
+        self.written.last().map(|audit| audit.id.clone()).unwrap_or_default()
     }
 
     /// That what a grant was made on is confirmed.
@@ -127,7 +129,7 @@ impl Audits {
         self.of_grant(record, kind, grant, |audit, target| {
             audit.code = end.code().to_owned();
             audit.severity = match (&end, kind) {
-                (End::Unconfirmed | End::Contradicted { .. }, AuditKind::GrantEnded) => Severity::High,
+                (End::Unconfirmed | End::Contradicted { .. } | End::Unaudited, AuditKind::GrantEnded) => Severity::High,
                 _ => Severity::Informational,
             };
             audit.what = format!("grant {} of {} for {target} {verb}", grant.id, grant.shown());

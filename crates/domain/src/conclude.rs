@@ -90,6 +90,7 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::Outlived
                 | FindingCode::GrantEnded
                 | FindingCode::Unconfirmed
+                | FindingCode::Unaudited
                 | FindingCode::Expired
                 | FindingCode::OverCap
                 | FindingCode::Unapproved
@@ -174,7 +175,9 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
                 // Its rule takes some seconds, and up to two minutes; then it is asked again, or given up.
                 let due = [*last + FIRST_READ_AFTER, *last + RULE_TAKES, *last + REPEATED_AFTER, asking.first + OPENS_WITHIN];
                 let due = due.into_iter().filter(|at| *at > now).min();
-                next = earliest(next, due.map(|at| at.min(now + RULE_TAKES)).or(Some(soon)));
+                // While nothing can be read nobody gives it up, and looks are asked for by that.
+                let overdue = Some(soon).filter(|_| record.blind.is_none());
+                next = earliest(next, due.map(|at| at.min(now + RULE_TAKES)).or(overdue));
             }
             (_, None) => {}
         }

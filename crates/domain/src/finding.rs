@@ -21,6 +21,8 @@ pub enum FindingCode {
     GrantEnded,
     /// An opening whose grant ended because nothing confirmed who opened it.
     Unconfirmed,
+    /// An opening whose grant has no audit record, and so counts as none.
+    Unaudited,
     /// An opening whose record is over and that JIT did not take away.
     Expired,
     /// An opening for longer than the rule that would permit it does.
@@ -50,6 +52,7 @@ impl FindingCode {
             FindingCode::Outlived => "outlived",
             FindingCode::GrantEnded => "grant-ended",
             FindingCode::Unconfirmed => "unconfirmed",
+            FindingCode::Unaudited => "unaudited",
             FindingCode::Expired => "expired",
             FindingCode::OverCap => "over-cap",
             FindingCode::Unapproved => "unapproved",
@@ -71,6 +74,7 @@ impl FindingCode {
             | FindingCode::Outlived
             | FindingCode::GrantEnded
             | FindingCode::Unconfirmed
+            | FindingCode::Unaudited
             | FindingCode::Expired
             | FindingCode::OverCap
             | FindingCode::Unapproved
@@ -82,7 +86,7 @@ impl FindingCode {
     /// How bad it is, in the words of ASIM's `EventSeverity`.
     pub fn severity(self) -> Severity {
         match self {
-            FindingCode::AnySource | FindingCode::FirewallPort | FindingCode::Unconfirmed => Severity::High,
+            FindingCode::AnySource | FindingCode::FirewallPort | FindingCode::Unconfirmed | FindingCode::Unaudited => Severity::High,
             FindingCode::Overlong
             | FindingCode::Outlived
             | FindingCode::Expired

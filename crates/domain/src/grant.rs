@@ -45,6 +45,9 @@ pub struct Grant {
     /// When the first read ended that showed nothing of it open, since anything of it was.
     #[serde(default)]
     pub first_shut_read: Option<DateTime<Utc>>,
+    /// The id of the audit record that tells of it.
+    #[serde(default)]
+    pub audit: String,
 }
 
 /// How a grant came about.
@@ -87,6 +90,8 @@ pub enum End {
     },
     /// Its machine is gone.
     VmGone,
+    /// No audit record tells of it, so that it counts as none.
+    Unaudited,
 }
 
 impl End {
@@ -100,6 +105,7 @@ impl End {
             End::Early { .. } => "early",
             End::NotOpened { .. } => "not-opened",
             End::VmGone => "vm-gone",
+            End::Unaudited => "unaudited",
         }
     }
 
@@ -113,6 +119,7 @@ impl End {
             End::Early { by } => format!("{by} ended it early"),
             End::NotOpened { said } => format!("it could not be opened: {said}"),
             End::VmGone => "its machine is gone".to_owned(),
+            End::Unaudited => "no audit record tells of it, so that it counts as none".to_owned(),
         }
     }
 }

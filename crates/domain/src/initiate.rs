@@ -9,10 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::duration::spoken;
-use crate::grant::{Grant, Phase};
+use crate::grant::{Grant, Phase, SHORTEST};
 use crate::jit::{JitPolicy, JitPort};
 use crate::reconcile::{Look, Lost, Open, Wanted};
-use crate::record::{Outcome, VmRecord};
+use crate::record::{Asked, Outcome, VmRecord};
 use crate::source::Sources;
 
 /// What was asked of JIT for a port, for the same live grants.
@@ -27,6 +27,20 @@ pub struct Asking {
     pub intents: Vec<DateTime<Utc>>,
     /// What came of the last one; absent while nobody knows.
     pub outcome: Option<Outcome>,
+    /// Whether JIT refused it in a way that asking again does not mend.
+    #[serde(default)]
+    pub for_good: bool,
+}
+
+/// What an `initiate` that was answered, or was not, says of asking again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weighs {
+    /// Azure did not even look at it, because it was busy or could not be reached.
+    Nothing,
+    /// It counts for the brake.
+    Once,
+    /// JIT refused what it was asked for.
+    ForGood,
 }
 
 /// An `initiate` that was accepted or is in doubt is repeated only when a read so long after its intent shows nothing of
@@ -54,13 +68,36 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
     let mut now = Vec::new();
     for Wanted { open, lacking } in wanted {
         let is_same = |asking: &&Asking| asking.grants.is_subset(&open.grants) && lacking.is_subset(&asking.grants);
+        // Azure opens for no less.
+        let is_short = open.until - look.now < SHORTEST;
+        let cut_short = || {
+            let said = format!("less than {} of its time are left, and JIT opens for no less", spoken(SHORTEST));
+            lacking.iter().map(move |grant| Lost { grant: grant.clone(), said: said.clone(), is_short: true })
+        };
         let same = record.initiates.get(&open.port).filter(is_same).cloned();
         let Some(asking) = same else {
-            record.initiates.remove(&open.port);
-            now.push(open);
+            // Whose time has not begun has lost none of it: that it was asked for in vain is remembered.
+            let in_vain = record.initiates.remove(&open.port).filter(|asking| asking.intents.is_empty());
+            record.initiates.extend(in_vain.map(|asking| (open.port, Asking { first: look.now, outcome: None, ..asking })));
+            match is_short {
+                true => lost.extend(cut_short()),
+                false => now.push(open),
+            }
             continue;
         };
         let (first, last) = (asking.first, asking.intents.last().copied());
+        if asking.for_good {
+            let said = match &asking.outcome {
+                Some(Outcome::Failed(said) | Outcome::Unknown(said)) => said.clone(),
+                Some(Outcome::Accepted | Outcome::NothingToDelete) | None => String::new(),
+            };
+            // Of several it was perhaps one too many: whoever came last gives way, and the others are asked for without them.
+            let mut all = given_up(record, &open, &format!("JIT refuses it: {said}"));
+            let came = |lost: &Lost| record.grants.iter().find(|grant| grant.id == lost.grant).map(|grant| (grant.from, grant.id.clone()));
+            all.sort_by_key(came);
+            lost.extend(all.pop());
+            continue;
+        }
         let refused = match &asking.outcome {
             Some(Outcome::Failed(said)) => Some(said.clone()),
             Some(Outcome::Accepted | Outcome::NothingToDelete | Outcome::Unknown(_)) | None => None,
@@ -79,8 +116,10 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
             (Some(_), _) | (None, None) => true,
             (None, Some(last)) => look.now >= last + REPEATED_AFTER && !shows(&open, last, look),
         };
-        if may_ask && recent < BRAKE {
-            now.push(open);
+        match may_ask && recent < BRAKE {
+            true if is_short => lost.extend(cut_short()),
+            true => now.push(open),
+            false => {}
         }
     }
     now
@@ -114,8 +153,11 @@ impl VmRecord {
             let length = grant.until - grant.from;
             (grant.from, grant.until, grant.phase) = (now, now + length, Phase::Opening);
         }
-        let fresh = || Asking { grants: open.grants.clone(), first: now, intents: Vec::new(), outcome: None };
+        self.asked.retain(|asked| asked.until > now);
+        self.asked.push(Asked { port: open.port, sources: open.sources.clone(), at: now, until: open.until });
+        let fresh = || Asking { grants: open.grants.clone(), first: now, intents: Vec::new(), outcome: None, for_good: false };
         let asking = self.initiates.entry(open.port).or_insert_with(fresh);
+        asking.grants.clone_from(&open.grants);
         asking.intents.push(now);
         asking.outcome = None;
         attempt
@@ -136,13 +178,20 @@ impl VmRecord {
         }
     }
 
-    /// Writes what came of the last `initiate` of a port. One that Azure did not even look at, because it was busy or could
-    /// not be reached, `counts` as none for the brake: asking again mends that.
-    pub fn open_came_to(&mut self, port: u16, outcome: Outcome, counts: bool) {
+    /// Writes what came of the last `initiate` of a port.
+    pub fn open_came_to(&mut self, port: u16, outcome: Outcome, weighs: Weighs) {
         if let Some(asking) = self.initiates.get_mut(&port) {
             asking.outcome = Some(outcome);
-            if !counts {
-                asking.intents.pop();
+            match weighs {
+                Weighs::Nothing => {
+                    asking.intents.pop();
+                    if !asking.intents.is_empty() {
+                        // What came of the one before is still not known.
+                        asking.outcome = None;
+                    }
+                }
+                Weighs::Once => {}
+                Weighs::ForGood => asking.for_good = true,
             }
         }
     }
@@ -242,7 +291,7 @@ mod tests {
         for open in &opens {
             story.memory.intend_open(open, at(time));
             if let Some(outcome) = &outcome {
-                story.memory.open_came_to(open.port, outcome.clone(), true);
+                story.memory.open_came_to(open.port, outcome.clone(), Weighs::Once);
             }
         }
         opens.len()
@@ -304,7 +353,7 @@ mod tests {
             let opens = story.look(&time).opens;
             assert_eq!(opens.len(), 1, "{time}");
             story.memory.intend_open(&opens[0], at(&time));
-            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), false);
+            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
             assert_eq!(story.conclude(&time), [], "no alarm");
         }
         assert_eq!(look(&mut story, "10:00:30", Some(Outcome::Accepted)), 1);
@@ -320,14 +369,113 @@ mod tests {
             let opens = story.look(time).opens;
             assert_eq!(opens.iter().map(|open| open.until).collect::<Vec<_>>(), [at(until)], "{time}");
             story.memory.intend_open(&opens[0], at(time));
-            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), false);
+            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
         }
         assert_eq!(look(&mut story, "10:02:00", Some(Outcome::Accepted)), 1);
         // It may be open from here on, whatever comes of it.
-        story.memory.open_came_to(22, Outcome::Unknown("cut".to_owned()), true);
+        story.memory.open_came_to(22, Outcome::Unknown("cut".to_owned()), Weighs::Once);
         assert_eq!(look(&mut story, "10:04:30", None), 0);
         assert_eq!((story.memory.grants[0].from, story.memory.grants[0].until), (at("10:02:00"), at("10:07:00")));
         assert_eq!(story.memory.grants[0].phase, Phase::Closing);
+    }
+
+    #[test]
+    fn the_shortest_grant_is_waited_for_and_ends_at_its_time() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "10:05:00")]);
+        assert_eq!(look(&mut story, "10:00:00", Some(Outcome::Accepted)), 1);
+        assert_eq!(kinds(&story.look("10:00:05").audits), Vec::<&str>::new());
+        story.openings = vec![home(1)];
+        assert_eq!(kinds(&story.look("10:00:12").audits), ["opened"]);
+        assert_eq!(kinds(&story.look("10:04:59").audits), Vec::<&str>::new());
+        assert_eq!(kinds(&story.look("10:05:00").audits), ["grant-ended", "finding-appeared"]);
+    }
+
+    #[test]
+    fn what_was_asked_for_with_somebody_whose_time_is_over_is_asked_for_again_without_them() {
+        let mut story = story(vec![approved("a", "203.0.113.4", "12:00:00")]);
+        let opens = story.look("10:00:00").opens;
+        story.memory.intend_open(&opens[0], at("10:00:00"));
+        story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        story.openings = vec![opening(2, "22", &["203.0.113.9"])];
+        story.memory.grants.push(grant("b", 22, "203.0.113.9", "10:01:00", Phase::Open));
+        assert_eq!(look(&mut story, "10:00:10", Some(Outcome::Accepted)), 1);
+        assert_eq!(story.memory.initiates[&22].grants.len(), 2);
+        // Their rule shows, one's time is over, and the other is asked for alone at once.
+        story.openings.push(opening(1, "22", &["203.0.113.4", "203.0.113.9"]));
+        story.look("10:00:20");
+        let plan = story.look("10:01:00");
+        assert_eq!(plan.opens.iter().map(|open| open.sources.to_string()).collect::<Vec<_>>(), ["203.0.113.4"]);
+    }
+
+    #[test]
+    fn a_busy_answer_says_nothing_of_what_was_accepted_before() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        let opens = story.look("10:02:30").opens;
+        story.memory.intend_open(&opens[0], at("10:02:30"));
+        story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        story.records = vec![jit_record(22, "203.0.113.4", "10:00:00", "12:00:00", RecordStatus::Initiated)];
+        assert_eq!(look(&mut story, "10:02:33", None), 0);
+    }
+
+    #[test]
+    fn who_joins_during_a_busy_spell_takes_nobodys_time() {
+        let mut story = story(vec![approved("a", "203.0.113.4", "11:00:00")]);
+        let opens = story.look("10:00:00").opens;
+        story.memory.intend_open(&opens[0], at("10:00:00"));
+        story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        story.memory.grants.push(Grant { from: at("10:02:00"), ..approved("c", "203.0.113.5", "10:32:00") });
+        let opens = story.look("10:02:00").opens;
+        assert_eq!((opens.len(), opens[0].until), (1, at("11:02:00")));
+        story.memory.intend_open(&opens[0], at("10:02:00"));
+        assert_eq!((story.memory.grants[0].from, story.memory.grants[0].until), (at("10:02:00"), at("11:02:00")));
+    }
+
+    #[test]
+    fn what_jit_refuses_for_good_ends_whoever_came_last_and_the_others_are_asked_for_alone() {
+        let no = || Outcome::Failed("400: several sources".to_owned());
+        let mut story = story(vec![
+            approved("a", "203.0.113.4", "11:00:00"),
+            Grant { from: at("10:00:01"), ..approved("b", "203.0.113.9", "11:00:01") },
+        ]);
+        let opens = story.look("10:00:01").opens;
+        story.memory.intend_open(&opens[0], at("10:00:01"));
+        story.memory.open_came_to(22, no(), Weighs::ForGood);
+        let plan = story.look("10:00:02");
+        assert_eq!((kinds(&plan.audits), plan.audits[0].grant.as_deref()), (vec!["grant-ended"], Some("b")));
+        assert_eq!(plan.audits[0].why, "it could not be opened: JIT refuses it: 400: several sources");
+        assert_eq!(plan.opens.iter().map(|open| open.sources.to_string()).collect::<Vec<_>>(), ["203.0.113.4"]);
+        assert_eq!(story.conclude("10:00:02"), []);
+        // One alone that is refused has ended, too.
+        story.memory.intend_open(&plan.opens[0], at("10:00:02"));
+        story.memory.open_came_to(22, no(), Weighs::ForGood);
+        assert_eq!(kinds(&story.look("10:00:03").audits), ["grant-ended"]);
+        assert!(story.memory.initiates.is_empty() || story.look("10:00:04").opens.is_empty());
+    }
+
+    #[test]
+    fn while_nothing_can_be_read_what_was_asked_for_makes_no_look_a_second() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        story.jit_unread = true;
+        let mut pauses = 0;
+        for minute in 6..40 {
+            let time = format!("10:{minute:02}:00");
+            crate::conclude::could_not_look(
+                &mut story.memory,
+                at(&time),
+                crate::record::Trouble { cause: crate::record::Cause::CannotLook, said: String::new() },
+            );
+            story.look(&time);
+            story.conclude(&time);
+            pauses += (story.next().unwrap() - at(&time)).num_seconds();
+        }
+        assert!(pauses > 34 * 5, "{pauses}");
+        // In observe mode nobody waits for it.
+        story.jit_unread = false;
+        story.mode = Mode::Observe;
+        story.look("10:40:00");
+        assert!(story.memory.initiates.is_empty());
     }
 
     #[test]
@@ -405,7 +553,7 @@ mod tests {
         let plan = story.look_and_shut("10:00:00");
         assert_eq!((plan.closes.len(), plan.opens.len()), (1, 1));
         story.memory.intend_open(&plan.opens[0], at("10:00:00"));
-        story.memory.open_came_to(22, Outcome::Accepted, true);
+        story.memory.open_came_to(22, Outcome::Accepted, Weighs::Once);
         // Azure carries the delete out: the group is not settled, and shows the rule still.
         story.settled = false;
         assert_eq!(look(&mut story, "10:00:05", None), 0);

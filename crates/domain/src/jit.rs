@@ -128,16 +128,7 @@ impl From<RecordStatus> for String {
     }
 }
 
-/// How the justification begins of what Portcullis asks JIT for itself.
-pub const OURS: &str = "Portcullis: ";
-
 impl JitRecord {
-    /// Whether Portcullis asked for it itself. Somebody else who writes the same is believed: a grant vouches for what
-    /// Portcullis opens, and nothing does for what only says so.
-    pub fn is_ours(&self) -> bool {
-        self.justification.as_deref().is_some_and(|text| text.starts_with(OURS))
-    }
-
     /// Whether it was asked for this port and exactly this time.
     pub fn is_asked_for(&self, port: u16, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
         (self.port, self.start, self.end) == (port, from, until)

@@ -9,6 +9,7 @@ use crate::duration;
 use crate::grant::{End, Grant, live_sources};
 use crate::jit::JitRecord;
 use crate::opening::Opening;
+use crate::record::Asked;
 use crate::source::Sources;
 
 /// The limits of an installation.
@@ -84,6 +85,7 @@ impl Violation {
             Violation::Overlong { .. } => "overlong",
             Violation::Outlived { .. } => "outlived",
             Violation::GrantEnded { why: End::Unconfirmed | End::Contradicted { .. }, .. } => "unconfirmed",
+            Violation::GrantEnded { why: End::Unaudited, .. } => "unaudited",
             Violation::GrantEnded { .. } => "grant-ended",
             Violation::Expired { .. } => "expired",
             Violation::OverCap { .. } => "over-cap",
@@ -140,6 +142,8 @@ pub struct Facts<'a> {
     pub records: &'a [JitRecord],
     /// The VM's grants.
     pub grants: &'a [Grant],
+    /// What Portcullis asked JIT for.
+    pub asked: &'a [Asked],
     /// The limits.
     pub limits: Limits,
 }
@@ -158,7 +162,7 @@ pub fn judge(openings: &[Opening], facts: Facts<'_>, seen: impl Fn(&Opening) -> 
         if uncovered[n].is_empty() {
             return Judgement::Covered;
         }
-        let violation = any_source(openings, &uncovered, n)
+        let violation = any_source(openings, n)
             .or_else(|| overlong(opening, facts, seen(opening)))
             .or_else(|| grant_ended(opening, &uncovered[n], facts, seen(opening)))
             .or_else(|| expired(opening, facts, seen(opening)));
@@ -185,7 +189,7 @@ pub fn uncovered(opening: &Opening, facts: Facts<'_>) -> Sources {
     ports.iter().fold(Sources::default(), |left, port| left.union(&opening.sources.minus(&live_sources(facts.grants, *port, facts.now))))
 }
 
-fn any_source(openings: &[Opening], uncovered: &[Sources], n: usize) -> Option<Violation> {
+fn any_source(openings: &[Opening], n: usize) -> Option<Violation> {
     let opening = &openings[n];
     if opening.sources.amounts_to_internet() {
         return Some(Violation::AnySource { sources: opening.sources.clone() });
@@ -193,9 +197,10 @@ fn any_source(openings: &[Opening], uncovered: &[Sources], n: usize) -> Option<V
     if opening.sources.size() <= NARROW {
         return None;
     }
+    // What grants cover counts, too: whoever is let in beside them must not make it everybody.
     let together = |port: u16| {
-        let others = openings.iter().zip(uncovered).filter(|(other, left)| other.ports.contains(port) && !left.is_empty());
-        others.fold(Sources::default(), |all, (other, _)| all.union(&other.sources))
+        let others = openings.iter().filter(|other| other.ports.contains(port));
+        others.fold(Sources::default(), |all, other| all.union(&other.sources))
     };
     // More openings can only come in where a range of ports starts.
     let ports: BTreeSet<u16> =
@@ -241,7 +246,8 @@ fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>, seen: Seen) 
     let ended = facts.grants.iter().filter(meets).max_by_key(|grant| (grant.until, grant.id.as_str()))?;
     let is_anothers = |record: &&JitRecord| {
         let runs = record.end > facts.now && record.sources.covers(&opening.sources);
-        runs && !record.is_ours() && !facts.grants.iter().any(|grant| grant.is_made_for(record))
+        let is_ours = facts.asked.iter().any(|asked| asked.is_of(record));
+        runs && !is_ours && !facts.grants.iter().any(|grant| grant.is_made_for(record))
     };
     if records_of(opening, facts.records, seen.port_shut).any(|record| is_anothers(&record)) {
         return None;
@@ -287,7 +293,7 @@ mod tests {
 
     fn codes(case: &Case<'_>) -> Vec<&'static str> {
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
-        let facts = Facts { now: at("10:00:00"), records: &case.records, grants: &case.grants, limits };
+        let facts = Facts { now: at("10:00:00"), records: &case.records, grants: &case.grants, asked: &[], limits };
         let seen = Seen { first: at(case.first), port_shut: case.port_shut.map(at) };
         judge(&case.openings, facts, |_| seen)
             .into_iter()
@@ -302,28 +308,26 @@ mod tests {
     #[test]
     fn what_a_grant_let_in_goes_with_it_unless_somebody_else_asked_for_it_meanwhile() {
         let grant = |origin| Grant { origin, from: at("09:00:00"), ..grant("g", 22, "203.0.113.4", "10:00:00", Phase::Open) };
-        let asked = |start: &str, source: &str, says: Option<&str>| JitRecord {
-            justification: says.map(str::to_owned),
-            ..record(22, source, start, "11:00:00", RecordStatus::Initiated)
-        };
-        let own = JitRecord { end: at("10:00:00"), ..asked("09:00:00", "203.0.113.4", None) };
+        let asked = |start: &str, source: &str| record(22, source, start, "11:00:00", RecordStatus::Initiated);
+        let own = JitRecord { end: at("10:00:00"), ..asked("09:00:00", "203.0.113.4") };
+        // What Portcullis remembers that it asked for, and never what a record says of itself.
+        let says_so = JitRecord { justification: Some("Portcullis: grant g".to_owned()), ..asked("09:30:00", "203.0.113.4") };
+        let ours = [Asked { port: 22, sources: Sources::read(["203.0.113.4"]), at: at("09:00:03"), until: at("11:00:00") }];
         for (origin, records, shut) in [
             (Origin::Adopted, vec![own.clone()], true),
-            (Origin::Adopted, vec![own.clone(), asked("09:30:00", "203.0.113.4", None)], false),
-            (Origin::Adopted, vec![asked("09:30:00", "203.0.113.0/24", None)], false),
+            (Origin::Adopted, vec![own.clone(), asked("09:30:00", "203.0.113.4")], false),
+            (Origin::Adopted, vec![asked("09:30:00", "203.0.113.0/24")], false),
             // For less than the rule lets in, and what Portcullis asked for itself.
-            (Origin::Adopted, vec![asked("09:30:00", "203.0.113.5", None)], true),
-            (Origin::Asked, vec![asked("09:00:00", "203.0.113.4", Some("Portcullis: ada (grant g)"))], true),
-            (
-                Origin::Asked,
-                vec![asked("09:00:00", "203.0.113.4", Some("Portcullis: ada (grant g)")), asked("09:30:00", "203.0.113.4", None)],
-                false,
-            ),
+            (Origin::Adopted, vec![asked("09:30:00", "203.0.113.5")], true),
+            (Origin::Asked, vec![asked("09:00:00", "203.0.113.4")], true),
+            (Origin::Asked, vec![asked("09:00:00", "203.0.113.4"), asked("09:30:00", "203.0.113.4")], false),
+            (Origin::Asked, vec![says_so], false),
         ] {
             let facts = Facts {
                 now: at("10:00:30"),
                 records: &records,
                 grants: &[grant(origin)],
+                asked: &ours,
                 limits: Limits { longest_opening: TimeDelta::hours(8) },
             };
             let seen = |_: &Opening| Seen { first: at("09:00:00"), port_shut: None };
@@ -484,7 +488,7 @@ mod tests {
             ..Case::default()
         };
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
-        let facts = Facts { now: at("10:00:00"), records: &[], grants: &case.grants, limits };
+        let facts = Facts { now: at("10:00:00"), records: &[], grants: &case.grants, asked: &[], limits };
         let judgement = judge(&case.openings, facts, |_| Seen { first: at("09:30:00"), port_shut: None });
         assert_eq!(judgement, [Judgement::Shut(Violation::GrantEnded { grant: "late".to_owned(), why: End::Time })]);
     }

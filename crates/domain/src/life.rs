@@ -26,6 +26,8 @@ pub(crate) fn begin(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits)
     for n in 0..record.grants.len() {
         if is_gone {
             end(record, n, End::VmGone, audits);
+        } else if look.unaudited.contains(&record.grants[n].id) {
+            end(record, n, End::Unaudited, audits);
         } else if record.grants[n].until <= look.now {
             end(record, n, End::Time, audits);
         }
@@ -37,8 +39,8 @@ fn adopt(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
         let Ruling::Adopt(adoptions) = ruling else { continue };
         for adoption in adoptions {
             if record.grants.iter().all(|known| known.id != adoption.grant.id) {
-                audits.adopted(record, adoption);
-                record.grants.push(adoption.grant.clone());
+                let audit = audits.adopted(record, adoption);
+                record.grants.push(Grant { audit, ..adoption.grant.clone() });
             }
         }
     }

@@ -11,9 +11,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::audit::{AuditKind, AuditRecord};
 use crate::audits::Audits;
 use crate::behind::Behind;
-use crate::duration::spoken;
 use crate::finding::{Finding, FindingCode};
-use crate::grant::{End, Grant, Phase, SHORTEST, live_sources};
+use crate::grant::{End, Grant, Phase, live_sources};
 use crate::initiate;
 use crate::jit::JitRecord;
 use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, records_of};
@@ -66,6 +65,8 @@ pub struct Look<'a> {
     pub rulings: &'a Rulings,
     /// What was found out about claims.
     pub confirmations: &'a Confirmations,
+    /// Live grants of which no audit record tells, by id: they count as none.
+    pub unaudited: &'a BTreeSet<String>,
 }
 
 /// What JIT's policies say of a VM.
@@ -200,7 +201,11 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
 
     let closes = match look.mode {
         Mode::Enforce => plan_closes(&mut record, &judged, look),
-        Mode::Observe => would_close(&mut record, &judged, audits),
+        Mode::Observe => {
+            // JIT is asked for nothing: what it was asked for is waited for no longer.
+            record.initiates.clear();
+            would_close(&mut record, &judged, audits)
+        }
     };
     prove_shut(&mut record, openings, look, audits);
     note_findings(&mut record, &judged, look, audits);
@@ -301,7 +306,7 @@ pub(crate) fn is_gone(record: &VmRecord, look: &Look<'_>) -> bool {
 }
 
 fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Judgement> {
-    let facts = Facts { now: look.now, records: look.records(), grants: &record.grants, limits: look.limits };
+    let facts = Facts { now: look.now, records: look.records(), grants: &record.grants, asked: &record.asked, limits: look.limits };
     let judgements = judge(openings, facts, |opening| Seen {
         first: record.first_seen(opening).unwrap_or(look.now),
         port_shut: record.port_shut(opening),
@@ -364,7 +369,10 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
             }
         }
     }
-    for remark in look.jit.iter().flat_map(|jit| jit.remarks).collect::<BTreeSet<_>>() {
+    // That a machine is gone is not believed at once.
+    let is_sure = |remark: &&Remark| remark.code != FindingCode::NoMachine || is_gone(record, look);
+    let remarks: BTreeSet<&Remark> = look.jit.iter().flat_map(|jit| jit.remarks).filter(is_sure).collect();
+    for remark in remarks {
         add(Finding::new(remark.code, &key, remark.port, &remark.about, look.now)
             .seen(remark.evidence.clone())
             .doing("it is left for a person to look at"));
@@ -403,6 +411,7 @@ pub(crate) fn code_of(violation: &Violation) -> FindingCode {
         Violation::Overlong { .. } => FindingCode::Overlong,
         Violation::Outlived { .. } => FindingCode::Outlived,
         Violation::GrantEnded { why: End::Unconfirmed | End::Contradicted { .. }, .. } => FindingCode::Unconfirmed,
+        Violation::GrantEnded { why: End::Unaudited, .. } => FindingCode::Unaudited,
         Violation::GrantEnded { .. } => FindingCode::GrantEnded,
         Violation::Expired { .. } => FindingCode::Expired,
         Violation::OverCap { .. } => FindingCode::OverCap,
@@ -628,13 +637,14 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
         plan.record.taken_down.extend(lacking.iter().filter(|grant| grant.phase == Phase::Open).map(|grant| grant.id.clone()));
         let until = wanted.iter().map(|grant| plan.record.would_end(grant, look.now)).max();
         let Some(until) = until.filter(|_| !lacking.is_empty()) else { continue };
-        if until - look.now < SHORTEST {
-            let said = format!("less than {} of its time are left, and JIT opens for no less", spoken(SHORTEST));
-            lost.extend(lacking.iter().map(|grant| Lost { grant: grant.id.clone(), said: said.clone(), is_short: true }));
+        let sources = live_sources(wanted.iter().copied(), port, look.now);
+        if sources.amounts_to_internet() {
+            // Whatever let them in one by one: JIT is not asked for this.
+            let said = format!("with what else is granted on this port it would be {sources}, which amounts to the whole internet");
+            lost.extend(lacking.iter().map(|grant| Lost { grant: grant.id.clone(), said: said.clone(), is_short: false }));
         } else {
             let grants = wanted.iter().map(|grant| grant.id.clone()).collect();
             let lacking = lacking.iter().map(|grant| grant.id.clone()).collect();
-            let sources = live_sources(wanted, port, look.now);
             opens.push(Wanted { open: Open { port, sources, until, grants }, lacking });
         }
     }
@@ -663,6 +673,7 @@ mod tests {
     use super::*;
     use crate::conclude::could_not_look;
     use crate::finding::Severity;
+    use crate::initiate::Weighs;
     use crate::jit::RecordStatus;
     use crate::port::PortSet;
     use crate::record::{Cause, Outcome, Trouble};
@@ -996,6 +1007,57 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_of_which_no_audit_record_tells_counts_as_none() {
+        let mut story = Story::of(vec![home(1)]).granted(vec![grant("g", 22, "203.0.113.4", "12:00:00", Phase::Open)]);
+        assert_eq!(story.look("10:00:00").audits, []);
+        story.unaudited.insert("g".to_owned());
+        let plan = story.look("10:01:00");
+        assert_eq!((kinds(&plan.audits), plan.audits[0].severity), (vec!["grant-ended", "finding-appeared"], Severity::High));
+        assert_eq!((plan.audits[1].code.as_str(), plan.audits[1].severity, plan.closes.len()), ("unaudited", Severity::High, 1));
+        assert!(plan.audits[0].why.starts_with("no audit record tells of it"), "{}", plan.audits[0].why);
+    }
+
+    #[test]
+    fn grants_that_together_are_everybody_are_not_asked_for() {
+        let half = |id: &str, source: &str, phase| grant(id, 22, source, "12:00:00", phase);
+        let mut story = Story::of(vec![opening(1, "22", &["0.0.0.0/4", "16.0.0.0/4", "32.0.0.0/4"])]).granted(vec![
+            half("a", "0.0.0.0/4", Phase::Open),
+            half("b", "16.0.0.0/4", Phase::Open),
+            half("c", "32.0.0.0/4", Phase::Open),
+            half("d", "48.0.0.0/4", Phase::Approved),
+            half("e", "64.0.0.0/4", Phase::Opening),
+        ]);
+        let plan = story.look("10:00:00");
+        assert_eq!((plan.opens.len(), kinds(&plan.audits)), (0, vec!["grant-ended"]));
+        assert!(plan.audits[0].why.ends_with("which amounts to the whole internet"), "{}", plan.audits[0].why);
+    }
+
+    #[test]
+    fn an_opening_that_is_everybody_together_with_what_grants_let_in_is_shut() {
+        let mut story = Story::of(vec![opening(1, "22", &["0.0.0.0/3"]), opening(2, "22", &["32.0.0.0/3"])]).granted(vec![grant(
+            "a",
+            22,
+            "0.0.0.0/3",
+            "12:00:00",
+            Phase::Open,
+        )]);
+        let closes = story.look("10:00:00").closes;
+        assert_eq!(
+            closes.iter().map(|close| (close.opening.sources.to_string(), close.why.code())).collect::<Vec<_>>(),
+            [("32.0.0.0/3".to_owned(), "any-source")]
+        );
+    }
+
+    #[test]
+    fn a_machine_is_gone_only_when_two_reads_say_so() {
+        let mut story = Story::of(Vec::new());
+        story.remarks = vec![remark(FindingCode::NoMachine, "/policy", "there is no such machine")];
+        story.gone = true;
+        assert_eq!(story.look("10:00:00").audits, []);
+        assert_eq!(kinds(&story.look("10:00:31").audits), ["finding-appeared"]);
+    }
+
+    #[test]
     fn a_vm_that_opens_and_shuts_again_and_again_does_not_fill_its_record() {
         let mut story = Story::of(Vec::new());
         for second in 0..250 {
@@ -1014,7 +1076,7 @@ mod tests {
         let mut story = Story::of(Vec::new()).granted(vec![approved]);
         let plan = story.look("10:00:00");
         story.memory.intend_open(&plan.opens[0], at("10:00:00"));
-        story.memory.open_came_to(22, Outcome::Accepted, true);
+        story.memory.open_came_to(22, Outcome::Accepted, Weighs::Once);
         story.jit_unread = true;
         let plan = story.look("10:20:00");
         assert_eq!((plan.audits.len(), plan.opens.len(), plan.record.grants[0].phase), (0, 0, Phase::Opening));

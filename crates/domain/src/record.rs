@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::arm_id::{RuleId, VmId};
-use crate::behind::Behind;
+use crate::behind::{Behind, CLOCKS_DIFFER_BY};
 use crate::finding::Finding;
 use crate::grant::Grant;
 use crate::initiate::Asking;
@@ -68,6 +68,10 @@ pub struct VmRecord {
     /// Adopted grants that ended before their time: their JIT records, which may run on, are no reason to adopt again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended_early: Vec<EndedEarly>,
+    /// What Portcullis asked JIT for, while it may be open: JIT's records of it are nobody else's. Nothing that a record says
+    /// of itself tells that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
     /// Whether JIT may still be about to open something: a record that is `Initiating`, or one so new that its rule
     /// may not show yet.
     #[serde(default)]
@@ -406,6 +410,29 @@ pub struct EndedEarly {
     pub until: DateTime<Utc>,
 }
 
+/// What Portcullis asked JIT for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// The port.
+    pub port: u16,
+    /// For whom it is to be open.
+    pub sources: Sources,
+    /// When it was asked for.
+    pub at: DateTime<Utc>,
+    /// Until when.
+    pub until: DateTime<Utc>,
+}
+
+impl Asked {
+    /// Whether this record of JIT is of it. Somebody who asks for the very same at the same time opens nothing more by it.
+    pub fn is_of(&self, record: &JitRecord) -> bool {
+        let same = record.port == self.port && record.sources == self.sources;
+        // Azure keeps an end as it was asked for, but for fractions of a second.
+        same && (record.end - self.until).abs() <= TimeDelta::seconds(1) && (record.start - self.at).abs() <= CLOCKS_DIFFER_BY
+    }
+}
+
 impl EndedEarly {
     /// Whether it is about this record.
     pub fn is_of(&self, record: &JitRecord) -> bool {
@@ -433,6 +460,7 @@ impl VmRecord {
             blind: None,
             taken_down: BTreeSet::new(),
             ended_early: Vec::new(),
+            asked: Vec::new(),
             awaits_opening: false,
             judge_again: None,
             gone_since: None,

@@ -60,7 +60,8 @@ const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
 pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> Vec<Candidate> {
     let is_reason = |record: &&JitRecord| {
         let is_over = record.end <= now || memory.ended_early.iter().any(|early| early.is_of(record));
-        record.sources.covers(&opening.sources) && !record.is_ours() && !is_over
+        let is_ours = memory.asked.iter().any(|asked| asked.is_of(record));
+        record.sources.covers(&opening.sources) && !is_ours && !is_over
     };
     let running = records_of(opening, records, memory.port_shut(opening)).filter(is_reason);
     let found: Vec<Candidate> =
@@ -142,7 +143,7 @@ pub type Confirmations = BTreeMap<String, Confirmation>;
 mod tests {
     use super::*;
     use crate::jit::RecordStatus;
-    use crate::record::{EndedEarly, SeenOpening};
+    use crate::record::{Asked, EndedEarly, SeenOpening};
     use crate::samples::{at, opening, record, vm};
     use crate::source::Sources;
 
@@ -188,7 +189,20 @@ mod tests {
         };
         assert!(said(&memory, of("203.0.113.0/24")) && said(&memory, of("203.0.112.0/23")));
         assert!(!said(&memory, of("203.0.113.4")));
-        assert!(!said(&memory, JitRecord { justification: Some("Portcullis: x".to_owned()), ..of("203.0.113.0/24") }));
+        // What a record says of itself makes it nobody's; what is remembered of it does.
+        assert!(said(&memory, JitRecord { justification: Some("Portcullis: x".to_owned()), ..of("203.0.113.0/24") }));
+        let asked = |source: &str, until: &str| Asked { port: 22, sources: Sources::read([source]), at: at("08:59:57"), until: at(until) };
+        for (ask, ours) in [
+            (asked("203.0.113.0/24", "11:00:00"), true),
+            (asked("203.0.113.0/25", "11:00:00"), false),
+            (asked("203.0.113.0/24", "11:00:02"), false),
+            (Asked { port: 23, ..asked("203.0.113.0/24", "11:00:00") }, false),
+            (Asked { at: at("08:54:59"), ..asked("203.0.113.0/24", "11:00:00") }, false),
+        ] {
+            memory.asked = vec![ask.clone()];
+            assert_eq!(said(&memory, of("203.0.113.0/24")), !ours, "{ask:?}");
+        }
+        memory.asked.clear();
         memory.ended_early.push(EndedEarly { port: 22, from: at("09:00:00"), until: at("11:00:00") });
         assert!(!said(&memory, of("203.0.113.0/24")));
     }

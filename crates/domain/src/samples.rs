@@ -72,5 +72,6 @@ pub(crate) fn grant(id: &str, port: u16, source: &str, until: &str, phase: Phase
         confirm_by: None,
         ended: None,
         first_shut_read: None,
+        audit: String::new(),
     }
 }

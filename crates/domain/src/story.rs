@@ -1,5 +1,7 @@
 //! A VM that the tests look at again and again.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audit::AuditRecord;
@@ -26,6 +28,7 @@ pub(crate) struct Story {
     pub(crate) mode: Mode,
     pub(crate) rulings: Rulings,
     pub(crate) confirmations: Confirmations,
+    pub(crate) unaudited: BTreeSet<String>,
 }
 
 impl Story {
@@ -41,6 +44,7 @@ impl Story {
             mode: Mode::Enforce,
             rulings: Rulings::new(),
             confirmations: Confirmations::new(),
+            unaudited: BTreeSet::new(),
         }
     }
 
@@ -63,6 +67,7 @@ impl Story {
             mode: self.mode,
             rulings: &self.rulings,
             confirmations: &self.confirmations,
+            unaudited: &self.unaudited,
         };
         let plan = reconcile(self.memory.clone(), &look);
         self.memory = plan.record.clone();

@@ -2,11 +2,14 @@
 //! model of Azure.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::AuditKind;
 use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::finding::FindingCode;
 use portcullis_domain::grant::{Declined, Grant, Origin, Phase, live_sources};
+use portcullis_domain::initiate::Weighs;
 use portcullis_domain::jit::{JitRecord, RecordStatus};
 use portcullis_domain::judge::{Facts, Limits, uncovered};
 use portcullis_domain::opening::Opening;
@@ -71,7 +74,7 @@ impl Azure {
         }
         for open in &plan.opens {
             memory.intend_open(open, now);
-            memory.open_came_to(open.port, Outcome::Accepted, true);
+            memory.open_came_to(open.port, Outcome::Accepted, Weighs::Once);
             self.open(open);
         }
     }
@@ -103,6 +106,7 @@ impl Scene {
             mode,
             rulings: &Rulings::new(),
             confirmations: &Confirmations::new(),
+            unaudited: &BTreeSet::new(),
         };
         reconcile(memory, &look)
     }
@@ -159,6 +163,7 @@ fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
                 confirm_by: None,
                 ended: None,
                 first_shut_read: None,
+                audit: String::new(),
             })
             .collect()
     })
@@ -218,7 +223,7 @@ fn second_look(before: &Scene, after: &Scene, mode: Mode) -> Plan {
 }
 
 fn is_covered(opening: &Opening, grants: &[Grant]) -> bool {
-    uncovered(opening, Facts { now: start(), records: &[], grants, limits: LIMITS }).is_empty()
+    uncovered(opening, Facts { now: start(), records: &[], grants, asked: &[], limits: LIMITS }).is_empty()
 }
 
 proptest! {
@@ -381,6 +386,7 @@ impl Watch {
             mode: Mode::Enforce,
             rulings: &Rulings::new(),
             confirmations: &Confirmations::new(),
+            unaudited: &BTreeSet::new(),
         };
         let before = self.memory.clone();
         let plan = reconcile(before.clone(), &look);

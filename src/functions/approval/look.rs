@@ -200,15 +200,16 @@ fn take_claim(record: &mut VmRecord, claim: Claim, now: DateTime<Utc>) {
 async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     let mut sight = match see(app, &run.record).await {
         Ok(sight) => sight,
-        Err(why) => return unread(app, run, &why, "").await,
+        Err(why) => return unread(app, run, &why).await,
     };
+    run.asked_by = (Instant::now() + ASKS_FOR).min(run.began + ASKS_UNTIL);
     if let Some(why) = sight.jit_unread.take() {
         return look_without_jit(app, run, &sight, &why).await;
     }
     leave_to_vms(app, &run.record, &mut sight).await?;
-    run.asked_by = (Instant::now() + ASKS_FOR).min(run.began + ASKS_UNTIL);
     want::work(app, run, &sight).await?;
-    let ruled = ruled(app, run, &sight).await?;
+    let mut ruled = ruled(app, run, &sight).await?;
+    ruled.unaudited = unaudited(app, &run.record, run.now).await?;
     let plan = reconcile(run.record.clone(), &seen_as(app, run.now, run.surely_by_now(), &sight, &ruled));
     // The record that says that these were written is itself written with the first intent.
     app.write_audits(&plan.audits).await?;
@@ -235,9 +236,9 @@ async fn shut_all(app: &App, run: &mut Run, closes: &[Close]) -> Result<GoOn, St
 }
 
 /// What becomes of a look that could not read Azure: it is remembered, and nobody's wish waits for it too long.
-async fn unread(app: &App, run: &mut Run, why: &NotSeen, meanwhile: &str) -> Result<(), Stopped> {
+async fn unread(app: &App, run: &mut Run, why: &NotSeen) -> Result<(), Stopped> {
     warn!(vm = %run.record.vm, error = %why, "the VM could not be read");
-    not_seen(&mut run.record, run.now, why, meanwhile);
+    not_seen(&mut run.record, run.now, why);
     let again = match why {
         NotSeen::Call(failed) if failed.kind == FailureKind::MissingRight => DateTime::<Utc>::MAX_UTC,
         _ => run.record.not_before.unwrap_or(run.now),
@@ -246,18 +247,15 @@ async fn unread(app: &App, run: &mut Run, why: &NotSeen, meanwhile: &str) -> Res
 }
 
 /// JIT's policies could not be read. What the groups alone show to be wrong does not wait for them, nor does whoever wants a
-/// grant to end; nothing is opened, ruled on or proved. The alarm that the VM cannot be read comes in its time all the same.
+/// grant to end; nothing is opened, ruled on or proved. The alarm that the VM cannot be read comes in its time all the same. Quiet
+/// that JIT wants binds the next look, and not the deletes of this one: they are no calls of JIT.
 async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen) -> Result<(), Stopped> {
-    let meanwhile = match app.mode {
-        Mode::Enforce => "; what its security groups alone show to be wrong is shut meanwhile",
-        Mode::Observe => "",
-    };
-    unread(app, run, why, meanwhile).await?;
-    if app.mode == Mode::Observe || run.record.not_before.is_some_and(|hold| hold > run.now) {
+    unread(app, run, why).await?;
+    if app.mode == Mode::Observe {
         return Ok(());
     }
     want::end(app, run, sight).await?;
-    let nothing = Ruled::default();
+    let nothing = Ruled { unaudited: unaudited(app, &run.record, run.now).await?, ..Ruled::default() };
     let seen = Look { jit: None, ..seen_as(app, run.now, run.surely_by_now(), sight, &nothing) };
     let plan = reconcile(run.record.clone(), &seen);
     app.write_audits(&plan.audits).await?;
@@ -280,6 +278,19 @@ async fn leave_to_vms(app: &App, record: &VmRecord, sight: &mut Sight) -> Result
         openings.retain(|opening| !other.remembered().any(|known| known.rule == opening.rule));
     }
     Ok(())
+}
+
+/// The live grants of which no audit record tells, or one that tells of something else: whoever can write the store must not be
+/// able to grant anything by it.
+async fn unaudited(app: &App, record: &VmRecord, now: DateTime<Utc>) -> Result<BTreeSet<String>, Stopped> {
+    let mut found = BTreeSet::new();
+    for grant in record.grants.iter().filter(|grant| grant.is_live(now)) {
+        if !app.is_audited(grant).await? {
+            warn!(vm = %record.vm, grant.id, "no audit record tells of this grant: it counts as none");
+            found.insert(grant.id.clone());
+        }
+    }
+    Ok(found)
 }
 
 /// What the rules say of what nothing else decides. While they cannot be used, nothing: what no hard limit forbids is
@@ -313,10 +324,11 @@ fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a S
         mode: app.mode,
         rulings: &ruled.rulings,
         confirmations: &ruled.confirmations,
+        unaudited: &ruled.unaudited,
     }
 }
 
-fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen, meanwhile: &str) {
+fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen) {
     let cause = match why {
         NotSeen::Call(failed) => {
             if let Some(wait) = hold(failed) {
@@ -326,7 +338,7 @@ fn not_seen(record: &mut VmRecord, now: DateTime<Utc>, why: &NotSeen, meanwhile:
         }
         NotSeen::Body { .. } | NotSeen::Unlisted(_) | NotSeen::Slow { .. } => TroubleCause::CannotLook,
     };
-    could_not_look(record, now, Trouble { cause, said: format!("{why}{meanwhile}") });
+    could_not_look(record, now, Trouble { cause, said: why.to_string() });
 }
 
 /// How long Azure wants no call: what it said itself, whatever it was about.

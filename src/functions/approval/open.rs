@@ -1,8 +1,8 @@
 //! One `initiate`: intent, audit record, effect, outcome.
 
 use portcullis_domain::audits::audits_of_open;
-use portcullis_domain::initiate::{body, policy_for};
-use portcullis_domain::jit::OURS;
+use portcullis_domain::grant::Grant;
+use portcullis_domain::initiate::{Weighs, body, policy_for};
 use portcullis_domain::reconcile::Open;
 use portcullis_domain::record::Outcome;
 use tracing::{info, warn};
@@ -25,15 +25,15 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     run.save(app).await?;
     app.write_audit(&audits_of_open(&run.record, open, attempt, now, None)).await?;
     let policy = policy_for(&sight.policies, &run.record, open, open.until - now);
-    let (outcome, wait, counts) = match policy {
-        Err(why) => (Outcome::Failed(why), None, true),
+    let (outcome, wait, weighs) = match policy {
+        Err(why) => (Outcome::Failed(why), None, Weighs::Once),
         Ok((policy, _)) => {
             let body = body(&run.record, open, &justification(run, open));
             let answer = tokio::time::timeout_at(run.answered_by(), app.azure.jit.initiate(&policy.id, &body)).await;
             match answer {
-                Ok(Ok(_)) => (Outcome::Accepted, None, true),
-                Ok(Err(failed)) => (outcome_of(&failed), hold(&failed), failed.may_have_happened() || !passes(failed.kind)),
-                Err(_) => (no_answer(), None, true),
+                Ok(Ok(_)) => (Outcome::Accepted, None, Weighs::Once),
+                Ok(Err(failed)) => (outcome_of(&failed), hold(&failed), weight_of(failed.kind)),
+                Err(_) => (no_answer(), None, Weighs::Once),
             }
         }
     };
@@ -44,18 +44,46 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
         }
     }
     run.answers.push(audits_of_open(&run.record, open, attempt, now, Some(&outcome)));
-    run.record.open_came_to(open.port, outcome, counts);
+    run.record.open_came_to(open.port, outcome, weighs);
     Ok(run.go_on(wait))
 }
 
-/// Whether a failure says nothing about the wish itself, and passes.
-fn passes(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::Busy | FailureKind::Throttled | FailureKind::Unreachable | FailureKind::NotSignedIn)
+/// Whether a failure says nothing about the wish itself, or all that there is to say.
+fn weight_of(kind: FailureKind) -> Weighs {
+    match kind {
+        FailureKind::Busy | FailureKind::Throttled | FailureKind::Unreachable | FailureKind::NotSignedIn => Weighs::Nothing,
+        FailureKind::Refused => Weighs::ForGood,
+        // Somebody may mend it, or it may have had its effect.
+        FailureKind::NotFound
+        | FailureKind::AlreadyExists
+        | FailureKind::PreconditionFailed
+        | FailureKind::Locked
+        | FailureKind::DeniedByPolicy
+        | FailureKind::MissingRight
+        | FailureKind::Doubtful
+        | FailureKind::Server
+        | FailureKind::Malformed => Weighs::Once,
+    }
 }
 
-/// For whom and by which grants, for whoever reads JIT's own list. Nothing is believed because of it.
+/// By which grants and for whom, for whoever reads JIT's own list. Nothing is believed because of it. Of many grants the first
+/// are told whole.
 fn justification(run: &Run, open: &Open) -> String {
-    let grants = run.record.grants.iter().filter(|grant| open.grants.contains(&grant.id));
-    let told: Vec<String> = grants.map(|grant| format!("{} (grant {})", grant.shown(), grant.id)).collect();
-    format!("{OURS}{}", told.join(", ")).chars().take(LONGEST_REASON).collect()
+    let grants: Vec<&Grant> = run.record.grants.iter().filter(|grant| open.grants.contains(&grant.id)).collect();
+    let mut told = String::from("Portcullis:");
+    for (n, grant) in grants.iter().enumerate() {
+        let name: String = grant.name.chars().take(LONGEST_NAME).collect();
+        let who = if name.is_empty() { grant.person.clone() } else { format!("{name} ({})", grant.person) };
+        let one = format!(" grant {} for {who};", grant.id);
+        let rest = format!(" and {} more grants;", grants.len() - n);
+        if told.len() + one.len() + rest.len() > LONGEST_REASON {
+            told.push_str(&rest);
+            break;
+        }
+        told.push_str(&one);
+    }
+    told.trim_end_matches(';').chars().take(LONGEST_REASON).collect()
 }
+
+/// So much of a name is told: it is whatever somebody gave.
+const LONGEST_NAME: usize = 60;

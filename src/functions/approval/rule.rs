@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::ArmId;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
-use portcullis_domain::grant::{Grant, Origin, Phase};
+use portcullis_domain::grant::{Grant, Origin, Phase, live_sources};
 use portcullis_domain::jit::JitRecord;
 use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
 use portcullis_domain::opening::{Opening, short_hash};
@@ -35,6 +35,7 @@ use super::see::Sight;
 pub(super) struct Ruled {
     pub rulings: Rulings,
     pub confirmations: Confirmations,
+    pub unaudited: BTreeSet<String>,
 }
 
 /// One VM at one look, for which rules are worked out.
@@ -169,7 +170,14 @@ impl<'a> Asking<'a> {
         }
         // Of several claims the first is told; each of them has to be permitted, and one of them confirmed.
         let Some((maker, decision)) = decisions.into_iter().next() else { return Ok(not_told("nothing says who opened it")) };
-        Ok(Verdict::Adopt(Box::new(self.adoption(opening, candidate.record.as_ref(), maker, &decision))))
+        let adoption = self.adoption(opening, candidate.record.as_ref(), maker, &decision);
+        let granted = live_sources(&self.record.grants, adoption.grant.port, self.now);
+        let together = granted.union(&adoption.grant.sources);
+        if together.amounts_to_internet() {
+            // What its record asked for may be more than this opening shows of it.
+            return Ok(Verdict::Shut { why: Violation::AnySource { sources: together }, rule: None, decision: Some(stored(&decision)) });
+        }
+        Ok(Verdict::Adopt(Box::new(adoption)))
     }
 
     async fn maker(&self, id: String, name: String, is_claimed: bool) -> Maker {
@@ -281,6 +289,7 @@ impl<'a> Asking<'a> {
             confirm_by: maker.is_claimed.then_some(self.now + CONFIRMED_WITHIN),
             ended: None,
             first_shut_read: None,
+            audit: String::new(),
         };
         Adoption { grant, said: decision.outcome.sentence(), decision: stored(decision) }
     }
@@ -315,8 +324,10 @@ impl<'a> Asking<'a> {
                 Err(NotKnown::Unreachable(_)) => None,
             });
         }
-        if let Some(said) = self.disputed(grant, record).await? {
-            return Ok(Some(Confirmation::Contradicted { said }));
+        match self.disputed(grant, record).await? {
+            Dispute::None => {}
+            Dispute::Undecided => return Ok(None),
+            Dispute::Said(said) => return Ok(Some(Confirmation::Contradicted { said })),
         }
         let Ok(Some(callers)) = timeout_at(self.asked_by, self.callers(record)).await else { return Ok(None) };
         // Where the log does not name whom the grant names, it has to name somebody of whom an event says the same: entries come
@@ -341,16 +352,21 @@ impl<'a> Asking<'a> {
 
     /// What an event says against a grant that stands on another one's word: that it was somebody whom no rule permits it.
     /// In whatever order events come, each claim that fits has to be permitted.
-    async fn disputed(&self, grant: &Grant, record: &JitRecord) -> Result<Option<String>, Stopped> {
+    async fn disputed(&self, grant: &Grant, record: &JitRecord) -> Result<Dispute, Stopped> {
         let all = self.all_records();
         let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
         for claim in self.record.claims.iter().filter(near) {
             let Some(id) = object_id(&claim.object_id).filter(|id| *id != grant.person) else { continue };
-            if self.is_permitted(grant, record, &id, claim.shown()).await? == Some(false) {
-                return Ok(Some(format!("another event names {} at the same time, whom no rule permits it", claim.shown())));
+            match self.is_permitted(grant, record, &id, claim.shown()).await? {
+                Some(true) => {}
+                None => return Ok(Dispute::Undecided),
+                Some(false) => {
+                    let said = format!("another event names {} at the same time, whom no rule permits it", claim.shown());
+                    return Ok(Dispute::Said(said));
+                }
             }
         }
-        Ok(None)
+        Ok(Dispute::None)
     }
 
     /// Whether an event says that this person made the record.
@@ -398,6 +414,14 @@ impl<'a> Asking<'a> {
         }
         Some(found)
     }
+}
+
+/// What events say against a grant.
+enum Dispute {
+    None,
+    /// It cannot be told now whether whom they name may have it.
+    Undecided,
+    Said(String),
 }
 
 /// When somebody asked JIT for an opening, and who, by an entry of the activity log.

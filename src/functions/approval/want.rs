@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::duration::spoken;
 use portcullis_domain::finding::Severity;
-use portcullis_domain::grant::{End, Grant, Origin, Phase};
+use portcullis_domain::grant::{End, Grant, Origin, Phase, live_sources};
 use portcullis_domain::initiate::policy_for;
 use portcullis_domain::reconcile::{Mode, Open};
 use portcullis_domain::want::{Answer, Became, Want, Wanter, What};
@@ -86,6 +86,11 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
     if sight.gone {
         return told(app, run, want, None, format!("there is no machine {}", run.record.vm.name())).await;
     }
+    let together = live_sources(&run.record.grants, *port, run.now).union(sources);
+    if together.amounts_to_internet() && !sources.amounts_to_internet() {
+        let why = format!("with what else is granted on this port it would be {together}, which amounts to the whole internet");
+        return told(app, run, want, None, why).await;
+    }
     let wanted = Open { port: *port, sources: sources.clone(), until: run.now, grants: BTreeSet::new() };
     let jit_longest = match policy_for(&sight.policies, &run.record, &wanted, TimeDelta::seconds(*seconds)) {
         Ok((_, port)) => port.longest,
@@ -115,6 +120,8 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         };
         return told(app, run, want, Some(&decision), why).await;
     };
+    let why = decision.outcome.sentence();
+    let granted = of_want(run, want, AuditKind::Granted, Some(&decision), &why);
     let grant = Grant {
         id: want.id.clone(),
         vm: run.record.vm.clone(),
@@ -130,10 +137,10 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         confirm_by: None,
         ended: None,
         first_shut_read: None,
+        audit: granted.id.clone(),
     };
     app.store.put_approval(&person.id, run.now, &grant.id).await?;
-    let why = decision.outcome.sentence();
-    app.write_audit_once(&of_want(run, want, AuditKind::Granted, Some(&decision), &why)).await?;
+    app.write_audit_once(&granted).await?;
     run.record.grants.push(grant);
     Ok(answer(want, run, Became::Granted, why, Some(rule.id.clone())))
 }
@@ -180,9 +187,12 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
         return Ok(answer(want, run, Became::Ended, taken_back, Some(grant.rule)));
     }
     let early = End::Early { by: by.clone() };
-    // The run that ended it may have been killed before it could say so.
-    if !grant.end(early.clone()) && grant.ended != Some(early) {
-        return Ok(refused(want, run, "the grant has ended already"));
+    if !grant.end(early.clone()) {
+        // The run that ended it may have been killed before it could say so; that it ended was told before.
+        return Ok(match grant.ended == Some(early) {
+            true => answer(want, run, Became::Ended, ended_early, None),
+            false => refused(want, run, "the grant has ended already"),
+        });
     }
     app.write_audit_once(&of_want(run, want, AuditKind::GrantEnded, None, &ended_early)).await?;
     Ok(answer(want, run, Became::Ended, ended_early, None))
@@ -201,6 +211,12 @@ fn refused(want: &Want, run: &Run, why: &str) -> Answer {
 
 fn answer(want: &Want, run: &Run, became: Became, why: String, rule: Option<String>) -> Answer {
     Answer { want: want.clone(), became, at: Some(run.now), why, rule: rule.filter(|rule| !rule.is_empty()) }
+}
+
+/// The code of the row of what became of a wish: an end has the same as any other early one.
+fn code_of(want: &Want, kind: AuditKind) -> String {
+    let end = End::Early { by: want.by.shown().to_owned() };
+    if kind == AuditKind::GrantEnded { end.code().to_owned() } else { kind.text().to_owned() }
 }
 
 /// The audit record of what became of a wish: one for each wish and kind, however often it is worked on.
@@ -224,6 +240,7 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
         vm: Some(run.record.vm.clone()),
         port,
         sources,
+        code: code_of(want, kind),
         what,
         why: why.to_owned(),
         grant: Some(match &want.what {
