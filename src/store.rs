@@ -321,6 +321,11 @@ impl Store {
         self.put_once(&format!("events/{id}.json"), event).await
     }
 
+    /// Writes over the version of an event that was read, what is known of it by now.
+    pub async fn save_event<T: Serialize>(&self, id: &str, event: &T, etag: Option<&str>) -> Result<Written, StoreError> {
+        self.write(&format!("events/{id}.json"), event, etag).await
+    }
+
     /// A stored event, with the store's clock.
     pub async fn event<T: DeserializeOwned>(&self, id: &str) -> Result<Option<Held<T>>, StoreError> {
         match self.read(&format!("events/{id}.json")).await? {

@@ -497,6 +497,7 @@ impl Trial {
             object_id: estate::RESPONDER_OBJECT_ID.to_owned(),
             name: name.to_owned(),
             operation: "initiate".to_owned(),
+            apart_seconds: None,
         };
         for (event, name) in [("e2", "Rosa"), ("e1", "Ädä 🚪"), ("e3", "x"), ("e2", "somebody else")] {
             self.store.leave_claim(&vm, &claim(event, name)).await.unwrap();

@@ -538,7 +538,7 @@ impl AskedView {
 impl ClaimView {
     fn of(claim: &Claim) -> Self {
         // Named one by one, as a record is.
-        let Claim { event, at, object_id, name, operation } = claim;
+        let Claim { event, at, object_id, name, operation, apart_seconds: _ } = claim;
         ClaimView { event: event.clone(), at: Second(*at), object_id: object_id.clone(), name: name.clone(), operation: operation.clone() }
     }
 }
@@ -698,6 +698,7 @@ mod tests {
             object_id: "oid".to_owned(),
             name: "Ada".to_owned(),
             operation: "initiate".to_owned(),
+            apart_seconds: None,
         };
         Behind { asked: vec![asked], claims: vec![claim] }
     }
@@ -739,6 +740,7 @@ mod tests {
             object_id: "00000000-0000-0000-0000-00000000000b".to_owned(),
             name: "eve@contoso.com".to_owned(),
             operation: "initiate".to_owned(),
+            apart_seconds: None,
         });
         record.closings.insert(3389, closing());
         record.alarms.insert(

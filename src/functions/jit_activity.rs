@@ -27,6 +27,9 @@ pub struct Activity {
     pub name: String,
     /// The operation's correlation id, which the activity log shares.
     pub correlation_id: String,
+    /// How far in seconds the nearest record lay from it that a read of its policy has shown; absent while none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart_seconds: Option<i64>,
 }
 
 /// What was done to a JIT policy.
@@ -122,6 +125,7 @@ impl Activity {
             object_id: claim(&OBJECT_ID_CLAIMS).to_ascii_lowercase(),
             name: claim(&[UPN, "upn", NAME, "name", "appid"]),
             correlation_id: text(data, "correlationId").to_owned(),
+            apart_seconds: None,
         })
     }
 

@@ -388,6 +388,7 @@ mod tests {
                     object_id: "oid".to_owned(),
                     name: "a@contoso.com".to_owned(),
                     operation: "initiate".to_owned(),
+                    apart_seconds: None,
                 }],
             },
         }

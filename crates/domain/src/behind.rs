@@ -119,7 +119,14 @@ mod tests {
     use crate::samples::{at, opening, record};
 
     fn claim(time: &str, event: &str, name: &str) -> Claim {
-        Claim { event: event.to_owned(), at: at(time), object_id: String::new(), name: name.to_owned(), operation: "initiate".to_owned() }
+        Claim {
+            event: event.to_owned(),
+            at: at(time),
+            object_id: String::new(),
+            name: name.to_owned(),
+            operation: "initiate".to_owned(),
+            apart_seconds: None,
+        }
     }
 
     fn asked(start: &str, by: Option<&str>) -> JitRecord {

@@ -151,6 +151,10 @@ pub struct Claim {
     pub name: String,
     /// The operation.
     pub operation: String,
+    /// How far in seconds the nearest record of its policy lay from it, of all that any read showed: what made one that is
+    /// gone by now did not make the next nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart_seconds: Option<i64>,
 }
 
 impl Claim {

@@ -51,6 +51,14 @@ pub fn may_have_made<'a>(at: DateTime<Utc>, record: &JitRecord, all: impl IntoIt
     apart <= CLOCKS_DIFFER_BY && nearest.is_none_or(|nearest| apart <= nearest + AS_NEAR)
 }
 
+/// Whether an event is about what made this record, as far as anybody has seen: [`may_have_made`], and no record that is gone by
+/// now lay nearer.
+pub fn is_claim_of<'a>(claim: &Claim, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
+    let apart = (claim.at - record.start).abs();
+    let was_nearer = claim.apart_seconds.is_some_and(|least| apart > TimeDelta::seconds(least) + AS_NEAR);
+    claim.is_initiate() && !was_nearer && may_have_made(claim.at, record, all)
+}
+
 /// What lies no further from the nearest than this is as near: times are given to the second.
 const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
 
@@ -77,7 +85,7 @@ fn said_to_be(record: &JitRecord, all: &[&JitRecord], claims: &[Claim]) -> SaidT
     if let Some(name) = &record.requestor {
         return SaidToBe::Named(name.clone());
     }
-    let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
+    let near = |claim: &&Claim| is_claim_of(claim, record, all.iter().copied());
     let by_person: BTreeMap<&str, &Claim> = claims.iter().filter(near).map(|claim| (claim.object_id.as_str(), claim)).collect();
     if by_person.is_empty() { SaidToBe::Nobody(record.start) } else { SaidToBe::Claimed(by_person.into_values().cloned().collect()) }
 }
@@ -149,7 +157,7 @@ mod tests {
 
     fn claim(time: &str, person: &str) -> Claim {
         let (event, name) = (format!("{time}{person}"), person.to_owned());
-        Claim { event, at: at(time), object_id: person.to_owned(), name, operation: "initiate".to_owned() }
+        Claim { event, at: at(time), object_id: person.to_owned(), name, operation: "initiate".to_owned(), apart_seconds: None }
     }
 
     fn asked(start: &str, end: &str, by: Option<&str>) -> JitRecord {
@@ -205,6 +213,13 @@ mod tests {
         memory.asked.clear();
         memory.ended_early.push(EndedEarly { port: 22, from: at("09:00:00"), until: at("11:00:00") });
         assert!(!said(&memory, of("203.0.113.0/24")));
+    }
+
+    #[test]
+    fn a_claim_of_a_record_that_is_gone_is_not_one_of_the_next_nearest() {
+        let mine = asked("09:00:00", "11:00:00", None);
+        let of = |apart_seconds| is_claim_of(&Claim { apart_seconds, ..claim("09:02:00", "eve") }, &mine, [&mine]);
+        assert_eq!([None, Some(0), Some(118), Some(119), Some(120)].map(of), [true, false, false, true, true]);
     }
 
     #[test]

@@ -161,7 +161,9 @@ impl<'a> Check<'a> {
     /// The schema's copy beside the rules must be the program's own, or people would write rules after another one.
     fn schema_file(&mut self) {
         let Some(text) = self.files.text(SCHEMA) else { return };
-        if text.trim_end() != SCHEMA_TEXT.trim_end() {
+        // Another way to end lines, or the mark that some editors begin a file with, changes nothing.
+        let plain = |text: &str| text.trim_start_matches('\u{feff}').replace("\r\n", "\n").trim_end().to_owned();
+        if plain(text) != plain(SCHEMA_TEXT) {
             let same = text.bytes().zip(SCHEMA_TEXT.bytes()).take_while(|(one, other)| one == other).count();
             let start = text.get(..same).map_or(0, |same| same.rfind('\n').map_or(0, |at| at + 1));
             let end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| start + length);
@@ -178,7 +180,7 @@ impl<'a> Check<'a> {
         if let Some(place) = too_much(rule_text) {
             let mistake = source.mistake(&place, "from here on the rule is nested too deeply, or is too long, to be read");
             self.mistakes.push(mistake.cured("take it apart into several rules"));
-            self.terms(&source, effect_of(rule_text, &shape), &BTreeSet::new());
+            self.terms(&source, effect_of(rule_text, &shape), None);
             return;
         }
         let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
@@ -194,7 +196,7 @@ impl<'a> Check<'a> {
                 self.mistakes.extend(errors.iter().map(|error| diagnosed(&source, error)));
                 // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
                 if is_a_rule {
-                    self.terms(&source, effect_of(rule_text, &shape), &BTreeSet::new());
+                    self.terms(&source, effect_of(rule_text, &shape), None);
                 }
                 return;
             }
@@ -206,7 +208,8 @@ impl<'a> Check<'a> {
         };
         let actions = self.actions(&source, &policy, effect);
         self.names(&source, &policy);
-        let Some(terms) = self.terms(&source, effect, &actions) else { return };
+        let known = Some(&actions).filter(|actions| !actions.is_empty());
+        let Some(terms) = self.terms(&source, effect, known) else { return };
         if let Some(other) = self.rules.get(&terms.id) {
             let span = shape.annotations.iter().find(|a| &rule_text[a.name.clone()] == "id").and_then(|a| a.value.clone());
             let mistake = source.mistake(&span.unwrap_or(0..0), format!("another rule is called `{}`", terms.id));
@@ -235,7 +238,7 @@ impl<'a> Check<'a> {
     }
 
     /// Its annotations; absent where it has no name by which it could be kept.
-    fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: &BTreeSet<Action>) -> Option<Terms> {
+    fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: Option<&BTreeSet<Action>>) -> Option<Terms> {
         let (terms, wrong) = terms::read(source, effect, actions, &self.people);
         self.mistakes.extend(wrong);
         Some(terms).filter(|terms| !terms.id.is_empty())
@@ -308,6 +311,18 @@ impl<'a> Check<'a> {
     fn names(&mut self, source: &Source<'_>, policy: &Policy) {
         let literals: BTreeSet<(String, String)> =
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
+        if let Ok(json) = policy.to_json() {
+            let mut compared = BTreeSet::new();
+            collect_compared(&json, &mut compared);
+            for (variable, kind, id) in compared {
+                let span = find(source, &format!("{kind}::{id:?}"));
+                let (is, what) = if variable == "principal" { ("Person", "somebody who asks") } else { ("VM", "what is opened") };
+                if kind != is {
+                    let mistake = source.mistake(&span, format!("{what} is never a {kind}: comparing them says nothing"));
+                    self.mistakes.push(mistake.cured(format!("write `{variable} in {kind}::{id:?}`")));
+                }
+            }
+        }
         for (kind, id) in &literals {
             let Some(mistake) = self.literal(source, kind, id) else { continue };
             // The first place is the mistake's own.
@@ -499,6 +514,33 @@ fn path(json: &Value) -> Option<String> {
     // What is neither a variable nor reached from one ends here.
     let name = json["."]["attr"].as_str()?;
     Some(format!("{}.{name}", path(&json["."]["left"])?))
+}
+
+/// What a rule says that whoever asks, or what is opened, is: the variable, the kind and the id.
+fn collect_compared(json: &Value, found: &mut BTreeSet<(String, String, String)>) {
+    let of_head = |json: &Value, variable: &str| {
+        let entity = &json[variable]["entity"];
+        (json[variable]["op"] == "==").then(|| (variable.to_owned(), entity["type"].clone(), entity["id"].clone()))
+    };
+    let of_condition = |left: &Value, right: &Value| {
+        let entity = &right["Value"]["__entity"];
+        left["Var"].as_str().map(|variable| (variable.to_owned(), entity["type"].clone(), entity["id"].clone()))
+    };
+    match json {
+        Value::Object(fields) => {
+            let mut here: Vec<(String, Value, Value)> = ["principal", "resource"].iter().filter_map(|name| of_head(json, name)).collect();
+            for sign in ["==", "!="] {
+                let (left, right) = (&json[sign]["left"], &json[sign]["right"]);
+                here.extend(of_condition(left, right).or_else(|| of_condition(right, left)));
+            }
+            let is_one = |variable: &str| variable == "principal" || variable == "resource";
+            let read = |(variable, kind, id): (String, Value, Value)| Some((variable, kind.as_str()?.to_owned(), id.as_str()?.to_owned()));
+            found.extend(here.into_iter().filter_map(read).filter(|(variable, ..)| is_one(variable)));
+            fields.values().for_each(|value| collect_compared(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_compared(item, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The names of tags that a rule speaks of.

@@ -167,7 +167,10 @@ impl<'a> Annotations<'a> {
 }
 
 /// Reads the annotations of a rule, with every mistake.
-pub(crate) fn read(source: &Source<'_>, effect: Effect, actions: &BTreeSet<Action>, people: &People) -> (Terms, Vec<Mistake>) {
+///
+/// Where it is not known what the rule is about, because that is a mistake itself, nothing is said to have no meaning there: a limit
+/// that somebody takes away for it would be missing afterwards.
+pub(crate) fn read(source: &Source<'_>, effect: Effect, actions: Option<&BTreeSet<Action>>, people: &People) -> (Terms, Vec<Mistake>) {
     let mut all = Annotations { source, mistakes: Vec::new() };
     all.refuse_unknown();
     let id = all.required("id", "what-it-is-called");
@@ -177,8 +180,10 @@ pub(crate) fn read(source: &Source<'_>, effect: Effect, actions: &BTreeSet<Actio
     }
     let reason = all.required("reason", "Why, for the people who are told");
     let timezone = timezone(&mut all);
-    let opens = effect == Effect::Permit && actions.iter().any(|action| action.opens());
-    let asks = effect == Effect::Permit && actions.contains(&Action::Ask);
+    let is_permit = effect == Effect::Permit;
+    let opens = is_permit && actions.is_none_or(|actions| actions.iter().any(|action| action.opens()));
+    let asks = is_permit && actions.map_or_else(|| all.find("approvers").is_some(), |actions| actions.contains(&Action::Ask));
+    let unknown = is_permit && actions.is_none();
     let max = if opens {
         longest(&mut all)
     } else {
@@ -187,12 +192,14 @@ pub(crate) fn read(source: &Source<'_>, effect: Effect, actions: &BTreeSet<Actio
     };
     let decides = if asks {
         // Without a person is tried before with one.
-        let also = actions.iter().find(|action| matches!(action, Action::Open | Action::BreakGlass));
+        let also = actions.into_iter().flatten().find(|action| matches!(action, Action::Open | Action::BreakGlass));
         if let (Some(also), Some((_, span))) = (also, all.find("approvers")) {
             let mistake = source.mistake(&span, format!("nobody is asked by this rule: it permits `{also}`, too, which needs nobody"));
             all.mistakes.push(mistake.cured("write a rule of its own for `ask`").as_warning());
         }
         decides(&mut all, people)
+    } else if unknown {
+        None
     } else {
         for name in ["approvers", "escalate", "expire"] {
             all.refuse(name, "only a permit of ask leaves a decision to people");

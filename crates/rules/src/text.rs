@@ -19,7 +19,8 @@ struct Token {
     span: Range<usize>,
 }
 
-/// The tokens of a text; blanks and comments are none. A literal that does not end reaches to the end of its line.
+/// The tokens of a text; blanks and comments are none. A literal may go over several lines, and one that does not end
+/// reaches to the end of the text: as for Cedar.
 fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -51,7 +52,6 @@ fn literal_length(rest: &str) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
         match c {
-            '\n' => return at,
             '"' if !escaped => return at + 1,
             '\\' => escaped = !escaped,
             _ => escaped = false,

@@ -453,6 +453,80 @@ fn a_forgotten_semicolon_hides_nothing_of_the_next_rule() {
 }
 
 #[test]
+fn whoever_asks_is_never_a_group_and_what_is_opened_never_more_than_a_machine() {
+    insta::assert_snapshot!(shown(r#"
+@id("a") @reason("x") @max("PT1H")
+permit (principal == Group::"responders", action == Action::"open", resource)
+unless { principal == Group::"security-duty" || ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg" != resource };
+"#), @r#"
+    warning: unable to find an applicable action given the policy scope constraints
+     --> policies/a.cedar:2:1
+      |
+    2 | / @id("a") @reason("x") @max("PT1H")
+    3 | | permit (principal == Group::"responders", action == Action::"open", resource)
+    4 | | unless { principal == Group::"security-duty" || ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg" != resource };
+      | |_______________________________________________________________________________________________________________________^
+      |
+      = help: try replacing `==` with `in` in the principal clause
+    error: somebody who asks is never a Group: comparing them says nothing
+     --> policies/a.cedar:3:22
+      |
+    3 | permit (principal == Group::"responders", action == Action::"open", resource)
+      |                      ^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write `principal in Group::"responders"`
+    error: somebody who asks is never a Group: comparing them says nothing
+     --> policies/a.cedar:4:23
+      |
+    4 | unless { principal == Group::"security-duty" || ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg" != resource };
+      |                       ^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write `principal in Group::"security-duty"`
+    error: what is opened is never a ResourceGroup: comparing them says nothing
+     --> policies/a.cedar:4:49
+      |
+    4 | unless { principal == Group::"security-duty" || ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg" != resource };
+      |                                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write `resource in ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg"`
+    "#);
+}
+
+#[test]
+fn while_it_is_not_known_what_a_rule_is_about_no_limit_of_it_is_called_meaningless() {
+    for broken in [
+        "permit (principal, action == Action::\"open\", resource) when { context.direct = false };",
+        "permit (principal, action == Action::\"opne\", resource);",
+        "permit (principal, action, resource);",
+    ] {
+        let told = underlined(&format!("@id(\"a\") @reason(\"x\") @max(\"PT15M\") @expire(\"PT1H\") {broken}"));
+        assert!(!told.is_empty() && told.iter().all(|line| !line.contains("no meaning")), "{told:#?}");
+        let told = underlined(&format!("@id(\"a\") @reason(\"x\") @max(\"15m\") {broken}"));
+        assert!(told.iter().any(|line| line.contains("`@max` cannot be read")), "{told:#?}");
+    }
+}
+
+#[test]
+fn a_text_may_go_over_several_lines_as_it_may_for_cedar() {
+    let rule = "@id(\"a\") @reason(\"one;\ntwo\") permit (principal, action == Action::\"open\", resource) when { context.reason like \"*;\n*\" };";
+    let rules = Rules::load(&files(rule)).unwrap();
+    assert_eq!(rules.rule("a").unwrap().terms.reason, "one;\ntwo");
+    let deep = format!(
+        "@id(\"a\") @reason(\"x\") forbid (principal, action == Action::\"open\", resource) when {{ \"a\n\" == \"\" && {}true{} }};",
+        "(".repeat(3000),
+        ")".repeat(3000)
+    );
+    assert!(underlined(&deep)[0].contains("nested too deeply"));
+}
+
+#[test]
+fn the_schema_may_have_come_by_way_of_windows() {
+    let rule = "@id(\"a\") @reason(\"x\") forbid (principal, action, resource);";
+    let schema = format!("\u{feff}{}", SCHEMA_TEXT.replace('\n', "\r\n"));
+    assert!(Rules::load(&files(rule).with("portcullis.cedarschema", &schema)).is_ok());
+}
+
+#[test]
 fn what_stands_behind_a_lone_carriage_return_is_a_rule() {
     let rules = Rules::load(&files("// closed\r@id(\"a\") @reason(\"x\") forbid (principal, action, resource);")).unwrap();
     assert_eq!(rules.rules().count(), 1);
@@ -473,9 +547,7 @@ fn a_rule_that_is_too_deep_is_told_and_ends_nothing() {
 #[test]
 fn a_forbid_that_can_never_hold_is_an_error_and_a_permit_a_warning() {
     let told = |effect: &str| {
-        underlined(&format!(
-            "@id(\"a\") @reason(\"x\") {effect} (principal == Group::\"responders\", action == Action::\"open\", resource);"
-        ))
+        underlined(&format!("@id(\"a\") @reason(\"x\") {effect} (principal is Unknown, action == Action::\"close\", resource);"))
     };
     assert!(told("forbid").iter().all(|line| line.starts_with("Error")) && told("permit").iter().all(|line| line.starts_with("Warning")));
     assert!(!told("forbid").is_empty() && !told("permit").is_empty());

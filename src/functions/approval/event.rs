@@ -16,6 +16,7 @@ use super::super::jit_activity::{Activity, Operation};
 use super::super::{App, Ended, Message, Round, Stopped, call_pause, in_lanes};
 use super::see::read_policies;
 use crate::azure::{CallFailed, FailureKind};
+use crate::store::Written;
 
 /// After this many tries a policy that cannot be read is left to the sweep, which reads it too.
 const MOST_TRIES: u32 = 12;
@@ -34,8 +35,8 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
         }
         message = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: message.tries() };
     }
-    let vms = match affected(app, &activity).await {
-        Ok(vms) => vms,
+    let (vms, apart) = match affected(app, &activity).await {
+        Ok(found) => found,
         Err(NotRead::Stopped(stopped)) => return Err(stopped),
         Err(NotRead::Azure(failed)) => {
             // What the groups show of it does not wait for JIT's policies.
@@ -48,12 +49,21 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
             return Ok(not_read(app, &message, &activity, failed).await);
         }
     };
+    let apart_seconds = activity.apart_seconds.into_iter().chain(apart).min();
+    if apart_seconds != activity.apart_seconds {
+        let known = Activity { apart_seconds, ..activity.clone() };
+        if let Written::Lost = app.store.save_event(id, &known, held.etag.as_deref()).await? {
+            // Another round wrote what it has seen: both are read again.
+            return Err(Stopped::Lost(format!("event {id}")));
+        }
+    }
     let claim = Claim {
         event: id.to_owned(),
         at: activity.at,
         object_id: activity.object_id.clone(),
         name: activity.name.clone(),
         operation: format!("{:?}", activity.operation).to_ascii_lowercase(),
+        apart_seconds,
     };
     let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(affected.vm.subscription())).collect();
     let (claim, affected) = (&claim, &vms);
@@ -95,8 +105,8 @@ struct Affected {
     by_it: bool,
 }
 
-/// The VMs that have to be looked at for an event, each once.
-async fn affected(app: &App, activity: &Activity) -> Result<Vec<Affected>, NotRead> {
+/// The VMs that have to be looked at for an event, each once, and how far in seconds the nearest record lies from it.
+async fn affected(app: &App, activity: &Activity) -> Result<(Vec<Affected>, Option<i64>), NotRead> {
     let named = VmId::from_arm_id(activity.resource.clone()).ok();
     let policies = policies(app, activity).await.map_err(NotRead::Azure)?;
     let mut vms: BTreeMap<VmId, bool> = named.into_iter().map(|vm| (vm, true)).collect();
@@ -105,7 +115,9 @@ async fn affected(app: &App, activity: &Activity) -> Result<Vec<Affected>, NotRe
             let since = activity.at - CLOCKS_DIFFER_BY;
             let all = || policies.iter().flat_map(|policy| &policy.records);
             for record in all().filter(|record| record.start >= since) {
-                *vms.entry(record.vm.clone()).or_default() |= may_have_made(activity.at, record, all());
+                let apart = (activity.at - record.start).abs();
+                let was_nearer = activity.apart_seconds.is_some_and(|least| apart > TimeDelta::seconds(least + 1));
+                *vms.entry(record.vm.clone()).or_default() |= !was_nearer && may_have_made(activity.at, record, all());
             }
         }
         Operation::Write => vms.extend(policies.iter().flat_map(|p| &p.vms).map(|v| (v.vm.clone(), true))),
@@ -117,7 +129,8 @@ async fn affected(app: &App, activity: &Activity) -> Result<Vec<Affected>, NotRe
         let open = app.store.list_open(&group).await.map_err(|why| NotRead::Stopped(why.into()))?;
         vms.extend(open.into_iter().map(|(vm, _)| (vm, true)));
     }
-    Ok(vms.into_iter().map(|(vm, by_it)| Affected { vm, by_it }).collect())
+    let apart = policies.iter().flat_map(|policy| &policy.records).map(|record| (activity.at - record.start).abs().num_seconds()).min();
+    Ok((vms.into_iter().map(|(vm, by_it)| Affected { vm, by_it }).collect(), apart))
 }
 
 async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, CallFailed> {

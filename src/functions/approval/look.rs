@@ -188,7 +188,9 @@ fn take_claim(record: &mut VmRecord, claim: Claim, now: DateTime<Utc>) {
     if !is_believable(claim.at) {
         return;
     }
-    if !record.claims.iter().any(|known| known.event == claim.event) {
+    if let Some(known) = record.claims.iter_mut().find(|known| known.event == claim.event) {
+        known.apart_seconds = known.apart_seconds.into_iter().chain(claim.apart_seconds).min();
+    } else {
         record.claims.push(claim);
         record.claims.sort_by(|a, b| (a.at, &a.event).cmp(&(b.at, &b.event)));
         let over = record.claims.len().saturating_sub(MOST_CLAIMS);
@@ -503,8 +505,14 @@ mod tests {
     #[test]
     fn a_claim_is_taken_once_and_the_oldest_give_way() {
         let mut record = record(None, None);
-        let claim =
-            |n: i64| Claim { event: format!("e{n}"), at: at(n), object_id: String::new(), name: String::new(), operation: String::new() };
+        let claim = |n: i64| Claim {
+            event: format!("e{n}"),
+            at: at(n),
+            object_id: String::new(),
+            name: String::new(),
+            operation: String::new(),
+            apart_seconds: None,
+        };
         for n in (0..30).rev().chain(0..30) {
             take_claim(&mut record, claim(n), at(30));
         }

@@ -11,7 +11,8 @@ use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
 use portcullis_domain::opening::{Opening, short_hash};
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::ruling::{
-    Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, candidates, may_have_made,
+    Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, candidates, is_claim_of,
+    may_have_made,
 };
 use portcullis_domain::source::Sources;
 use portcullis_domain::time;
@@ -354,7 +355,7 @@ impl<'a> Asking<'a> {
     /// In whatever order events come, each claim that fits has to be permitted.
     async fn disputed(&self, grant: &Grant, record: &JitRecord) -> Result<Dispute, Stopped> {
         let all = self.all_records();
-        let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
+        let near = |claim: &&Claim| is_claim_of(claim, record, all.iter().copied());
         for claim in self.record.claims.iter().filter(near) {
             let Some(id) = object_id(&claim.object_id).filter(|id| *id != grant.person) else { continue };
             match self.is_permitted(grant, record, &id, claim.shown()).await? {
@@ -372,7 +373,7 @@ impl<'a> Asking<'a> {
     /// Whether an event says that this person made the record.
     fn claims_to_have_made(&self, record: &JitRecord, id: &str) -> bool {
         let all = self.all_records();
-        let near = |claim: &&Claim| claim.is_initiate() && may_have_made(claim.at, record, all.iter().copied());
+        let near = |claim: &&Claim| is_claim_of(claim, record, all.iter().copied());
         self.record.claims.iter().filter(near).any(|claim| object_id(&claim.object_id).as_deref() == Some(id))
     }
 
