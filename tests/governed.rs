@@ -70,6 +70,25 @@ async fn a_sweep_shuts_as_many_vms_as_is_set_the_worst_first_and_counts_the_rest
     }
 }
 
+#[tokio::test]
+async fn what_only_the_rules_refuse_counts_for_the_cap_too_after_what_everybody_may_use() {
+    let mut state = State::default();
+    estate::large(&mut state, 5);
+    state.switches.events = Events::Never;
+    let story = Setting { state, ..Setting::default() }.set("PORTCULLIS_CLOSE_CAP", "2").begin().await;
+    let name = |n: i64| format!("vm-0001-{n:03}");
+    for n in 1..=5 {
+        let source = if n <= 4 { "203.0.113.4" } else { "*" };
+        story.opens(estate::ADMIN_OBJECT_ID, &vm(&name(n)), 22, &[source], TimeDelta::hours(1)).await;
+    }
+    for (sweep, closed) in [2, 4, 5].into_iter().enumerate() {
+        story.pass(5 * MINUTE + if sweep == 0 { 30 } else { 0 }).await;
+        let shut = shut(&story);
+        assert!(shut.len() == closed && shut.contains(&name(5)), "after sweep {sweep}: {shut:?}");
+    }
+    assert_eq!(story.audits_of("service-failing").iter().filter(|told| told["code"] == "close-cap").count(), 2);
+}
+
 /// The small estate and two more subscriptions with a VM each, of one name and one address; no event tells of anything.
 fn three_subscriptions() -> Setting {
     Setting::with(|state| {

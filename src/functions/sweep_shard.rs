@@ -103,6 +103,8 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
         match violation(app, one, now) {
             // Those that no look has seen yet go first: others may never come to their end, and must not use up the cap.
             Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
+            // What no look has seen yet, the rules may refuse: it may have to be shut, too.
+            None if app.mode == Mode::Enforce && !known.contains_key(vm) && !one.openings.is_empty() => worst.push((UNJUDGED, false, vm)),
             Some(_) | None => others.push(vm),
         }
     }
@@ -130,6 +132,7 @@ async fn sweep_without_jit(
     for (vm, one) in seen.iter().filter(|(_, one)| one.is_worth_a_look()) {
         match violation(app, one, now) {
             Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
+            None if app.mode == Mode::Enforce && !known.contains_key(vm) => worst.push((UNJUDGED, false, vm)),
             Some(_) | None if !known.contains_key(vm) => others.push(vm),
             Some(_) | None => {}
         }
@@ -151,6 +154,9 @@ fn cap(app: &App, worst: &mut Vec<(u8, bool, &VmId)>) -> usize {
     worst.truncate(app.close_cap);
     kept
 }
+
+/// What the rules have yet to judge goes last.
+const UNJUDGED: u8 = 2;
 
 /// Any-source openings go first.
 fn urgency(violation: &Violation) -> u8 {
@@ -183,7 +189,8 @@ fn violation(app: &App, one: &VmSeen, now: DateTime<Utc>) -> Option<Violation> {
 
 async fn tell_cap(app: &App, subscription: &Uuid, kept: usize, now: DateTime<Utc>) -> Result<(), Stopped> {
     let what = format!(
-        "{kept} more VMs of subscription {subscription} have openings that must be shut than one sweep may shut ({})",
+        "{kept} more VMs of subscription {subscription} have openings that must be shut, or that no look has judged yet, than one sweep \
+         may send to be shut ({})",
         app.close_cap
     );
     let why = "look at what opened them; the next sweeps shut them".to_owned();
