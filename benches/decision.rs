@@ -14,7 +14,7 @@ use portcullis::azure::Azure;
 use portcullis::functions::people::PeopleKept;
 use portcullis::settings::Settings;
 use portcullis_rules::files::RuleFiles;
-use portcullis_rules::scenario::read_request;
+use portcullis_rules::scenario::{Subject, read_request};
 use portcullis_rules::set::Rules;
 use portcullis_rules::wish::Wish;
 use portcullis_sandbox::estate;
@@ -47,7 +47,7 @@ async fn measure() -> anyhow::Result<()> {
     let people = std::fs::read_to_string(root.join("crates/tool/src/policies/people.yaml"))?;
     let rules = Rules::load(&RuleFiles::read(&root.join("policies"))?.with("people.yaml", &people))?;
     let given = "sources: [198.51.100.7]\n";
-    let wish = read_request("request.yaml", given, &rules).map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))?;
+    let wish = read_request("request.yaml", given, Subject::Opening, &rules).map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))?;
     let begin: DateTime<Utc> = "2026-01-15T09:00:00Z".parse()?;
     for (what, apart) in [("with the groups asked of Graph", TimeDelta::minutes(6)), ("with the groups kept", TimeDelta::zero())] {
         let kept = PeopleKept::default();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_rules::decision::Outcome;
 use portcullis_rules::files::RuleFiles;
-use portcullis_rules::scenario::read_request;
+use portcullis_rules::scenario::{Subject, read_request};
 use portcullis_rules::set::Rules;
 
 const ROUNDS: usize = 5_000;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ("that asks people, with its nearest miss", "person: {groups: [responders]}\nsources: [192.0.2.1]\n", "ask"),
             ("that refuses, with its nearest miss", "sources: [192.0.2.1]\n", "refuse"),
         ] {
-            let wish = read_request("request.yaml", given, &rules).map_err(|mistakes| format!("{mistakes:?}"))?;
+            let wish = read_request("request.yaml", given, Subject::Opening, &rules).map_err(|mistakes| format!("{mistakes:?}"))?;
             let outcome = rules.decide(&wish).outcome;
             if outcome.text() != expected {
                 return Err(format!("{what}: {}", Outcome::sentence(&outcome)).into());

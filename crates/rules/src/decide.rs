@@ -38,9 +38,15 @@ impl Rules {
     }
 
     /// Whether somebody may decide on this wish, close what is open on its machine, or see it. `wish.who` is that
-    /// somebody. Nobody decides on their own request: whoever asks has to compare the two people first.
+    /// somebody. Nobody decides on their own request, nor on one of which nobody knows whose it is, whatever the rules say.
     pub fn may(&self, action: Action, wish: &Wish) -> Permission {
-        let refuse = |why| Permission::Refuse { forbade: Vec::new(), why };
+        let refuse = |why: Option<String>| {
+            let why = why.map(|why| format!("it could not be decided, which refuses it: {why}"));
+            Permission::Refuse { forbade: Vec::new(), why }
+        };
+        if let (Action::Approve, Some(why)) = (action, own_request(wish)) {
+            return Permission::Refuse { forbade: Vec::new(), why: Some(why.to_owned()) };
+        }
         let groups = match self.known(wish) {
             Ok(groups) => groups,
             Err(why) => return refuse(Some(why)),
@@ -110,6 +116,15 @@ impl Rules {
             Groups::Unreachable { .. } if self.people().entra_groups().next().is_none() => Ok(all),
             Groups::Unreachable { why } => Err(why.clone()),
         }
+    }
+}
+
+/// Why somebody may not decide on a request, whatever they may on others.
+fn own_request(wish: &Wish) -> Option<&'static str> {
+    match (&wish.who, &wish.asker) {
+        (Who::Unknown, _) => Some("nobody knows who wants to decide"),
+        (Who::Person { .. }, None) => Some("nobody knows whose request it is"),
+        (Who::Person { id, .. }, Some(asker)) => id.eq_ignore_ascii_case(asker).then_some("nobody decides on their own request"),
     }
 }
 

@@ -153,7 +153,7 @@ pub enum Permission {
     Refuse {
         /// The rules that take it away; empty where none gives it.
         forbade: Vec<Named>,
-        /// Why it could not be worked out, where that was so.
+        /// Why, in one sentence, where no rule says so: it could not be worked out, or nobody may whatever the rules say.
         why: Option<String>,
     },
 }
@@ -191,7 +191,7 @@ impl Permission {
     pub fn sentence(&self) -> String {
         match self {
             Permission::Permit { rule } => format!("rule {} permits it: {}", rule.id, rule.reason),
-            Permission::Refuse { why: Some(why), .. } => format!("it could not be decided, which refuses it: {why}"),
+            Permission::Refuse { why: Some(why), .. } => why.clone(),
             Permission::Refuse { forbade, .. } if forbade.is_empty() => "no rule permits it".to_owned(),
             Permission::Refuse { forbade, .. } => {
                 let told: Vec<String> = forbade.iter().map(|rule| format!("rule {} forbids it: {}", rule.id, rule.reason)).collect();

@@ -89,6 +89,7 @@ fn nearest(rules: &Rules, miss: &Miss, shown_in: &str) -> String {
 /// Everything that the rules see of a wish, by name.
 pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     let mut facts = vec![("who", who(rules, &wish.who)), ("machine", machine(&wish.vm))];
+    facts.extend(wish.asker.iter().map(|asker| ("asked by", asker.clone())));
     let ports: Vec<String> = wish.ports.iter().map(ToString::to_string).collect();
     facts.push(("ports", ports.join(", ")));
     let networks: Vec<&str> = rules.networks().holding(&wish.sources).collect();

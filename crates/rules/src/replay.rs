@@ -55,13 +55,16 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// Reads decisions: a JSON list, or one JSON object a line; each a decision or something that holds one as `decision`,
-/// as audit records do. A record that holds none is counted; whatever else it is, it is told.
+/// Reads decisions: a JSON list, a page of the API as it answers it, or one JSON object a line; each a decision or something that
+/// holds one as `decision`, as audit records do. A record that holds none is counted; whatever else it is, it is told.
 pub fn read(text: &str) -> File {
     let text = text.trim_start_matches('\u{feff}');
     let mut file = File::default();
     let mut values: Vec<(usize, Value)> = Vec::new();
-    if text.trim_start().starts_with('[') {
+    let page = serde_json::from_str::<Value>(text).ok().and_then(|mut page| page.get_mut("items").map(Value::take));
+    if let Some(Value::Array(items)) = page {
+        values.extend(items.into_iter().enumerate().map(|(n, value)| (n + 1, value)));
+    } else if text.trim_start().starts_with('[') {
         match serde_json::from_str::<Vec<Value>>(text) {
             Ok(list) => values.extend(list.into_iter().enumerate().map(|(n, value)| (n + 1, value))),
             Err(why) => file.unreadable.push(Unreadable { line: why.line(), why: format!("it is not a JSON list: {}", said(&why)) }),

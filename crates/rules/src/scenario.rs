@@ -120,8 +120,9 @@ impl Report {
 }
 
 /// What a wish of a scenario, or the defaults of its file, may say. What neither says is as in a small request.
-const GIVEN: [&str; 15] = [
+const GIVEN: [&str; 16] = [
     "person",
+    "asker",
     "vm",
     "ports",
     "sources",
@@ -154,6 +155,9 @@ const MANY: u32 = 1_000_000;
 
 /// The person of a scenario that names none by id.
 const SOMEBODY: &str = "00000000-0000-4000-8000-00000000000a";
+
+/// Whose request it is on which somebody wants to decide, where a scenario names nobody.
+const SOMEBODY_ELSE: &str = "00000000-0000-4000-8000-00000000000b";
 
 /// The subscription of a scenario that names none.
 const SUBSCRIPTION: &str = "00000000-0000-4000-8000-000000000001";
@@ -190,12 +194,12 @@ fn read_all(files: &RuleFiles, rules: Option<&Rules>) -> (Vec<Scenario>, Vec<Mis
     (scenarios, mistakes)
 }
 
-/// Reads one request, written as a scenario's `given` is.
-pub fn read_request(name: &str, text: &str, rules: &Rules) -> Result<Wish, Vec<Mistake>> {
+/// Reads one request about this, written as a scenario's `given` is.
+pub fn read_request(name: &str, text: &str, subject: Subject, rules: &Rules) -> Result<Wish, Vec<Mistake>> {
     let mut reader = Reader { file: name, rules: Some(rules), reading: Reading::of(name, text) };
     let wish = reader.reading.root().map(|root| {
         let given = reader.fields("a request", &root, &GIVEN);
-        reader.wish(&given)
+        reader.wish(&given, subject)
     });
     match wish {
         Some(wish) if reader.reading.mistakes.is_empty() => Ok(wish),
@@ -302,7 +306,7 @@ impl Reader<'_> {
         let Some(root) = self.reading.root() else { return Vec::new() };
         let file = self.fields("a file of scenarios", &root, &["defaults", "scenarios"]);
         let defaults = file.get("defaults").map(|node| self.fields("`defaults`", node, &GIVEN)).unwrap_or_default();
-        self.wish(&defaults);
+        self.wish(&defaults, Subject::Opening);
         let nodes = file.get("scenarios").map(|node| self.reading.list("`scenarios`", node)).unwrap_or_default();
         nodes.iter().filter_map(|node| self.scenario(node, &defaults, named)).collect()
     }
@@ -328,7 +332,7 @@ impl Reader<'_> {
         let subject = given.get("right").map_or(Some(Subject::Opening), |node| self.right(node));
         let mut wished = defaults.clone();
         wished.extend(given.get("given").map(|node| self.fields("`given`", node, &GIVEN)).unwrap_or_default());
-        let wish = self.wish(&wished);
+        let wish = self.wish(&wished, subject.unwrap_or(Subject::Opening));
         let expect = given.get("expect").map(|node| self.expect(subject.unwrap_or(Subject::Opening), node));
         for field in ["name", "expect"].into_iter().filter(|field| !given.contains_key(field)) {
             self.reading.missing(wrong_before, node, "a scenario", field);
@@ -410,13 +414,14 @@ impl Reader<'_> {
         node.and_then(|node| self.reading.number(name, node, MANY))
     }
 
-    fn wish(&mut self, given: &Fields<'_>) -> Wish {
+    fn wish(&mut self, given: &Fields<'_>, subject: Subject) -> Wish {
         let ports = given.get("ports").map(|node| {
             let nodes = self.reading.list("`ports`", node);
             nodes.iter().filter_map(|node| self.reading.number("a port", node, u16::MAX)).collect()
         });
         Wish {
             who: self.who(given.get("person").copied()),
+            asker: self.asker(given.get("asker"), subject),
             vm: self.vm(given.get("vm").copied()),
             ports: ports.unwrap_or_else(|| BTreeSet::from([22])),
             sources: self.sources(given.get("sources")),
@@ -469,6 +474,19 @@ impl Reader<'_> {
         let of: BTreeSet<String> = groups.into_iter().map(|group| group.value).collect();
         let not_of = names().filter(|name| !of.contains(*name)).map(str::to_owned).collect();
         Who::Person { id, groups: Groups::Known { of, not_of } }
+    }
+
+    /// Whose request it is, where somebody wants to decide on one.
+    fn asker(&mut self, node: Option<&&Node>, subject: Subject) -> Option<String> {
+        let given = node.and_then(|node| self.reading.text("`asker`", node));
+        let named = given.as_ref().map_or_else(|| SOMEBODY_ELSE.to_owned(), |text| text.value.to_lowercase());
+        let known = self.rules.and_then(|rules| rules.people().id_of(&named)).map(str::to_owned);
+        let id = known.unwrap_or(named);
+        if let Some(text) = given.filter(|_| !is_guid(&id) && self.rules.is_some()) {
+            let what = format!("`{id}` is neither an object id nor a name of people.yaml");
+            self.reading.wrong_but(text.at, what, "leave `asker` away, or write a GUID");
+        }
+        (subject == Subject::Right(Action::Approve)).then_some(id)
     }
 
     fn vm(&mut self, vm: Option<&Node>) -> VmFacts {

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Wish {
     /// For whom.
     pub who: Who,
+    /// Whose request it is, by object id, where `who` wants to decide on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<String>,
     /// For which machine.
     pub vm: VmFacts,
     /// Which ports.

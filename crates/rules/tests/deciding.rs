@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use portcullis_domain::source::Sources;
+use portcullis_rules::action::Action;
 use portcullis_rules::decision::{Decision, Lack, Outcome, Refusal};
 use portcullis_rules::explain;
 use portcullis_rules::files::RuleFiles;
 use portcullis_rules::replay;
-use portcullis_rules::scenario::read_request;
+use portcullis_rules::scenario::{Subject, read_request};
 use portcullis_rules::set::Rules;
 use portcullis_rules::wish::{Groups, ManagementGroups, Way, Who, Wish};
 use proptest::prelude::*;
@@ -22,7 +23,7 @@ fn rules(text: &str) -> Rules {
 }
 
 fn wish(rules: &Rules, given: &str) -> Wish {
-    read_request("request.yaml", given, rules).unwrap_or_else(|why| panic!("{why:?}"))
+    read_request("request.yaml", given, Subject::Opening, rules).unwrap_or_else(|why| panic!("{why:?}"))
 }
 
 fn decide(text: &str, given: &str) -> Decision {
@@ -142,6 +143,37 @@ fn each_hard_limit_holds_against_a_rule_that_permits_everything() {
         }
     }
     assert_eq!(told(&decide(&everything, SOMEBODY)), "open all");
+}
+
+#[test]
+fn nobody_decides_on_their_own_request_whatever_the_rules_permit() {
+    let rules = rules(&permit("all", "", "approve"));
+    let asked = |given: &str| {
+        let subject = Subject::Right(Action::Approve);
+        let wish = read_request("request.yaml", given, subject, &rules).unwrap_or_else(|why| panic!("{why:?}"));
+        rules.may(Action::Approve, &wish).sentence()
+    };
+    let me = "aaaaaaaa-0000-4000-8000-000000000001";
+    let of = |asker: &str| format!("{SOMEBODY}person: {{id: {me}}}\nasker: {asker}\n");
+    assert_eq!(asked(&of("bbbbbbbb-0000-4000-8000-000000000002")), "rule all permits it: why all");
+    for own in [me.to_owned(), me.to_uppercase()] {
+        assert_eq!(asked(&of(&own)), "nobody decides on their own request");
+    }
+    // Nor on what is nobody's, as far as anybody knows, nor somebody whom nobody knows.
+    let mut wish = read_request("request.yaml", &of(me), Subject::Opening, &rules).unwrap();
+    assert_eq!(rules.may(Action::Approve, &wish).sentence(), "nobody knows whose request it is");
+    wish.who = Who::Unknown;
+    assert_eq!(rules.may(Action::Approve, &wish).sentence(), "nobody knows who wants to decide");
+}
+
+#[test]
+fn decisions_are_read_as_the_api_answers_them() {
+    let decision = decide(&permit("all", "", "open"), SOMEBODY);
+    let page = serde_json::json!({"items": [{"decision": decision}, {"kind": "close"}], "next": null});
+    let read = replay::read(&page.to_string());
+    assert_eq!((read.decisions.len(), read.without, read.unreadable.len()), (1, 1, 0));
+    let pretty = replay::read(&serde_json::to_string_pretty(&page).unwrap());
+    assert_eq!((pretty.decisions.len(), pretty.unreadable.len()), (1, 0));
 }
 
 #[test]

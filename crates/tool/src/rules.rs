@@ -28,7 +28,7 @@ pub enum Command {
     Explain(Box<explain::Arguments>),
     /// Decides again on stored decisions, and tells which of them this set decides otherwise, and why.
     ///
-    /// Exits with 1 where one is, and with 2 where the file holds something that is no decision.
+    /// Exits with 1 where one is, and with 2 where the file cannot be read, holds no decision, or something that is none.
     Replay(ReplayArguments),
 }
 
@@ -53,7 +53,7 @@ pub struct TestArguments {
 pub struct ReplayArguments {
     #[command(flatten)]
     folder: Folder,
-    /// A file of decisions: a JSON list, or one JSON object a line; audit records that hold one will do.
+    /// A file of decisions: a JSON list, a page that the API answered, or one JSON object a line; audit records that hold one will do.
     #[arg(long, value_name = "FILE")]
     decisions: PathBuf,
 }
@@ -204,7 +204,13 @@ fn replayed(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let files = folder.files()?;
     let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
     let name = arguments.decisions.display();
-    let text = std::fs::read_to_string(&arguments.decisions).with_context(|| format!("{name} cannot be read"))?;
+    let text = match std::fs::read_to_string(&arguments.decisions) {
+        Ok(text) => text,
+        Err(why) => {
+            eprintln!("portcullis: {name} cannot be read: {why}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let stored = replay::read(&text);
     if !stored.unreadable.is_empty() {
         for unreadable in &stored.unreadable {
@@ -213,7 +219,8 @@ fn replayed(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     if stored.decisions.is_empty() {
-        bail!("{name} holds no decision");
+        eprintln!("portcullis: {name} holds no decision");
+        return Ok(ExitCode::from(2));
     }
     let replayed = replay::replay(&rules, stored.decisions);
     for difference in &replayed.differences {

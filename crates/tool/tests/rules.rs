@@ -201,10 +201,13 @@ fn what_cannot_be_read_is_named_with_its_cure() {
         (&["explain", "--tag", "x"], "--tag x: write NAME=VALUE"),
         (&["explain", "--group", "developer"], "did you mean `developers`?"),
         (&["explain", "--request", "none.yaml"], "none.yaml cannot be read"),
-        (&["replay", "--decisions", "nothing.json"], "nothing.json holds no decision"),
     ] {
         let (code, text) = ran(folder.path(), arguments);
         assert!(code == 1 && text.contains(says), "{arguments:?}: {text}");
+    }
+    for (file, says) in [("nothing.json", "nothing.json holds no decision"), ("none.json", "none.json cannot be read")] {
+        let (code, text) = ran(folder.path(), &["replay", "--decisions", file]);
+        assert!(code == 2 && text.contains(says), "{file}: {text}");
     }
     // Something that is decided otherwise and something that cannot be read are told apart by what starts the command.
     let (code, text) = ran(folder.path(), &["replay", "--decisions", "broken.json"]);

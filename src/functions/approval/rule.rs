@@ -200,6 +200,7 @@ impl<'a> Asking<'a> {
         let tags = self.sight.tags.iter().map(|(name, value)| (name.clone(), value.clone()));
         Wish {
             who,
+            asker: None,
             vm: VmFacts::new(self.record.vm.clone(), above, tags),
             ports: BTreeSet::new(),
             sources: Sources::default(),

@@ -118,7 +118,7 @@ fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Res
         }
         None => ("the command line".to_owned(), given(arguments)?.to_string()),
     };
-    let wish = scenario::read_request(&name, &text, rules).map_err(|mistakes| {
+    let wish = scenario::read_request(&name, &text, subject, rules).map_err(|mistakes| {
         let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         anyhow!("{}", told.join("\n"))
     })?;
