@@ -36,17 +36,26 @@ fn shut(story: &Story) -> BTreeSet<String> {
     story.audits_of("close").iter().map(|close| close["vm"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect()
 }
 
-#[tokio::test]
-async fn a_sweep_shuts_as_many_vms_as_is_set_the_worst_first_and_counts_the_rest() {
+fn name(n: i64) -> String {
+    format!("vm-0001-{n:03}")
+}
+
+/// Five VMs, each open to a source for some hours, of which no event tells, and a cap of two.
+async fn five_open_and_two_may_be_shut_at_once(opened: impl Fn(i64) -> (&'static str, i64)) -> Story {
     let mut state = State::default();
     estate::large(&mut state, 5);
     state.switches.events = Events::Never;
     let story = Setting { state, ..Setting::default() }.set("PORTCULLIS_CLOSE_CAP", "2").begin().await;
-    let name = |n: i64| format!("vm-0001-{n:03}");
     for n in 1..=5 {
-        let (source, hours) = if n <= 2 { ("203.0.113.4", 12) } else { ("*", 1) };
+        let (source, hours) = opened(n);
         story.opens(estate::ADMIN_OBJECT_ID, &vm(&name(n)), 22, &[source], TimeDelta::hours(hours)).await;
     }
+    story
+}
+
+#[tokio::test]
+async fn a_sweep_shuts_as_many_vms_as_is_set_the_worst_first_and_counts_the_rest() {
+    let story = five_open_and_two_may_be_shut_at_once(|n| if n <= 2 { ("203.0.113.4", 12) } else { ("*", 1) }).await;
     let worst: BTreeSet<String> = (3..=5).map(name).collect();
     let mut waiting = Vec::new();
     for (sweep, (closed, left)) in [(2, Some("3")), (4, Some("1")), (5, None)].into_iter().enumerate() {
@@ -72,15 +81,7 @@ async fn a_sweep_shuts_as_many_vms_as_is_set_the_worst_first_and_counts_the_rest
 
 #[tokio::test]
 async fn what_only_the_rules_refuse_counts_for_the_cap_too_after_what_everybody_may_use() {
-    let mut state = State::default();
-    estate::large(&mut state, 5);
-    state.switches.events = Events::Never;
-    let story = Setting { state, ..Setting::default() }.set("PORTCULLIS_CLOSE_CAP", "2").begin().await;
-    let name = |n: i64| format!("vm-0001-{n:03}");
-    for n in 1..=5 {
-        let source = if n <= 4 { "203.0.113.4" } else { "*" };
-        story.opens(estate::ADMIN_OBJECT_ID, &vm(&name(n)), 22, &[source], TimeDelta::hours(1)).await;
-    }
+    let story = five_open_and_two_may_be_shut_at_once(|n| if n <= 4 { ("203.0.113.4", 1) } else { ("*", 1) }).await;
     for (sweep, closed) in [2, 4, 5].into_iter().enumerate() {
         story.pass(5 * MINUTE + if sweep == 0 { 30 } else { 0 }).await;
         let shut = shut(&story);

@@ -96,27 +96,12 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
         sweep_without_jit(app, subscription, &seen, &known, now).await?;
         return Err(NotSwept::Azure(failed));
     }
-    let changed: Vec<(&VmId, &VmSeen)> = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm))).collect();
-
-    let (mut worst, mut others) = (Vec::new(), Vec::new());
-    for (vm, one) in changed {
-        match violation(app, one, now) {
-            // Those that no look has seen yet go first: others may never come to their end, and must not use up the cap.
-            Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
-            // What no look has seen yet, the rules may refuse: it may have to be shut, too.
-            None if app.mode == Mode::Enforce && !known.contains_key(vm) && !one.openings.is_empty() => worst.push((UNJUDGED, false, vm)),
-            Some(_) | None => others.push(vm),
-        }
-    }
-    let kept = cap(app, &mut worst);
-    let gone = known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look()));
-    let looks: Vec<&VmId> = worst.iter().map(|(_, _, vm)| *vm).chain(others).chain(gone).collect();
-    in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
-    if kept > 0 {
-        tell_cap(app, subscription, kept, now).await?;
-    }
-    info!(subscription.id = %subscription, vms = seen.len(), looks = looks.len(), over_cap = kept, "shard swept");
-    Ok(format!("{} of {} VMs are looked at, {kept} more wait for the next sweep", looks.len(), seen.len()))
+    let changed = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm)));
+    let (worst, mut others) = sorted(app, changed, &known, now);
+    others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())));
+    let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
+    info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
+    Ok(format!("{looks} of {} VMs are looked at, {kept} more wait for the next sweep", seen.len()))
 }
 
 /// JIT's policies could not be listed. Whatever the groups alone show to be wrong is looked at all the same, and what is open of a
@@ -128,31 +113,55 @@ async fn sweep_without_jit(
     known: &Known,
     now: DateTime<Utc>,
 ) -> Result<(), Stopped> {
+    let open = seen.iter().filter(|(_, one)| one.is_worth_a_look());
+    let (worst, mut others) = sorted(app, open, known, now);
+    others.retain(|vm| !known.contains_key(*vm));
+    let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
+    info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept without JIT's policies");
+    Ok(())
+}
+
+/// A VM that may have to be shut: how urgent that is, and whether a look has seen it before.
+type Worst<'a> = (u8, bool, &'a VmId);
+
+/// Those of some VMs that may have to be shut, which the cap is for, and the others.
+fn sorted<'a>(
+    app: &App,
+    vms: impl Iterator<Item = (&'a VmId, &'a VmSeen)>,
+    known: &Known,
+    now: DateTime<Utc>,
+) -> (Vec<Worst<'a>>, Vec<&'a VmId>) {
     let (mut worst, mut others) = (Vec::new(), Vec::new());
-    for (vm, one) in seen.iter().filter(|(_, one)| one.is_worth_a_look()) {
+    for (vm, one) in vms {
         match violation(app, one, now) {
+            // Those that no look has seen yet go first: others may never come to their end, and must not use up the cap.
             Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
-            None if app.mode == Mode::Enforce && !known.contains_key(vm) => worst.push((UNJUDGED, false, vm)),
-            Some(_) | None if !known.contains_key(vm) => others.push(vm),
-            Some(_) | None => {}
+            // What no look has seen yet, the rules may refuse: it may have to be shut, too.
+            None if app.mode == Mode::Enforce && !known.contains_key(vm) && !one.openings.is_empty() => worst.push((UNJUDGED, false, vm)),
+            Some(_) | None => others.push(vm),
         }
     }
-    let kept = cap(app, &mut worst);
-    let looks: Vec<&VmId> = worst.iter().map(|(_, _, vm)| *vm).chain(others).collect();
+    (worst, others)
+}
+
+/// Sends for as many as one sweep may shut, the most urgent ones first, and for all others; tells how many were sent for and how
+/// many are left.
+async fn send_looks<'a>(
+    app: &App,
+    subscription: &Uuid,
+    mut worst: Vec<Worst<'a>>,
+    others: Vec<&'a VmId>,
+    now: DateTime<Utc>,
+) -> Result<(usize, usize), Stopped> {
+    worst.sort();
+    let kept = worst.len().saturating_sub(app.close_cap);
+    worst.truncate(app.close_cap);
+    let looks: Vec<&VmId> = worst.into_iter().map(|(_, _, vm)| vm).chain(others).collect();
     in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
     if kept > 0 {
         tell_cap(app, subscription, kept, now).await?;
     }
-    info!(subscription.id = %subscription, vms = seen.len(), looks = looks.len(), over_cap = kept, "shard swept without JIT's policies");
-    Ok(())
-}
-
-/// Keeps as many as one sweep may shut, the most urgent ones first; tells how many are left.
-fn cap(app: &App, worst: &mut Vec<(u8, bool, &VmId)>) -> usize {
-    worst.sort();
-    let kept = worst.len().saturating_sub(app.close_cap);
-    worst.truncate(app.close_cap);
-    kept
+    Ok((looks.len(), kept))
 }
 
 /// What the rules have yet to judge goes last.

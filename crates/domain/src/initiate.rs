@@ -297,6 +297,16 @@ mod tests {
         opens.len()
     }
 
+    /// A look whose every `initiate` meets a busy Azure. Gives what it asked for.
+    fn busy(story: &mut Story, time: &str) -> Vec<Open> {
+        let opens = story.look(time).opens;
+        for open in &opens {
+            story.memory.intend_open(open, at(time));
+            story.memory.open_came_to(open.port, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        }
+        opens
+    }
+
     #[test]
     fn the_time_of_a_grant_begins_with_its_opening() {
         let mut story = story(vec![approved("g", "203.0.113.4", "11:00:00")]);
@@ -350,10 +360,7 @@ mod tests {
         let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
         for second in 0..6 {
             let time = format!("10:00:0{second}");
-            let opens = story.look(&time).opens;
-            assert_eq!(opens.len(), 1, "{time}");
-            story.memory.intend_open(&opens[0], at(&time));
-            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+            assert_eq!(busy(&mut story, &time).len(), 1, "{time}");
             assert_eq!(story.conclude(&time), [], "no alarm");
         }
         assert_eq!(look(&mut story, "10:00:30", Some(Outcome::Accepted)), 1);
@@ -366,10 +373,8 @@ mod tests {
     fn nobody_loses_time_to_a_busy_azure() {
         let mut story = story(vec![approved("g", "203.0.113.4", "10:05:00")]);
         for (time, until) in [("10:00:20", "10:05:20"), ("10:01:00", "10:06:00")] {
-            let opens = story.look(time).opens;
+            let opens = busy(&mut story, time);
             assert_eq!(opens.iter().map(|open| open.until).collect::<Vec<_>>(), [at(until)], "{time}");
-            story.memory.intend_open(&opens[0], at(time));
-            story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
         }
         assert_eq!(look(&mut story, "10:02:00", Some(Outcome::Accepted)), 1);
         // It may be open from here on, whatever comes of it.
@@ -393,9 +398,7 @@ mod tests {
     #[test]
     fn what_was_asked_for_with_somebody_whose_time_is_over_is_asked_for_again_without_them() {
         let mut story = story(vec![approved("a", "203.0.113.4", "12:00:00")]);
-        let opens = story.look("10:00:00").opens;
-        story.memory.intend_open(&opens[0], at("10:00:00"));
-        story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        busy(&mut story, "10:00:00");
         story.openings = vec![opening(2, "22", &["203.0.113.9"])];
         story.memory.grants.push(grant("b", 22, "203.0.113.9", "10:01:00", Phase::Open));
         assert_eq!(look(&mut story, "10:00:10", Some(Outcome::Accepted)), 1);
@@ -411,9 +414,7 @@ mod tests {
     fn a_busy_answer_says_nothing_of_what_was_accepted_before() {
         let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
         look(&mut story, "10:00:00", Some(Outcome::Accepted));
-        let opens = story.look("10:02:30").opens;
-        story.memory.intend_open(&opens[0], at("10:02:30"));
-        story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        busy(&mut story, "10:02:30");
         story.records = vec![jit_record(22, "203.0.113.4", "10:00:00", "12:00:00", RecordStatus::Initiated)];
         assert_eq!(look(&mut story, "10:02:33", None), 0);
     }
@@ -421,9 +422,7 @@ mod tests {
     #[test]
     fn who_joins_during_a_busy_spell_takes_nobodys_time() {
         let mut story = story(vec![approved("a", "203.0.113.4", "11:00:00")]);
-        let opens = story.look("10:00:00").opens;
-        story.memory.intend_open(&opens[0], at("10:00:00"));
-        story.memory.open_came_to(22, Outcome::Failed("409 RetryableError".to_owned()), Weighs::Nothing);
+        busy(&mut story, "10:00:00");
         story.memory.grants.push(Grant { from: at("10:02:00"), ..approved("c", "203.0.113.5", "10:32:00") });
         let opens = story.look("10:02:00").opens;
         assert_eq!((opens.len(), opens[0].until), (1, at("11:02:00")));

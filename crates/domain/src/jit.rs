@@ -128,6 +128,9 @@ impl From<RecordStatus> for String {
     }
 }
 
+/// Azure keeps an end as it was asked for, but for fractions of a second.
+pub(crate) const ENDS_DIFFER_BY: TimeDelta = TimeDelta::seconds(1);
+
 impl JitRecord {
     /// Whether it was asked for this port and exactly this time.
     pub fn is_asked_for(&self, port: u16, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {

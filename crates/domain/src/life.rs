@@ -1,13 +1,13 @@
 //! The life of grants at a look: what was opened around Portcullis is adopted, claims are confirmed or not, time ends
 //! them, and what ended is closed only once it was seen shut.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::audits::Audits;
 use crate::duration::spoken;
 use crate::grant::{Declined, End, Grant, Phase, live_sources};
 use crate::initiate::SENT_WITHIN;
-use crate::jit::JitRecord;
+use crate::jit::{ENDS_DIFFER_BY, JitRecord};
 use crate::opening::Opening;
 use crate::reconcile::{AFTER_START, BETWEEN_READS, Look, is_gone};
 use crate::record::{EndedEarly, VmRecord};
@@ -69,9 +69,6 @@ fn confirm(record: &mut VmRecord, look: &Look<'_>, audits: &mut Audits) {
         }
     }
 }
-
-/// Azure keeps an end as it was asked for, but for fractions of a second.
-const ENDS_DIFFER_BY: TimeDelta = TimeDelta::seconds(1);
 
 /// A grant whose sources are all let in has opened, whoever's rule it is, unless every record that could be its reason
 /// ends before it does: then the rule is an older one, and its own is still to come. Without JIT's records nobody knows.

@@ -10,7 +10,7 @@ use crate::behind::{Behind, CLOCKS_DIFFER_BY};
 use crate::finding::Finding;
 use crate::grant::Grant;
 use crate::initiate::Asking;
-use crate::jit::JitRecord;
+use crate::jit::{ENDS_DIFFER_BY, JitRecord};
 use crate::judge::Violation;
 use crate::opening::{Opening, short_hash};
 use crate::source::Sources;
@@ -432,8 +432,7 @@ impl Asked {
     /// Whether this record of JIT is of it. Somebody who asks for the very same at the same time opens nothing more by it.
     pub fn is_of(&self, record: &JitRecord) -> bool {
         let same = record.port == self.port && record.sources == self.sources;
-        // Azure keeps an end as it was asked for, but for fractions of a second.
-        same && (record.end - self.until).abs() <= TimeDelta::seconds(1) && (record.start - self.at).abs() <= CLOCKS_DIFFER_BY
+        same && (record.end - self.until).abs() <= ENDS_DIFFER_BY && (record.start - self.at).abs() <= CLOCKS_DIFFER_BY
     }
 }
 

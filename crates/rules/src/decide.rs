@@ -40,24 +40,22 @@ impl Rules {
     /// Whether somebody may decide on this wish, close what is open on its machine, or see it. `wish.who` is that
     /// somebody. Nobody decides on their own request, nor on one of which nobody knows whose it is, whatever the rules say.
     pub fn may(&self, action: Action, wish: &Wish) -> Permission {
-        let refuse = |why: Option<String>| {
-            let why = why.map(|why| format!("it could not be decided, which refuses it: {why}"));
-            Permission::Refuse { forbade: Vec::new(), why }
-        };
+        let refuse = |why: String| Permission::Refuse { forbade: Vec::new(), why: Some(why) };
+        let undecided = |why: String| refuse(format!("it could not be decided, which refuses it: {why}"));
         if let (Action::Approve, Some(why)) = (action, own_request(wish)) {
-            return Permission::Refuse { forbade: Vec::new(), why: Some(why.to_owned()) };
+            return refuse(why.to_owned());
         }
         let groups = match self.known(wish) {
             Ok(groups) => groups,
-            Err(why) => return refuse(Some(why)),
+            Err(why) => return undecided(why),
         };
         let verdict = match Asked::new(self, wish, &groups) {
             Ok(asked) => asked.verdict(action),
             Err(why) => Err(why),
         };
         match verdict {
-            Err(why) => refuse(Some(why)),
-            Ok(Verdict { erred: Some((rule, why)), .. }) => refuse(Some(format!("rule {}: {why}", rule.terms.id))),
+            Err(why) => undecided(why),
+            Ok(Verdict { erred: Some((rule, why)), .. }) => undecided(format!("rule {}: {why}", rule.terms.id)),
             Ok(Verdict { permits, forbids, .. }) => {
                 let first = permits.into_iter().min_by_key(|rule| rule.terms.id.clone());
                 match first.filter(|_| forbids.is_empty()) {

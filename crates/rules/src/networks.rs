@@ -6,7 +6,7 @@ use portcullis_domain::source::Sources;
 
 use crate::files::NETWORKS;
 use crate::mistake::Mistake;
-use crate::yaml::{Fields, Reading, Stands, Text};
+use crate::yaml::{Reading, Text};
 
 /// The networks that rules may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +27,7 @@ impl Networks {
         let mut reading = Reading::of(name, text);
         let Some(root) = reading.root() else { return (Networks { unread: true, ..Networks::default() }, reading.mistakes) };
         let mut networks = BTreeMap::new();
-        let file = match root.value {
-            Stands::Nothing => Fields::new(),
-            _ => reading.fields("networks.yaml", &root, &["networks"]),
-        };
+        let file = reading.fields("networks.yaml", &root, &["networks"]);
         let given = file.get("networks").map(|node| reading.named("`networks`", node)).unwrap_or_default();
         for (network, ranges) in given {
             let ranges = reading.texts(&format!("`{}`", network.value), ranges);
@@ -68,17 +65,12 @@ fn read_network(reading: &mut Reading<'_>, network: &str, ranges: &[Text]) -> So
                     reading.mistakes.push(wrong);
                 }
             }
-            Err((what, cure)) => {
-                let wrong = reading.mistake(range.at, what).cured(cure);
-                reading.mistakes.push(wrong);
-            }
+            Err((what, cure)) => reading.wrong_but(range.at, what, cure),
         }
     }
     if let Some(last) = ranges.last().filter(|_| whole.amounts_to_internet()) {
-        let wrong = reading
-            .mistake(last.at, format!("network `{network}` amounts to the whole internet"))
-            .cured("name only the ranges that people really come from");
-        reading.mistakes.push(wrong);
+        let what = format!("network `{network}` amounts to the whole internet");
+        reading.wrong_but(last.at, what, "name only the ranges that people really come from");
     }
     whole
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::PEOPLE;
 use crate::mistake::Mistake;
-use crate::yaml::{Fields, Node, Reading, Stands, Text};
+use crate::yaml::{Node, Reading, Text};
 
 /// The groups that rules may name, and the people whose object ids are known without Microsoft Graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,18 +31,14 @@ impl People {
         let mut reading = Reading::of(PEOPLE, text);
         let Some(root) = reading.root() else { return (People { unread: true, ..People::default() }, reading.mistakes) };
         let mut people = People::default();
-        let file = match root.value {
-            Stands::Nothing => Fields::new(),
-            _ => reading.fields("people.yaml", &root, &["people", "groups"]),
-        };
+        let file = reading.fields("people.yaml", &root, &["people", "groups"]);
         if let Some(node) = file.get("people") {
             for (name, given) in reading.named("`people`", node) {
                 let Some(given) = reading.text("an object id", given) else { continue };
                 let Some(id) = object_id(&mut reading, &given) else { continue };
                 if people.ids.insert(name.value.to_lowercase(), id.clone()).is_some_and(|known| known != id) {
                     let what = format!("`{}` is here twice, in another letter case and with another object id", name.value);
-                    let wrong = reading.mistake(given.at, what).cured("keep one of them");
-                    reading.mistakes.push(wrong);
+                    reading.wrong_but(given.at, what, "keep one of them");
                 }
             }
         }
@@ -90,10 +86,7 @@ impl People {
 
 fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, ids: &BTreeMap<String, String>) -> Option<Group> {
     let wrong_before = reading.mistakes.len();
-    let given = match node.value {
-        Stands::Nothing => Fields::new(),
-        _ => reading.fields(&format!("group `{name}`"), node, &["entra", "members"]),
-    };
+    let given = reading.fields(&format!("group `{name}`"), node, &["entra", "members"]);
     match (given.get("entra"), given.get("members")) {
         (Some(entra), None) => {
             let entra = reading.text("`entra`", entra)?;
@@ -129,8 +122,7 @@ fn read_member(reading: &mut Reading<'_>, member: &Text, ids: &BTreeMap<String, 
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("add `{}: OBJECT-ID` under people", member.value),
     };
-    let wrong = reading.mistake(member.at, format!("`{}` has no object id here", member.value)).cured(cure);
-    reading.mistakes.push(wrong);
+    reading.wrong_but(member.at, format!("`{}` has no object id here", member.value), cure);
     None
 }
 
@@ -139,10 +131,11 @@ fn object_id(reading: &mut Reading<'_>, given: &Text) -> Option<String> {
     if is_guid(&given.value) {
         return Some(given.value.to_lowercase());
     }
-    let wrong = reading
-        .mistake(given.at, format!("`{}` is not an object id", given.value))
-        .cured("an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra");
-    reading.mistakes.push(wrong);
+    reading.wrong_but(
+        given.at,
+        format!("`{}` is not an object id", given.value),
+        "an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra",
+    );
     None
 }
 

@@ -61,10 +61,11 @@ pub fn read(text: &str) -> File {
     let text = text.trim_start_matches('\u{feff}');
     let mut file = File::default();
     let mut values: Vec<(usize, Value)> = Vec::new();
-    let page = serde_json::from_str::<Value>(text).ok().and_then(|mut page| page.get_mut("items").map(Value::take));
-    if let Some(Value::Array(items)) = page {
+    let is_list = text.trim_start().starts_with('[');
+    let page = if is_list { None } else { serde_json::from_str::<Value>(text).ok() };
+    if let Some(Value::Array(items)) = page.and_then(|mut page| page.get_mut("items").map(Value::take)) {
         values.extend(items.into_iter().enumerate().map(|(n, value)| (n + 1, value)));
-    } else if text.trim_start().starts_with('[') {
+    } else if is_list {
         match serde_json::from_str::<Vec<Value>>(text) {
             Ok(list) => values.extend(list.into_iter().enumerate().map(|(n, value)| (n + 1, value))),
             Err(why) => file.unreadable.push(Unreadable { line: why.line(), why: format!("it is not a JSON list: {}", said(&why)) }),

@@ -198,7 +198,7 @@ fn read_all(files: &RuleFiles, rules: Option<&Rules>) -> (Vec<Scenario>, Vec<Mis
 pub fn read_request(name: &str, text: &str, subject: Subject, rules: &Rules) -> Result<Wish, Vec<Mistake>> {
     let mut reader = Reader { file: name, rules: Some(rules), reading: Reading::of(name, text) };
     let wish = reader.reading.root().map(|root| {
-        let given = reader.fields("a request", &root, &GIVEN);
+        let given = reader.reading.fields("a request", &root, &GIVEN);
         reader.wish(&given, subject)
     });
     match wish {
@@ -304,24 +304,16 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn file(&mut self, named: &mut BTreeMap<String, String>) -> Vec<Scenario> {
         let Some(root) = self.reading.root() else { return Vec::new() };
-        let file = self.fields("a file of scenarios", &root, &["defaults", "scenarios"]);
-        let defaults = file.get("defaults").map(|node| self.fields("`defaults`", node, &GIVEN)).unwrap_or_default();
+        let file = self.reading.fields("a file of scenarios", &root, &["defaults", "scenarios"]);
+        let defaults = file.get("defaults").map(|node| self.reading.fields("`defaults`", node, &GIVEN)).unwrap_or_default();
         self.wish(&defaults, Subject::Opening);
         let nodes = file.get("scenarios").map(|node| self.reading.list("`scenarios`", node)).unwrap_or_default();
         nodes.iter().filter_map(|node| self.scenario(node, &defaults, named)).collect()
     }
 
-    /// The fields of a place; of one where nothing stands, none.
-    fn fields<'n>(&mut self, name: &str, node: &'n Node, known: &[&str]) -> Fields<'n> {
-        match node.value {
-            Stands::Nothing => Fields::new(),
-            _ => self.reading.fields(name, node, known),
-        }
-    }
-
     fn scenario(&mut self, node: &Node, defaults: &Fields<'_>, named: &mut BTreeMap<String, String>) -> Option<Scenario> {
         let wrong_before = self.reading.mistakes.len();
-        let given = self.fields("a scenario", node, &["name", "right", "given", "expect"]);
+        let given = self.reading.fields("a scenario", node, &["name", "right", "given", "expect"]);
         let name = given.get("name").and_then(|node| self.reading.text("`name`", node)).map(|text| text.value);
         if let Some(name) = &name
             && let Some(other) = named.insert(name.clone(), self.file.to_owned())
@@ -331,7 +323,7 @@ impl Reader<'_> {
         }
         let subject = given.get("right").map_or(Some(Subject::Opening), |node| self.right(node));
         let mut wished = defaults.clone();
-        wished.extend(given.get("given").map(|node| self.fields("`given`", node, &GIVEN)).unwrap_or_default());
+        wished.extend(given.get("given").map(|node| self.reading.fields("`given`", node, &GIVEN)).unwrap_or_default());
         let wish = self.wish(&wished, subject.unwrap_or(Subject::Opening));
         let expect = given.get("expect").map(|node| self.expect(subject.unwrap_or(Subject::Opening), node));
         for field in ["name", "expect"].into_iter().filter(|field| !given.contains_key(field)) {
@@ -357,7 +349,7 @@ impl Reader<'_> {
 
     fn expect(&mut self, subject: Subject, node: &Node) -> Expect {
         let wrong_before = self.reading.mistakes.len();
-        let given = self.fields("`expect`", node, &EXPECT);
+        let given = self.reading.fields("`expect`", node, &EXPECT);
         let decisions: &[&str] = match subject {
             Subject::Opening => &["open", "breakGlass", "ask", "refuse", "undecided"],
             Subject::Right(_) => &["permit", "refuse"],
@@ -441,7 +433,7 @@ impl Reader<'_> {
 
     fn who(&mut self, person: Option<&Node>) -> Who {
         let known = ["id", "groups", "unknown", "groupsUnreachable"];
-        let given = person.map(|node| self.fields("`person`", node, &known)).unwrap_or_default();
+        let given = person.map(|node| self.reading.fields("`person`", node, &known)).unwrap_or_default();
         let id = self.text("`id`", given.get("id"));
         let groups = self.texts("`groups`", given.get("groups"));
         let is_unreachable = self.flag("`groupsUnreachable`", given.get("groupsUnreachable")).unwrap_or_default();
@@ -491,7 +483,7 @@ impl Reader<'_> {
 
     fn vm(&mut self, vm: Option<&Node>) -> VmFacts {
         let known = ["id", "name", "resourceGroup", "subscription", "managementGroups", "managementGroupsUnreachable", "tags"];
-        let given = vm.map(|node| self.fields("`vm`", node, &known)).unwrap_or_default();
+        let given = vm.map(|node| self.reading.fields("`vm`", node, &known)).unwrap_or_default();
         let id = self.text("`id`", given.get("id"));
         let mut or = |name: &str, default: &str| self.text(&format!("`{name}`"), given.get(name)).unwrap_or_else(|| default.to_owned());
         let (subscription, group, name) = (or("subscription", SUBSCRIPTION), or("resourceGroup", "rg"), or("name", "vm"));
@@ -559,7 +551,7 @@ impl Reader<'_> {
     }
 
     fn incident(&mut self, node: &Node) -> Incident {
-        let given = self.fields("`incident`", node, &["open", "severity", "owner", "namesThisVm", "age"]);
+        let given = self.reading.fields("`incident`", node, &["open", "severity", "owner", "namesThisVm", "age"]);
         let severity = given.get("severity").and_then(|node| self.reading.one_of("severity", node, &SEVERITIES));
         Incident {
             open: self.flag("`open`", given.get("open")).unwrap_or(true),

@@ -311,16 +311,13 @@ impl<'a> Check<'a> {
     fn names(&mut self, source: &Source<'_>, policy: &Policy) {
         let literals: BTreeSet<(String, String)> =
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
-        if let Ok(json) = policy.to_json() {
-            let mut compared = BTreeSet::new();
-            collect_compared(&json, &mut compared);
-            for (variable, kind, id) in compared {
+        let spoken = Spoken::of(policy);
+        for (variable, kind, id) in spoken.compared {
+            let (is, what) = if variable == "principal" { ("Person", "somebody who asks") } else { ("VM", "what is opened") };
+            if kind != is {
                 let span = find(source, &format!("{kind}::{id:?}"));
-                let (is, what) = if variable == "principal" { ("Person", "somebody who asks") } else { ("VM", "what is opened") };
-                if kind != is {
-                    let mistake = source.mistake(&span, format!("{what} is never a {kind}: comparing them says nothing"));
-                    self.mistakes.push(mistake.cured(format!("write `{variable} in {kind}::{id:?}`")));
-                }
+                let mistake = source.mistake(&span, format!("{what} is never a {kind}: comparing them says nothing"));
+                self.mistakes.push(mistake.cured(format!("write `{variable} in {kind}::{id:?}`")));
             }
         }
         for (kind, id) in &literals {
@@ -331,13 +328,7 @@ impl<'a> Check<'a> {
             self.mistakes.extend(others.map(at));
             self.mistakes.push(mistake);
         }
-        let (mut tags, mut asked_for, mut machines) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        if let Ok(json) = policy.to_json() {
-            collect_tags(&json, &mut tags);
-            collect_asked_for(&json, &mut asked_for);
-            collect_machines(&json, &mut machines);
-        }
-        for (of, name) in asked_for {
+        for (of, name) in spoken.asked_for {
             // Cedar takes what nobody knows for what is merely absent, so that the condition would never hold.
             let Some(known) = attributes().get(of.as_str()).filter(|known| !known.contains(&name)) else { continue };
             let places = [format!("has {name}"), format!(".{name}"), name.clone()].map(|words| places(source.text, &words));
@@ -345,13 +336,10 @@ impl<'a> Check<'a> {
             let mistake = source.mistake(&span, format!("`{name}` is no attribute of `{of}`, so this never holds"));
             self.mistakes.push(mistake.meant(&name, known.iter().map(String::as_str)));
         }
-        for tag in tags.iter().filter(|tag| **tag != tag.to_lowercase()) {
-            let what = format!("no machine has a tag `{tag}` here: names of tags are in lower case");
-            let mistake = source.mistake(&find(source, &format!("{tag:?}")), what);
-            self.mistakes.push(mistake.cured(format!("write {:?}: Azure does not tell their cases apart", tag.to_lowercase())));
-        }
-        for name in machines.iter().filter(|name| **name != name.to_lowercase()) {
-            let what = format!("no machine is called `{name}` here: names of machines are in lower case");
+        let tags = spoken.tags.iter().map(|tag| (tag, format!("no machine has a tag `{tag}` here: names of tags are in lower case")));
+        let machines =
+            spoken.machines.iter().map(|name| (name, format!("no machine is called `{name}` here: names of machines are in lower case")));
+        for (name, what) in tags.chain(machines).filter(|(name, _)| **name != name.to_lowercase()) {
             let mistake = source.mistake(&find(source, &format!("{name:?}")), what);
             self.mistakes.push(mistake.cured(format!("write {:?}: Azure does not tell their cases apart", name.to_lowercase())));
         }
@@ -486,24 +474,86 @@ fn attributes() -> &'static BTreeMap<&'static str, BTreeSet<String>> {
     })
 }
 
-/// What a rule asks `has` of, and for which attribute.
-fn collect_asked_for(json: &Value, found: &mut BTreeSet<(String, String)>) {
+/// Everything in a rule that has parts of its own: each by its sign, such as `==`, `has` or `principal`, and what stands in it.
+fn each_part<'a>(json: &'a Value, see: &mut impl FnMut(&'a str, &'a Value)) {
     match json {
         Value::Object(fields) => {
-            if let Some(has) = fields.get("has") {
-                let mut of = path(&has["left"]);
+            for (sign, value) in fields {
+                see(sign, value);
+                each_part(value, see);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| each_part(item, see)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// What a rule speaks of that neither Cedar nor the schema knows to be wrong.
+#[derive(Default)]
+struct Spoken {
+    /// What it asks `has` of, and for which attribute.
+    asked_for: BTreeSet<(String, String)>,
+    /// What it says that whoever asks, or what is opened, is: the variable, the kind and the id.
+    compared: BTreeSet<(String, String, String)>,
+    /// The names of tags.
+    tags: BTreeSet<String>,
+    /// What it compares the names of machines with; of a pattern, with `*` for whatever stands there.
+    machines: BTreeSet<String>,
+}
+
+impl Spoken {
+    fn of(policy: &Policy) -> Self {
+        let mut spoken = Spoken::default();
+        if let Ok(json) = policy.to_json() {
+            each_part(&json, &mut |sign, value| spoken.see(sign, value));
+        }
+        spoken
+    }
+
+    fn see(&mut self, sign: &str, value: &Value) {
+        let (left, right) = (&value["left"], &value["right"]);
+        match sign {
+            "principal" | "resource" if value["op"] == "==" => self.compare(sign, &value["entity"]),
+            "==" | "!=" => {
+                for (one, other) in [(left, right), (right, left)] {
+                    if let Some(variable @ ("principal" | "resource")) = one["Var"].as_str() {
+                        self.compare(variable, &other["Value"]["__entity"]);
+                    } else if is_name_of_machine(one) {
+                        self.machines.extend(other["Value"].as_str().map(str::to_owned));
+                    }
+                }
+            }
+            "like" if is_name_of_machine(left) => {
+                let parts = value["pattern"].as_array().into_iter().flatten();
+                self.machines.insert(parts.map(|part| part["Literal"].as_str().unwrap_or("*")).collect());
+            }
+            "contains" if is_name_of_machine(right) => {
+                let of_set = left["Set"].as_array().into_iter().flatten();
+                self.machines.extend(of_set.filter_map(|one| one["Value"].as_str()).map(str::to_owned));
+            }
+            "hasTag" | "getTag" => self.tags.extend(right["Value"].as_str().map(str::to_owned)),
+            "has" => {
+                let mut of = path(left);
                 // `has a.b` asks for one after the other.
-                let names = has["attr"].as_array().map_or_else(|| vec![&has["attr"]], |names| names.iter().collect());
+                let names = value["attr"].as_array().map_or_else(|| vec![&value["attr"]], |names| names.iter().collect());
                 for name in names.into_iter().filter_map(Value::as_str) {
-                    found.extend(of.clone().map(|of| (of, name.to_owned())));
+                    self.asked_for.extend(of.clone().map(|of| (of, name.to_owned())));
                     of = of.map(|of| format!("{of}.{name}"));
                 }
             }
-            fields.values().for_each(|value| collect_asked_for(value, found));
+            _ => {}
         }
-        Value::Array(items) => items.iter().for_each(|item| collect_asked_for(item, found)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+
+    fn compare(&mut self, variable: &str, entity: &Value) {
+        if let (Some(kind), Some(id)) = (entity["type"].as_str(), entity["id"].as_str()) {
+            self.compared.insert((variable.to_owned(), kind.to_owned(), id.to_owned()));
+        }
+    }
+}
+
+fn is_name_of_machine(json: &Value) -> bool {
+    path(json).as_deref() == Some("resource.name")
 }
 
 /// How a rule reaches something, as `context.incident`.
@@ -514,77 +564,6 @@ fn path(json: &Value) -> Option<String> {
     // What is neither a variable nor reached from one ends here.
     let name = json["."]["attr"].as_str()?;
     Some(format!("{}.{name}", path(&json["."]["left"])?))
-}
-
-/// What a rule says that whoever asks, or what is opened, is: the variable, the kind and the id.
-fn collect_compared(json: &Value, found: &mut BTreeSet<(String, String, String)>) {
-    let of_head = |json: &Value, variable: &str| {
-        let entity = &json[variable]["entity"];
-        (json[variable]["op"] == "==").then(|| (variable.to_owned(), entity["type"].clone(), entity["id"].clone()))
-    };
-    let of_condition = |left: &Value, right: &Value| {
-        let entity = &right["Value"]["__entity"];
-        left["Var"].as_str().map(|variable| (variable.to_owned(), entity["type"].clone(), entity["id"].clone()))
-    };
-    match json {
-        Value::Object(fields) => {
-            let mut here: Vec<(String, Value, Value)> = ["principal", "resource"].iter().filter_map(|name| of_head(json, name)).collect();
-            for sign in ["==", "!="] {
-                let (left, right) = (&json[sign]["left"], &json[sign]["right"]);
-                here.extend(of_condition(left, right).or_else(|| of_condition(right, left)));
-            }
-            let is_one = |variable: &str| variable == "principal" || variable == "resource";
-            let read = |(variable, kind, id): (String, Value, Value)| Some((variable, kind.as_str()?.to_owned(), id.as_str()?.to_owned()));
-            found.extend(here.into_iter().filter_map(read).filter(|(variable, ..)| is_one(variable)));
-            fields.values().for_each(|value| collect_compared(value, found));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect_compared(item, found)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// The names of tags that a rule speaks of.
-fn collect_tags(json: &Value, tags: &mut BTreeSet<String>) {
-    match json {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if name == "hasTag" || name == "getTag" {
-                    tags.extend(value["right"]["Value"].as_str().map(str::to_owned));
-                }
-                collect_tags(value, tags);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect_tags(item, tags)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// What a rule compares the names of machines with; of a pattern, with `*` for whatever stands there.
-fn collect_machines(json: &Value, names: &mut BTreeSet<String>) {
-    let is_name = |json: &Value| path(json).as_deref() == Some("resource.name");
-    match json {
-        Value::Object(fields) => {
-            for (sign, value) in fields {
-                let (left, right) = (&value["left"], &value["right"]);
-                match sign.as_str() {
-                    "==" | "!=" if is_name(left) => names.extend(right["Value"].as_str().map(str::to_owned)),
-                    "==" | "!=" if is_name(right) => names.extend(left["Value"].as_str().map(str::to_owned)),
-                    "like" if is_name(left) => {
-                        let parts = value["pattern"].as_array().into_iter().flatten();
-                        names.insert(parts.map(|part| part["Literal"].as_str().unwrap_or("*")).collect());
-                    }
-                    "contains" if is_name(right) => {
-                        let of_set = left["Set"].as_array().into_iter().flatten();
-                        names.extend(of_set.filter_map(|one| one["Value"].as_str()).map(str::to_owned));
-                    }
-                    _ => {}
-                }
-                collect_machines(value, names);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect_machines(item, names)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 /// The first 16 hexadecimal digits of a SHA-256 over names and texts of the files that decide.

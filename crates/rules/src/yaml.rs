@@ -119,9 +119,12 @@ impl<'a> Reading<'a> {
         crate::mistake::place(self.text, span(self.text, node.referenced).start).0
     }
 
-    /// The fields of a place. Others than the known ones are told, and those that stand there twice.
+    /// The fields of a place; none where nothing stands. Others than the known ones are told, and those that stand there twice.
     pub(crate) fn fields<'n>(&mut self, name: &str, node: &'n Node, known: &[&str]) -> Fields<'n> {
         let mut fields = Fields::new();
+        if matches!(node.value, Stands::Nothing) {
+            return fields;
+        }
         if !matches!(node.value, Stands::Named(_)) {
             let such = known.first().copied().unwrap_or_default();
             self.instead(name, node, &format!("fields such as `{such}`"));
@@ -159,8 +162,7 @@ impl<'a> Reading<'a> {
         let mut once: BTreeMap<&str, (&Spanned<String>, &Node)> = BTreeMap::new();
         for (name, value) in nodes {
             if once.insert(&name.value, (name, value)).is_some() {
-                let wrong = self.mistake(name.referenced, format!("`{}` is here twice", name.value)).cured("keep one of them");
-                self.mistakes.push(wrong);
+                self.wrong_but(name.referenced, format!("`{}` is here twice", name.value), "keep one of them");
             }
         }
         once.into_values().collect()

@@ -8,7 +8,7 @@ use portcullis_domain::arm_id::{PolicyId, VmId};
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::record::Claim;
-use portcullis_domain::ruling::may_have_made;
+use portcullis_domain::ruling::is_claim_of;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -35,7 +35,15 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
         }
         message = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: message.tries() };
     }
-    let (vms, apart) = match affected(app, &activity).await {
+    let mut claim = Claim {
+        event: id.to_owned(),
+        at: activity.at,
+        object_id: activity.object_id.clone(),
+        name: activity.name.clone(),
+        operation: format!("{:?}", activity.operation).to_ascii_lowercase(),
+        apart_seconds: activity.apart_seconds,
+    };
+    let (vms, apart) = match affected(app, &activity, &claim).await {
         Ok(found) => found,
         Err(NotRead::Stopped(stopped)) => return Err(stopped),
         Err(NotRead::Azure(failed)) => {
@@ -49,22 +57,14 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
             return Ok(not_read(app, &message, &activity, failed).await);
         }
     };
-    let apart_seconds = activity.apart_seconds.into_iter().chain(apart).min();
-    if apart_seconds != activity.apart_seconds {
-        let known = Activity { apart_seconds, ..activity.clone() };
+    claim.apart_seconds = activity.apart_seconds.into_iter().chain(apart).min();
+    if claim.apart_seconds != activity.apart_seconds {
+        let known = Activity { apart_seconds: claim.apart_seconds, ..activity };
         if let Written::Lost = app.store.save_event(id, &known, held.etag.as_deref()).await? {
             // Another round wrote what it has seen: both are read again.
             return Err(Stopped::Lost(format!("event {id}")));
         }
     }
-    let claim = Claim {
-        event: id.to_owned(),
-        at: activity.at,
-        object_id: activity.object_id.clone(),
-        name: activity.name.clone(),
-        operation: format!("{:?}", activity.operation).to_ascii_lowercase(),
-        apart_seconds,
-    };
     let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(affected.vm.subscription())).collect();
     let (claim, affected) = (&claim, &vms);
     in_lanes(affected, |affected| async {
@@ -106,7 +106,7 @@ struct Affected {
 }
 
 /// The VMs that have to be looked at for an event, each once, and how far in seconds the nearest record lies from it.
-async fn affected(app: &App, activity: &Activity) -> Result<(Vec<Affected>, Option<i64>), NotRead> {
+async fn affected(app: &App, activity: &Activity, claim: &Claim) -> Result<(Vec<Affected>, Option<i64>), NotRead> {
     let named = VmId::from_arm_id(activity.resource.clone()).ok();
     let policies = policies(app, activity).await.map_err(NotRead::Azure)?;
     let mut vms: BTreeMap<VmId, bool> = named.into_iter().map(|vm| (vm, true)).collect();
@@ -115,9 +115,7 @@ async fn affected(app: &App, activity: &Activity) -> Result<(Vec<Affected>, Opti
             let since = activity.at - CLOCKS_DIFFER_BY;
             let all = || policies.iter().flat_map(|policy| &policy.records);
             for record in all().filter(|record| record.start >= since) {
-                let apart = (activity.at - record.start).abs();
-                let was_nearer = activity.apart_seconds.is_some_and(|least| apart > TimeDelta::seconds(least + 1));
-                *vms.entry(record.vm.clone()).or_default() |= !was_nearer && may_have_made(activity.at, record, all());
+                *vms.entry(record.vm.clone()).or_default() |= is_claim_of(claim, record, all());
             }
         }
         Operation::Write => vms.extend(policies.iter().flat_map(|p| &p.vms).map(|v| (v.vm.clone(), true))),

@@ -8,7 +8,7 @@ use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::conclude::{conclude, could_not_look};
-use portcullis_domain::reconcile::{Close, Jit, Look, Mode, reconcile, to_be_ruled};
+use portcullis_domain::reconcile::{Close, Jit, Look, Mode, Open, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
 use portcullis_domain::want::{Answer, Became, Want};
 use tokio::time::Instant;
@@ -212,20 +212,27 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     want::work(app, run, &sight).await?;
     let mut ruled = ruled(app, run, &sight).await?;
     ruled.unaudited = unaudited(app, &run.record, run.now).await?;
-    let plan = reconcile(run.record.clone(), &seen_as(app, run.now, run.surely_by_now(), &sight, &ruled));
-    // The record that says that these were written is itself written with the first intent.
-    app.write_audits(&plan.audits).await?;
-    run.record = plan.record;
+    let seen = seen_as(app, run.now, run.surely_by_now(), &sight, &ruled);
+    let (closes, opens) = planned(app, run, &seen).await?;
     run.fingerprint(app, &sight).await?;
-    if shut_all(app, run, &plan.closes).await? == GoOn::No {
+    if shut_all(app, run, &closes).await? == GoOn::No {
         return Ok(());
     }
-    for open in &plan.opens {
+    for open in &opens {
         if run.began.elapsed() > BEGINS_DELETES_WITHIN || open::open(app, run, open, &sight).await? == GoOn::No {
             break;
         }
     }
     Ok(())
+}
+
+/// Plans, and writes down what is to be told before anything is done: the record that says that this was written is itself written
+/// with the first intent.
+async fn planned(app: &App, run: &mut Run, seen: &Look<'_>) -> Result<(Vec<Close>, Vec<Open>), Stopped> {
+    let plan = reconcile(run.record.clone(), seen);
+    app.write_audits(&plan.audits).await?;
+    run.record = plan.record;
+    Ok((plan.closes, plan.opens))
 }
 
 async fn shut_all(app: &App, run: &mut Run, closes: &[Close]) -> Result<GoOn, Stopped> {
@@ -259,10 +266,8 @@ async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen
     want::end(app, run, sight).await?;
     let nothing = Ruled { unaudited: unaudited(app, &run.record, run.now).await?, ..Ruled::default() };
     let seen = Look { jit: None, ..seen_as(app, run.now, run.surely_by_now(), sight, &nothing) };
-    let plan = reconcile(run.record.clone(), &seen);
-    app.write_audits(&plan.audits).await?;
-    run.record = plan.record;
-    shut_all(app, run, &plan.closes).await?;
+    let (closes, _) = planned(app, run, &seen).await?;
+    shut_all(app, run, &closes).await?;
     Ok(())
 }
 

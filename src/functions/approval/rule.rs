@@ -355,9 +355,7 @@ impl<'a> Asking<'a> {
     /// What an event says against a grant that stands on another one's word: that it was somebody whom no rule permits it.
     /// In whatever order events come, each claim that fits has to be permitted.
     async fn disputed(&self, grant: &Grant, record: &JitRecord) -> Result<Dispute, Stopped> {
-        let all = self.all_records();
-        let near = |claim: &&Claim| is_claim_of(claim, record, all.iter().copied());
-        for claim in self.record.claims.iter().filter(near) {
+        for claim in self.claims_of(record) {
             let Some(id) = object_id(&claim.object_id).filter(|id| *id != grant.person) else { continue };
             match self.is_permitted(grant, record, &id, claim.shown()).await? {
                 Some(true) => {}
@@ -373,9 +371,13 @@ impl<'a> Asking<'a> {
 
     /// Whether an event says that this person made the record.
     fn claims_to_have_made(&self, record: &JitRecord, id: &str) -> bool {
+        self.claims_of(record).any(|claim| object_id(&claim.object_id).as_deref() == Some(id))
+    }
+
+    /// The events that may tell who made the record.
+    fn claims_of(&self, record: &JitRecord) -> impl Iterator<Item = &'a Claim> {
         let all = self.all_records();
-        let near = |claim: &&Claim| is_claim_of(claim, record, all.iter().copied());
-        self.record.claims.iter().filter(near).any(|claim| object_id(&claim.object_id).as_deref() == Some(id))
+        self.record.claims.iter().filter(move |claim| is_claim_of(claim, record, all.iter().copied()))
     }
 
     /// Whether the rules would permit it to this person; nothing where that cannot be told now.
