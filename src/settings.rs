@@ -10,12 +10,13 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use portcullis_domain::duration;
+use portcullis_domain::initiate::Newer;
 pub use portcullis_domain::reconcile::Mode;
 use url::Url;
 use uuid::Uuid;
 
 /// Every variable that the app reads, in the order in which the example file shows them.
-pub const NAMES: [&str; 23] = [
+pub const NAMES: [&str; 24] = [
     MODE,
     TENANT,
     SUBSCRIPTIONS,
@@ -34,6 +35,7 @@ pub const NAMES: [&str; 23] = [
     CLIENT,
     LONGEST,
     CLOSE_CAP,
+    JIT_NEWER,
     POLICIES,
     SITE,
     IDENTITY_ENDPOINT,
@@ -62,6 +64,7 @@ const API_AUDIENCE: &str = "PORTCULLIS_API_AUDIENCE";
 const CLIENT: &str = "PORTCULLIS_CLIENT_ID";
 const LONGEST: &str = "PORTCULLIS_LONGEST_OPENING";
 const CLOSE_CAP: &str = "PORTCULLIS_CLOSE_CAP";
+const JIT_NEWER: &str = "PORTCULLIS_JIT_NEWER";
 const POLICIES: &str = "PORTCULLIS_POLICIES";
 const SITE: &str = "WEBSITE_SITE_NAME";
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
@@ -139,6 +142,8 @@ pub struct Settings {
     pub longest_opening: TimeDelta,
     /// How many VMs with a never-covered opening one shard's run may send to be closed.
     pub close_cap: u32,
+    /// What a newer `initiate` of JIT makes of an older one.
+    pub jit_newer: Newer,
     /// The folder of the rules, relative to where the host starts the handler: the package's root.
     pub policies: PathBuf,
     /// The name of the function app, as App Service gives it; elsewhere that of the Service Bus namespace.
@@ -203,6 +208,7 @@ impl Reader<'_> {
         let client_id = self.optional(CLIENT).and_then(|text| self.guid(CLIENT, &text));
         let longest_opening = self.longest_opening();
         let close_cap = self.close_cap();
+        let jit_newer = self.jit_newer();
         let policies = PathBuf::from(self.optional(POLICIES).unwrap_or_else(|| "policies".to_owned()));
         let app_name = self.optional(SITE);
         let endpoints = endpoints?;
@@ -227,6 +233,7 @@ impl Reader<'_> {
             client_id,
             longest_opening: longest_opening?,
             close_cap: close_cap?,
+            jit_newer: jit_newer?,
             policies,
             sign_in,
             location: endpoints.location,
@@ -248,6 +255,18 @@ impl Reader<'_> {
             Some("enforce") => Some(Mode::Enforce),
             Some(other) => {
                 self.mistake(MODE, &format!("is `{other}`: write observe (only say what would be done) or enforce"));
+                None
+            }
+        }
+    }
+
+    fn jit_newer(&mut self) -> Option<Newer> {
+        match self.optional(JIT_NEWER).as_deref() {
+            None | Some("replaces") => Some(Newer::Replaces),
+            Some("adds") => Some(Newer::Adds),
+            Some(other) => {
+                let cure = "write replaces (a newer JIT request for a port takes the place of the older one, or may) or adds (both stay)";
+                self.mistake(JIT_NEWER, &format!("is `{other}`: {cure}"));
                 None
             }
         }
@@ -573,6 +592,11 @@ mod tests {
             (LOGS_RULE, "dcr-", "is `dcr-`: write the rule's immutable id, which begins with dcr-, and not its name"),
             (LOGS_RULE, "dcr-1/x", "is `dcr-1/x`: only letters, digits, `-` and `_` are allowed"),
             (MODE, "Enforce", "is `Enforce`: write observe (only say what would be done) or enforce"),
+            (
+                JIT_NEWER,
+                "both",
+                "is `both`: write replaces (a newer JIT request for a port takes the place of the older one, or may) or adds (both stay)",
+            ),
             (CLOSE_CAP, "1001", "is `1001`: write a whole number from 1 to 1000"),
             (LONGEST, "PT4M59S", "is `PT4M59S`: it must lie between PT5M and PT24H"),
             (BLOB, "http://portcullis.blob.core.windows.net", "begins with http: it must begin with https://, since tokens go there"),
@@ -600,10 +624,17 @@ mod tests {
     #[test]
     fn lists_are_read_and_bounds_hold() {
         let mut values = azure();
-        values.extend([(API_AUDIENCE, " a , api://portcullis,"), (LONGEST, "PT5M"), (CLOSE_CAP, "1000"), (MODE, "enforce")]);
+        values.extend([
+            (API_AUDIENCE, " a , api://portcullis,"),
+            (LONGEST, "PT5M"),
+            (CLOSE_CAP, "1000"),
+            (MODE, "enforce"),
+            (JIT_NEWER, "adds"),
+        ]);
         let settings = read(&values).unwrap();
         assert_eq!(settings.api_audiences, ["a", "api://portcullis"]);
         assert_eq!((settings.mode, settings.longest_opening, settings.close_cap), (Mode::Enforce, TimeDelta::minutes(5), 1000));
+        assert_eq!((settings.jit_newer, read(&azure()).unwrap().jit_newer), (Newer::Adds, Newer::Replaces));
         values.insert(LONGEST, "PT4M59S");
         assert!(read(&values).is_err());
     }

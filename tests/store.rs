@@ -561,6 +561,7 @@ impl Trial {
             grant: None,
             rule: None,
             person: None,
+            person_id: None,
             decision: None,
             behind: Behind::default(),
         };

@@ -220,6 +220,7 @@ pub(super) struct AuditView {
     grant: Option<String>,
     rule: Option<String>,
     person: Option<String>,
+    person_id: Option<String>,
     decision: Option<Value>,
     #[serde(flatten)]
     behind: BehindView,
@@ -603,6 +604,7 @@ pub(super) fn audit(record: &AuditRecord) -> AuditView {
         grant,
         rule,
         person,
+        person_id,
         decision,
         behind,
     } = record;
@@ -622,6 +624,7 @@ pub(super) fn audit(record: &AuditRecord) -> AuditView {
         grant: grant.clone(),
         rule: rule.clone(),
         person: person.clone(),
+        person_id: person_id.clone(),
         decision: decision.clone(),
         behind: BehindView::of(behind),
     }
@@ -1099,6 +1102,7 @@ mod tests {
             grant: Some("g1".to_owned()),
             rule: Some("responders".to_owned()),
             person: Some("ada@contoso.com".to_owned()),
+            person_id: Some("00000000-0000-0000-0000-00000000000a".to_owned()),
             decision: Some(serde_json::json!({"set": "s"})),
             behind: behind(),
         }
@@ -1125,6 +1129,7 @@ mod tests {
       "grant": "g1",
       "rule": "responders",
       "person": "ada@contoso.com",
+      "personId": "00000000-0000-0000-0000-00000000000a",
       "decision": {
         "set": "s"
       },

@@ -25,6 +25,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::{AuditKind, AuditRecord, Installation};
 use portcullis_domain::finding::Severity;
+use portcullis_domain::initiate::Newer;
 use portcullis_domain::judge::Limits;
 use portcullis_domain::opening::short_hash;
 use portcullis_domain::reconcile::Mode;
@@ -54,6 +55,8 @@ pub struct App {
     pub limits: Limits,
     /// Whether to act.
     pub mode: Mode,
+    /// What a newer `initiate` makes of an older one.
+    pub newer: Newer,
     /// The most VMs with a never-covered opening that one shard's run sends to be closed.
     pub close_cap: usize,
     /// The subscriptions that are governed; empty means all that the identity can see.
@@ -83,6 +86,7 @@ impl App {
             store,
             limits: Limits { longest_opening: settings.longest_opening },
             mode: settings.mode,
+            newer: settings.jit_newer,
             close_cap: usize::try_from(settings.close_cap).unwrap_or(usize::MAX),
             subscriptions: settings.subscriptions.clone(),
             rulebook: Rulebook::new(settings.policies.clone()),

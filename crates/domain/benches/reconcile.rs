@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::conclude::conclude;
+use portcullis_domain::initiate::Newer;
 use portcullis_domain::judge::Limits;
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
@@ -47,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             gone: false,
             limits,
             mode: Mode::Enforce,
+            newer: Newer::Replaces,
             rulings: &Rulings::new(),
             confirmations: &Confirmations::new(),
             unaudited: &BTreeSet::new(),

@@ -134,9 +134,12 @@ pub struct AuditRecord {
     /// The rule that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// For whom the grant is.
+    /// For whom the grant is, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
+    /// The same by object id, which no event can choose freely as it can a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person_id: Option<String>,
     /// The decision whole: what it was decided on, and what came nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Value>,
@@ -214,6 +217,7 @@ impl AuditRecord {
             grant: None,
             rule: None,
             person: None,
+            person_id: None,
             decision: None,
             behind: Behind::default(),
         }
@@ -245,6 +249,12 @@ impl AuditRecord {
     /// The actor of a row is who did what the row tells, and that is Portcullis. Who opened a port is in `OpenedBy` where
     /// all hints agree, and with every hint in `Asked` (JIT's own records) and `Claims` (events).
     pub fn row(&self, installation: &Installation) -> Value {
+        let columns = [self.asim_columns(installation), self.own_columns()];
+        Value::Object(columns.into_iter().filter_map(|columns| columns.as_object().cloned()).flatten().collect())
+    }
+
+    /// The columns of ASIM's audit event schema.
+    fn asim_columns(&self, installation: &Installation) -> Value {
         let at = self.at.to_rfc3339_opts(SecondsFormat::Millis, true);
         let vm = self.vm.as_ref();
         json!({
@@ -278,6 +288,12 @@ impl AuditRecord {
             "TargetDvcIdType": if vm.is_some() { "AzureResourceId" } else { "" },
             "TargetDvcScopeId": vm.map(|v| v.subscription().to_owned()).unwrap_or_default(),
             "TargetPortNumber": self.port,
+        })
+    }
+
+    /// The columns of Portcullis' own.
+    fn own_columns(&self) -> Value {
+        json!({
             "AuditId": self.id,
             "Code": self.code,
             "Sources": self.sources.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -285,6 +301,7 @@ impl AuditRecord {
             "GrantId": self.grant.as_deref().unwrap_or_default(),
             "RuleName": self.rule.as_deref().unwrap_or_default(),
             "GrantedTo": self.person.as_deref().unwrap_or_default(),
+            "GrantedToId": self.person_id.as_deref().unwrap_or_default(),
             "Decision": self.decision,
             "OpenedBy": self.behind.one().unwrap_or_default(),
             "Asked": self.behind.asked,
@@ -379,6 +396,7 @@ mod tests {
             grant: Some("g".to_owned()),
             rule: None,
             person: Some("p".to_owned()),
+            person_id: Some("i".to_owned()),
             decision: Some(json!({"set": "s"})),
             behind: Behind {
                 asked: Vec::new(),
@@ -428,6 +446,7 @@ mod tests {
             ("GrantId", json!("g")),
             ("RuleName", json!("")),
             ("GrantedTo", json!("p")),
+            ("GrantedToId", json!("i")),
             ("Decision", json!({"set": "s"})),
         ] {
             assert_eq!(row[column], value, "{column}");

@@ -147,6 +147,7 @@ impl Audits {
             audit.sources = Some(grant.sources.clone());
             audit.grant = Some(grant.id.clone());
             audit.person = Some(grant.shown().to_owned());
+            audit.person_id = Some(grant.person.clone()).filter(|id| !id.is_empty());
             audit.rule = Some(grant.rule.clone()).filter(|rule| !rule.is_empty());
             fill(audit, &target);
         });
@@ -414,6 +415,7 @@ mod tests {
                 grant: None,
                 rule: None,
                 person: None,
+                person_id: None,
                 decision: None,
                 behind: Behind::default(),
             }

@@ -77,6 +77,8 @@ impl Behind {
         if self.asked.iter().any(|asked| asked.by.is_some()) {
             return same(self.asked.iter().map(|asked| asked.by.as_deref().unwrap_or_default()));
         }
+        // A name in an event is any text: two people of one name are two.
+        same(self.claims.iter().map(|claim| claim.object_id.as_str()))?;
         same(self.claims.iter().map(Claim::shown)).filter(|one| !one.is_empty())
     }
 
@@ -84,7 +86,10 @@ impl Behind {
     pub fn phrase(&self) -> String {
         let mut text = match (self.one(), self.asked.iter().any(|asked| asked.by.is_some())) {
             (Some(one), true) => format!(", asked for by {one}"),
-            (Some(one), false) => format!(", asked for by {one} as an event says"),
+            (Some(one), false) => {
+                let id = self.claims.first().map(|claim| claim.object_id.as_str()).filter(|id| !id.is_empty() && *id != one);
+                format!(", asked for by {one}{} as an event says", id.map(|id| format!(" ({id})")).unwrap_or_default())
+            }
             (None, _) if self.asked.is_empty() && self.claims.is_empty() => return String::new(),
             (None, _) => ", asked for by somebody who is not known for certain".to_owned(),
         };
@@ -153,6 +158,7 @@ mod tests {
     fn somebody_is_named_only_where_all_hints_agree() {
         let (ada, bob) = (Some("ada@contoso.com"), Some("bob@contoso.com"));
         let says = |name: &str| claim("09:00:00", name, name);
+        let with_id = |id: &str| Claim { object_id: id.to_owned(), ..says("ada") };
         for (records, claims, one) in [
             (vec![asked("09:00:00", ada)], vec![says("bob")], ada),
             (vec![asked("09:00:00", ada), asked("09:01:00", Some("ADA@contoso.com"))], vec![], ada),
@@ -163,6 +169,8 @@ mod tests {
             (vec![asked("09:00:00", None)], vec![says("ada"), says("bob")], None),
             (vec![asked("09:00:00", None)], vec![says("ada"), says("")], None),
             (vec![], vec![says("ada")], Some("ada")),
+            (vec![], vec![with_id("1"), with_id("1")], Some("ada")),
+            (vec![], vec![with_id("1"), with_id("2")], None),
             (vec![], vec![], None),
         ] {
             assert_eq!(behind(&records, &claims).one(), one, "{records:?} {claims:?}");
@@ -173,10 +181,12 @@ mod tests {
     fn who_asked_is_said_as_surely_as_it_is_known() {
         let (ada, bob) = (Some("ada@contoso.com"), Some("bob@contoso.com"));
         let says = |name: &str| claim("09:00:00", name, name);
+        let with_id = Claim { object_id: "5a4d".to_owned(), ..says("ada") };
         for (records, claims, phrase) in [
             (vec![asked("09:00:00", ada)], vec![], ", asked for by ada@contoso.com until 2026-01-15T11:00:00Z"),
             (vec![asked("09:00:00", None)], vec![says("ada")], ", asked for by ada as an event says until 2026-01-15T11:00:00Z"),
             (vec![], vec![says("ada")], ", asked for by ada as an event says"),
+            (vec![], vec![with_id], ", asked for by ada (5a4d) as an event says"),
             (
                 vec![asked("09:00:00", ada), asked("09:01:00", bob)],
                 vec![],

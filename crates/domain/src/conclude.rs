@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use crate::audit::AuditRecord;
 use crate::audits::Audits;
-use crate::finding::FindingCode;
+use crate::finding::{Finding, FindingCode};
 use crate::grant::{Grant, Phase};
 use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER, SENT_WITHIN};
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
@@ -85,6 +85,7 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
             let cause = match finding.code {
                 FindingCode::FirewallPolicy | FindingCode::FirewallPort => Cause::Firewall,
                 FindingCode::Unreadable => Cause::Unreadable,
+                FindingCode::Unapproved if is_undecided(record, finding, now) => Cause::Undecided,
                 FindingCode::AnySource
                 | FindingCode::Overlong
                 | FindingCode::Outlived
@@ -98,8 +99,11 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::UnreadableRecord
                 | FindingCode::NoMachine => continue,
             };
-            let alarm = Alarm { cause, port: finding.port, since: now, text: finding.evidence.clone() };
-            wanted.insert(format!("{}-{}", cause.text(), finding.id), alarm);
+            let text = match cause {
+                Cause::Undecided => format!("{}: {}", finding.evidence, finding.done),
+                _ => finding.evidence.clone(),
+            };
+            wanted.entry(key_of(cause, finding)).or_insert(Alarm { cause, port: finding.port, since: now, text });
         }
     }
     for (port, asking) in record.initiates.iter().filter(|(_, asking)| asking.intents.len() >= BRAKE) {
@@ -111,6 +115,29 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
         wanted.insert(format!("brake-{port}"), Alarm { cause: Cause::Brake, port: Some(*port), since: now, text });
     }
     wanted
+}
+
+/// The key of a finding's alarm. Of the rules that open a port to the same person in several groups one tells.
+fn key_of(cause: Cause, finding: &Finding) -> String {
+    match (cause, finding.port) {
+        (Cause::Undecided, Some(port)) => format!("{}-{port}", cause.text()),
+        _ => format!("{}-{}", cause.text(), finding.id),
+    }
+}
+
+/// Whether an opening that nobody could decide on has stood for so long that it is an alarm; it stays one until the opening is
+/// adopted or proved shut.
+fn is_undecided(record: &VmRecord, finding: &Finding, now: DateTime<Utc>) -> bool {
+    let stands = record.alarms.contains_key(&key_of(Cause::Undecided, finding));
+    stands || undecided_due(record, finding).is_some_and(|due| due <= now)
+}
+
+/// When it is an alarm that nobody could decide on an opening; never for one that is being shut, which has an alarm of its own.
+fn undecided_due(record: &VmRecord, finding: &Finding) -> Option<DateTime<Utc>> {
+    let mut targets = record.closings.values().flat_map(|closing| &closing.targets);
+    let is_left =
+        finding.code == FindingCode::Unapproved && !targets.any(|target| target.rule.to_string().eq_ignore_ascii_case(&finding.about));
+    is_left.then_some(finding.since + ALARM_AFTER)
 }
 
 /// When it is an alarm that something has not been shut, unless that is proved before. What is not seen any more lacks its
@@ -204,7 +231,7 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
     if let Some(hold) = record.not_before {
         next = next.map(|at| at.max(hold));
     }
-    earliest(next, alarm_due(record))
+    earliest(next, alarm_due(record, mode))
 }
 
 /// When the second read is due that proves a grant over, or the first one that could begin to.
@@ -230,11 +257,15 @@ const RULE_TAKES: TimeDelta = TimeDelta::seconds(15);
 const FIRST_READ_AFTER: TimeDelta = TimeDelta::seconds(5);
 
 /// When the next alarm falls due by time alone; Azure's wish for quiet does not delay it.
-fn alarm_due(record: &VmRecord) -> Option<DateTime<Utc>> {
+fn alarm_due(record: &VmRecord, mode: Mode) -> Option<DateTime<Utc>> {
     let closings = record.closings.iter().filter(|(port, _)| !record.alarms.contains_key(&format!("close-{port}")));
     let blind = record.blind.as_ref().filter(|_| !record.alarms.contains_key(BLIND));
     let cannot_be_read = record.alarms.contains_key(BLIND);
-    closings.filter_map(|(_, closing)| alarm_at(record, closing, cannot_be_read)).chain(blind.map(|blind| blind.since + ALARM_AFTER)).min()
+    let undecided =
+        record.findings.values().filter(|finding| mode == Mode::Enforce && !record.alarms.contains_key(&key_of(Cause::Undecided, finding)));
+    let closings = closings.filter_map(|(_, closing)| alarm_at(record, closing, cannot_be_read));
+    let undecided = undecided.filter_map(|finding| undecided_due(record, finding));
+    closings.chain(undecided).chain(blind.map(|blind| blind.since + ALARM_AFTER)).min()
 }
 
 #[cfg(test)]
@@ -243,8 +274,11 @@ mod tests {
 
     use super::*;
     use crate::finding::Severity;
+    use crate::grant::Phase;
     use crate::jit::{JitRecord, RecordStatus};
+    use crate::judge::Violation;
     use crate::opening::Opening;
+    use crate::ruling::Ruling;
     use crate::samples::{at, grant, opening, opening_in, record};
     use crate::story::{Story, any, home, kinds, remark, said};
 
@@ -502,6 +536,8 @@ mod tests {
         story.openings.push(home(1));
         story.look("12:00:00");
         story.conclude("12:00:00");
+        assert_eq!(story.next(), Some(at("12:05:00")), "that nobody decides on it is an alarm");
+        story.conclude("12:05:00");
         assert_eq!(story.next(), Some(at("18:00:01")));
         assert_eq!(story.look("18:00:00").closes, []);
         assert_eq!(story.look("18:00:01").closes.len(), 1);
@@ -509,6 +545,44 @@ mod tests {
         late.look("10:00:00");
         late.conclude("19:00:00");
         assert_eq!(late.next(), Some(at("19:00:01")));
+    }
+
+    #[test]
+    fn an_opening_on_which_nobody_decides_is_one_alarm_a_port_until_it_is_adopted_or_proved_shut() {
+        let waits = || Ruling::Wait { until: at("10:30:00"), why: "Microsoft Graph answered 503".to_owned() };
+        let there = || vec![home(1), opening_in("subnet", 1, "22", &["203.0.113.4"])];
+        for adopted in [true, false] {
+            let mut story = Story::of(there());
+            story.rulings = there().into_iter().map(|opening| (opening.rule, waits())).collect();
+            for (time, alarms) in [("10:00:00", 0), ("10:04:59", 0), ("10:05:00", 1), ("10:06:00", 0)] {
+                story.look(time);
+                let audits = story.conclude(time);
+                assert_eq!(audits.len(), alarms, "{time}: {audits:?}");
+                if time < "10:05:00" {
+                    assert_eq!(story.next(), Some(at("10:05:00")));
+                }
+            }
+            let alarm = &story.memory.alarms["undecided-22"];
+            assert!(alarm.text.ends_with("and no grant covers it: it is left for now: Microsoft Graph answered 503"), "{alarm:?}");
+            if adopted {
+                story.memory.grants = vec![grant("g", 22, "203.0.113.4", "11:00:00", Phase::Open)];
+                story.look("10:07:00");
+                assert_eq!(kinds(&story.conclude("10:07:00")), ["alarm-cleared"]);
+                continue;
+            }
+            let why = Violation::Unapproved { said: "nobody could be asked for 30 min".to_owned() };
+            let shut = || Ruling::Shut { why: why.clone(), rule: None, decision: None };
+            story.rulings = there().into_iter().map(|opening| (opening.rule, shut())).collect();
+            for (time, cleared) in [("10:30:00", 0), ("10:30:10", 0), ("10:31:00", 1)] {
+                story.look_and_shut(time);
+                assert_eq!(story.conclude(time).len(), cleared, "{time}: it is shut when that is proved");
+            }
+        }
+        let mut observed = Story::of(there());
+        observed.mode = Mode::Observe;
+        observed.look("10:00:00");
+        observed.look("10:30:00");
+        assert_eq!(observed.conclude("10:30:00"), []);
     }
 
     #[test]

@@ -184,12 +184,13 @@ mod tests {
     use super::*;
     use crate::time;
 
-    const CODES: [FindingCode; 13] = [
+    const CODES: [FindingCode; 15] = [
         FindingCode::AnySource,
         FindingCode::Overlong,
         FindingCode::Outlived,
         FindingCode::GrantEnded,
         FindingCode::Unconfirmed,
+        FindingCode::Unaudited,
         FindingCode::Expired,
         FindingCode::OverCap,
         FindingCode::Unapproved,
@@ -198,6 +199,7 @@ mod tests {
         FindingCode::FirewallPolicy,
         FindingCode::FirewallPort,
         FindingCode::UnreadableRecord,
+        FindingCode::NoMachine,
     ];
 
     #[test]
@@ -210,12 +212,12 @@ mod tests {
     #[test]
     fn each_code_has_its_severity() {
         let of = |severity| CODES.into_iter().filter(|c| c.severity() == severity).map(FindingCode::text).collect::<Vec<_>>();
-        assert_eq!(of(Severity::High), ["any-source", "unconfirmed", "firewall-port"]);
+        assert_eq!(of(Severity::High), ["any-source", "unconfirmed", "unaudited", "firewall-port"]);
         assert_eq!(
             of(Severity::Medium),
             ["overlong", "outlived", "expired", "over-cap", "unapproved", "orphan", "unreadable", "firewall-policy"]
         );
-        assert_eq!(of(Severity::Low), ["unreadable-record"]);
+        assert_eq!(of(Severity::Low), ["unreadable-record", "no-machine"]);
         assert_eq!(of(Severity::Informational), ["grant-ended"]);
     }
 

@@ -32,6 +32,17 @@ pub struct Asking {
     pub for_good: bool,
 }
 
+/// What a newer `initiate` for a port makes of an older one from another source. Nobody outside Microsoft knows; whoever has
+/// tried it may say so by a setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Newer {
+    /// It takes the older one's rule away, or may: so one carries the union of all that is granted on the port.
+    #[default]
+    Replaces,
+    /// Both stay: so each grant is asked for alone, which a JIT that takes one source at a time takes, too.
+    Adds,
+}
+
 /// What an `initiate` that was answered, or was not, says of asking again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighs {

@@ -148,6 +148,12 @@ impl JitRecord {
         self.status != RecordStatus::Revoked
     }
 
+    /// Whether a newer request for the port took its rule away (`JitNetworkAccessRequestPort.statusReason` of the REST
+    /// specification).
+    pub fn was_replaced(&self) -> bool {
+        self.status == RecordStatus::Revoked && self.status_reason.eq_ignore_ascii_case("NewerRequestInitiated")
+    }
+
     /// For how long it was asked.
     pub fn length(&self) -> TimeDelta {
         self.end - self.start

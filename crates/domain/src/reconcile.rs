@@ -13,7 +13,7 @@ use crate::audits::Audits;
 use crate::behind::Behind;
 use crate::finding::{Finding, FindingCode};
 use crate::grant::{End, Grant, Phase, live_sources};
-use crate::initiate;
+use crate::initiate::{self, BRAKE, BRAKE_SPAN, Newer};
 use crate::jit::JitRecord;
 use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, records_of};
 use crate::life;
@@ -61,6 +61,8 @@ pub struct Look<'a> {
     pub limits: Limits,
     /// Whether to act.
     pub mode: Mode,
+    /// What a newer `initiate` makes of an older one.
+    pub newer: Newer,
     /// What the rules say of openings; absent where they were not asked, or could not be loaded.
     pub rulings: &'a Rulings,
     /// What was found out about claims.
@@ -222,6 +224,14 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
     (plan, lost)
 }
 
+/// What is remembered once a look has begun: grants whose time is over, whose claim nobody confirms, or that count as none have
+/// ended. Rules are asked about what is left.
+pub fn begun(record: &VmRecord, look: &Look<'_>) -> VmRecord {
+    let mut begun = record.clone();
+    life::begin(&mut begun, look, &mut Audits::new(look.now));
+    begun
+}
+
 /// The openings of which only the rules can say whether they may be: no live grant covers them, no limit forbids them,
 /// nothing is known of them that makes them wrong, and they can be read.
 pub fn to_be_ruled(record: &VmRecord, look: &Look<'_>) -> Vec<Opening> {
@@ -344,9 +354,6 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
             }
             Judgement::Left => {
                 let left = match look.rulings.get(&opening.rule) {
-                    None if look.jit.is_none() => {
-                        "it is left for now: JIT's policies, which say who asked for it, cannot be read".to_owned()
-                    }
                     Some(Ruling::Wait { why, .. }) => format!("it is left for now: {why}"),
                     Some(Ruling::Adopt(_) | Ruling::Shut { .. }) | None => {
                         "it is left: no hard limit forbids it, and no rules could be asked".to_owned()
@@ -625,7 +632,9 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
         // What is approved, or opening, has no rule of its own yet: one that lets it in goes when somebody else's time is over.
         let lacks = |grant: &Grant| matches!(grant.phase, Phase::Approved | Phase::Opening) || !there.covers(&grant.sources);
         let may_open = |grant: &Grant| match grant.phase {
-            Phase::Open => before.contains(&grant.id) || is_being_taken_down(&plan.record, grant),
+            Phase::Open => {
+                before.contains(&grant.id) || is_being_taken_down(&plan.record, grant) || was_replaced(&plan.record, grant, look)
+            }
             Phase::Requested | Phase::Waiting | Phase::Approved | Phase::Opening | Phase::Closing | Phase::Closed | Phase::Declined(_) => {
                 true
             }
@@ -635,18 +644,27 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
         plan.shut_by_another.extend(gone.iter().map(|grant| grant.id.clone()));
         let lacking: Vec<&Grant> = wanted.iter().copied().filter(|grant| lacks(grant)).collect();
         plan.record.taken_down.extend(lacking.iter().filter(|grant| grant.phase == Phase::Open).map(|grant| grant.id.clone()));
-        let until = wanted.iter().map(|grant| plan.record.would_end(grant, look.now)).max();
-        let Some(until) = until.filter(|_| !lacking.is_empty()) else { continue };
-        let sources = live_sources(wanted.iter().copied(), port, look.now);
-        if sources.amounts_to_internet() {
-            // Whatever let them in one by one: JIT is not asked for this.
-            let said = format!("with what else is granted on this port it would be {sources}, which amounts to the whole internet");
-            lost.extend(lacking.iter().map(|grant| Lost { grant: grant.id.clone(), said: said.clone(), is_short: false }));
-        } else {
-            let grants = wanted.iter().map(|grant| grant.id.clone()).collect();
-            let lacking = lacking.iter().map(|grant| grant.id.clone()).collect();
-            opens.push(Wanted { open: Open { port, sources, until, grants }, lacking });
+        if lacking.is_empty() {
+            continue;
         }
+        let together = live_sources(wanted.iter().copied(), port, look.now);
+        if together.amounts_to_internet() {
+            // Whatever let them in one by one: JIT is not asked for this.
+            let said = format!("with what else is granted on this port it would be {together}, which amounts to the whole internet");
+            lost.extend(lacking.iter().map(|grant| Lost { grant: grant.id.clone(), said: said.clone(), is_short: false }));
+            continue;
+        }
+        let (asked_for, lacking) = match look.newer {
+            Newer::Replaces => (wanted, lacking),
+            Newer::Adds => {
+                let first = lacking.into_iter().min_by_key(|grant| (grant.phase == Phase::Approved, grant.from, grant.id.clone()));
+                (first.into_iter().collect(), first.into_iter().collect())
+            }
+        };
+        let Some(until) = asked_for.iter().map(|grant| plan.record.would_end(grant, look.now)).max() else { continue };
+        let ids = |grants: &[&Grant]| grants.iter().map(|grant| grant.id.clone()).collect();
+        let sources = live_sources(asked_for.iter().copied(), port, look.now);
+        opens.push(Wanted { open: Open { port, sources, until, grants: ids(&asked_for) }, lacking: ids(&lacking) });
     }
     opens
 }
@@ -663,6 +681,23 @@ fn is_being_taken_down(record: &VmRecord, grant: &Grant) -> bool {
     targets.any(|target| target.ports.contains(grant.port) && grant.sources.minus(&target.sources) != grant.sources)
 }
 
+/// Whether JIT took a grant's rule away for a newer opening of the port that does not let the grant's person in, as its records
+/// say (`Revoked`, `NewerRequestInitiated` in the REST specification): nobody meant to shut it, and a newer opening that no rule
+/// permits must not end anybody's grant. Somebody who goes on opening wins after some tries, as with [`BRAKE`].
+fn was_replaced(record: &VmRecord, grant: &Grant, look: &Look<'_>) -> bool {
+    let of_port = look.records().iter().filter(|known| known.port == grant.port && known.end > look.now);
+    let newest_of = |lets_in: bool| of_port.clone().filter(|known| known.sources.covers(&grant.sources) == lets_in).max_by_key(|k| k.start);
+    let is_replaced = match (newest_of(true), newest_of(false)) {
+        (Some(own), Some(newer)) => {
+            let is_by_us = record.asked.iter().any(|asked| asked.is_of(newer));
+            own.was_replaced() && newer.start > own.start && !is_by_us
+        }
+        (Some(_) | None, _) => false,
+    };
+    let asked = record.asked.iter().filter(|asked| asked.port == grant.port && asked.sources.covers(&grant.sources));
+    is_replaced && asked.filter(|asked| asked.at + BRAKE_SPAN > look.now).count() < BRAKE
+}
+
 /// The earlier of two times.
 pub(crate) fn earliest(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     one.into_iter().chain(other).min()
@@ -676,7 +711,7 @@ mod tests {
     use crate::initiate::Weighs;
     use crate::jit::RecordStatus;
     use crate::port::PortSet;
-    use crate::record::{Cause, Outcome, Trouble};
+    use crate::record::{Asked, Cause, Outcome, Trouble};
     use crate::samples::{at, grant, opening, opening_in, record, vm};
     use crate::story::{RULE_1, Story, any, home, kinds, remark, said};
 
@@ -978,24 +1013,26 @@ mod tests {
         story.look("09:58:00");
         story.memory.grants.push(grant("runs", 23, "203.0.113.7", "12:00:00", Phase::Opening));
         story.jit_unread = true;
+        let wait = Ruling::Wait { until: at("10:30:01"), why: "who asked for it cannot be told".to_owned() };
+        story.rulings.insert(story.openings[3].rule.clone(), wait);
         could_not_look(&mut story.memory, at("10:00:00"), Trouble { cause: Cause::CannotLook, said: "503".to_owned() });
         let plan = story.look_and_shut("10:00:00");
         assert_eq!(plan.closes.iter().map(|close| close.why.code()).collect::<Vec<_>>(), ["any-source", "grant-ended"]);
         assert_eq!((plan.opens.len(), plan.shut_by_another.len(), plan.cut_short.len()), (0, 0, 0));
         let left = "rule MicrosoftDefenderForCloud-JITRule-4-00000000000000000000000000000004 of g opens port 3389 of vm1 to 203.0.113.9, \
-                    and no grant covers it: it is left for now: JIT's policies, which say who asked for it, cannot be read";
+                    and no grant covers it: it is left for now: who asked for it cannot be told";
         assert!(said(&plan.audits).iter().any(|said| said.eq_ignore_ascii_case(left)), "{:#?}", said(&plan.audits));
         assert!(story.memory.findings.values().any(|finding| finding.code == FindingCode::FirewallPolicy));
-        // Half an hour later it is not proved, and one alarm says that nobody can see.
+        // Half an hour later it is not proved, and alarms say that nobody can see, and that nobody decides on the last one.
         story.conclude("10:00:00");
         for time in ["10:00:05", "10:01:00", "10:30:00"] {
             let plan = story.look(time);
             assert_eq!((plan.closes.len(), plan.audits.len(), story.memory.closings.len()), (0, 0, 1), "{time}");
             let alarms = story.conclude(time);
-            assert_eq!(alarms.len(), usize::from(time == "10:30:00"), "{time}: {alarms:?}");
+            assert_eq!(alarms.len(), if time == "10:30:00" { 2 } else { 0 }, "{time}: {alarms:?}");
         }
         let alarms: Vec<&str> = story.memory.alarms.values().map(|alarm| alarm.cause.text()).collect();
-        assert_eq!(alarms, ["cannot-look", "firewall"]);
+        assert_eq!(alarms, ["cannot-look", "firewall", "undecided"]);
         assert!(story.memory.blind.is_some() && story.memory.grants.iter().any(|grant| grant.phase == Phase::Opening));
         // With JIT's policies it is proved like any other.
         story.jit_unread = false;
@@ -1288,6 +1325,32 @@ mod tests {
     }
 
     #[test]
+    fn where_a_newer_initiate_adds_each_grant_is_asked_for_alone_whoever_waits_for_an_answer_first() {
+        let mut story = Story::of(vec![home(1)]).granted(vec![
+            grant("there", 22, "203.0.113.4", "13:00:00", Phase::Open),
+            grant("later", 22, "203.0.113.6", "10:30:00", Phase::Approved),
+            grant("new", 22, "203.0.113.5", "12:00:00", Phase::Opening),
+            grant("other", 23, "203.0.113.6", "11:00:00", Phase::Opening),
+        ]);
+        story.newer = Newer::Adds;
+        let plan = story.look("10:00:00");
+        let alone = open(22, &["203.0.113.5"], "12:00:00", &["new"]);
+        assert_eq!(plan.opens, [alone, open(23, &["203.0.113.6"], "11:00:00", &["other"])]);
+        for open in &plan.opens {
+            story.memory.intend_open(open, at("10:00:00"));
+            story.memory.open_came_to(open.port, Outcome::Accepted, Weighs::Once);
+        }
+        assert_eq!(story.look("10:00:10").opens, []);
+        story.openings.extend([opening(2, "22", &["203.0.113.5"]), opening(3, "23", &["203.0.113.6"])]);
+        assert_eq!(story.look("10:00:20").opens, [open(22, &["203.0.113.6"], "10:31:20", &["later"])]);
+        // The end of one leaves the others' rules alone.
+        let end = |grant: &mut Grant| grant.until = at("10:01:00");
+        story.memory.grants.iter_mut().filter(|grant| grant.id == "there").for_each(end);
+        let plan = story.look("10:01:00");
+        assert_eq!((plan.closes.len(), plan.closes[0].opening.clone()), (1, home(1)));
+    }
+
+    #[test]
     fn less_than_five_minutes_are_not_opened_for() {
         for (until, opens) in [("10:04:59", 0), ("10:05:00", 1)] {
             let mut story = Story::of(vec![home(1)])
@@ -1334,6 +1397,42 @@ mod tests {
         let mut alone = Story::of(Vec::new()).granted(vec![grant("gone", 22, "203.0.113.4", "13:00:00", Phase::Open)]);
         let plan = alone.look("10:00:00");
         assert_eq!((ids(&plan.shut_by_another), plan.opens.len(), plan.cut_short.len()), (vec!["gone"], 0, 0));
+    }
+
+    #[test]
+    fn what_jit_replaced_by_another_opening_is_opened_again_and_what_another_hand_shut_is_not() {
+        let reason = |reason: &str, record: JitRecord| JitRecord { status_reason: reason.to_owned(), ..record };
+        let own = || record(22, "203.0.113.4", "09:00:00", "13:00:00", RecordStatus::Revoked);
+        let replaced = || reason("NewerRequestInitiated", own());
+        let newer = |source, start| record(22, source, start, "11:00:00", RecordStatus::Initiated);
+        let asked = |at_: &str, source: &str| Asked { port: 22, sources: Sources::read([source]), at: at(at_), until: at("11:00:00") };
+        let others = || vec![newer("198.51.100.7", "09:59:00")];
+        let cases: [(&str, Vec<JitRecord>, Vec<Asked>, bool); 7] = [
+            ("replaced", [vec![replaced()], others()].concat(), vec![], true),
+            ("revoked by hand", [vec![own()], others()].concat(), vec![], false),
+            ("nothing newer", vec![replaced()], vec![], false),
+            ("an older one beside", vec![replaced(), newer("198.51.100.7", "08:59:00")], vec![], false),
+            ("by what Portcullis asked for", [vec![replaced()], others()].concat(), vec![asked("09:59:00", "198.51.100.7")], false),
+            (
+                "a newer one of its own was shut by hand",
+                [vec![replaced(), newer("203.0.113.4", "09:58:00")], others()].concat(),
+                vec![],
+                false,
+            ),
+            (
+                "again and again",
+                [vec![replaced()], others()].concat(),
+                ["09:51:00", "09:54:00", "09:57:00"].map(|time| asked(time, "203.0.113.4")).to_vec(),
+                false,
+            ),
+        ];
+        for (name, records, asked, again) in cases {
+            let mut story = Story::of(Vec::new()).granted(vec![grant("g", 22, "203.0.113.4", "13:00:00", Phase::Open)]);
+            story.records = records;
+            story.memory.asked = asked;
+            let plan = story.look("10:00:00");
+            assert_eq!((plan.opens.len(), plan.shut_by_another.len()), if again { (1, 0) } else { (0, 1) }, "{name}");
+        }
     }
 
     #[test]

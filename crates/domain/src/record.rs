@@ -318,6 +318,8 @@ pub enum Cause {
     Brake,
     /// It cannot be read.
     Unreadable,
+    /// No decision can be made on an opening.
+    Undecided,
     /// Azure could not be read.
     CannotLook,
 }
@@ -334,6 +336,7 @@ impl Cause {
             Cause::Firewall => "firewall",
             Cause::Brake => "brake",
             Cause::Unreadable => "unreadable",
+            Cause::Undecided => "undecided",
             Cause::CannotLook => "cannot-look",
         }
     }
@@ -356,6 +359,9 @@ impl Cause {
             Cause::Brake => {
                 "look at what JIT answers in the activity log of the JIT policy; Portcullis asks no more for these grants, and ends them"
             }
+            Cause::Undecided => {
+                "mend what keeps it from being decided, or delete the rule by hand if it is not meant; Portcullis goes on trying to decide"
+            }
             Cause::Unreadable => "look at the rule in Azure and delete it by hand if it is not meant",
             Cause::CannotLook => "mend what Azure's answer names; until then nothing can be proved about this VM",
         }
@@ -367,7 +373,7 @@ impl Cause {
             Cause::Lock | Cause::Denial | Cause::MissingRight | Cause::RuleReturns | Cause::Firewall | Cause::Brake | Cause::Unreadable => {
                 true
             }
-            Cause::Slow | Cause::CannotLook => false,
+            Cause::Slow | Cause::CannotLook | Cause::Undecided => false,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::audit::AuditRecord;
 use crate::conclude::conclude;
 use crate::finding::FindingCode;
 use crate::grant::Grant;
+use crate::initiate::Newer;
 use crate::jit::JitRecord;
 use crate::judge::Limits;
 use crate::opening::Opening;
@@ -26,6 +27,7 @@ pub(crate) struct Story {
     pub(crate) jit_unread: bool,
     pub(crate) gone: bool,
     pub(crate) mode: Mode,
+    pub(crate) newer: Newer,
     pub(crate) rulings: Rulings,
     pub(crate) confirmations: Confirmations,
     pub(crate) unaudited: BTreeSet<String>,
@@ -42,6 +44,7 @@ impl Story {
             jit_unread: false,
             gone: false,
             mode: Mode::Enforce,
+            newer: Newer::default(),
             rulings: Rulings::new(),
             confirmations: Confirmations::new(),
             unaudited: BTreeSet::new(),
@@ -65,6 +68,7 @@ impl Story {
             gone: self.gone,
             limits: Limits { longest_opening: TimeDelta::hours(8) },
             mode: self.mode,
+            newer: self.newer,
             rulings: &self.rulings,
             confirmations: &self.confirmations,
             unaudited: &self.unaudited,

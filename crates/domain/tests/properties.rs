@@ -8,8 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::AuditKind;
 use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::finding::FindingCode;
-use portcullis_domain::grant::{Declined, Grant, Origin, Phase, live_sources};
-use portcullis_domain::initiate::Weighs;
+use portcullis_domain::grant::{Declined, Grant, Origin, Phase, SHORTEST, live_sources};
+use portcullis_domain::initiate::{Newer, Weighs};
 use portcullis_domain::jit::{JitRecord, RecordStatus};
 use portcullis_domain::judge::{Facts, Limits, uncovered};
 use portcullis_domain::opening::Opening;
@@ -95,6 +95,10 @@ struct Scene {
 
 impl Scene {
     fn look(&self, memory: VmRecord, now: DateTime<Utc>, mode: Mode) -> Plan {
+        self.look_where(memory, now, mode, Newer::Replaces)
+    }
+
+    fn look_where(&self, memory: VmRecord, now: DateTime<Utc>, mode: Mode, newer: Newer) -> Plan {
         let look = Look {
             now,
             ended: now + seconds(1),
@@ -104,6 +108,7 @@ impl Scene {
             gone: false,
             limits: LIMITS,
             mode,
+            newer,
             rulings: &Rulings::new(),
             confirmations: &Confirmations::new(),
             unaudited: &BTreeSet::new(),
@@ -241,6 +246,39 @@ proptest! {
         for open in &plan.opens {
             prop_assert!(live_sources(&after.grants, open.port, start()).covers(&open.sources));
             prop_assert!(open.until - start() >= TimeDelta::minutes(5));
+        }
+    }
+
+    #[test]
+    fn where_a_newer_initiate_adds_grants_are_opened_one_after_another((before, after) in two_scenes()) {
+        let mut memory = before.remembered(Mode::Enforce);
+        memory.grants = after.grants.clone();
+        // Nobody is granted less than Azure's shortest time.
+        memory.grants.retain(|grant| grant.phase != Phase::Approved || grant.until - grant.from >= SHORTEST);
+        let mut scene = after;
+        scene.azure.newer_replaces = false;
+        // JIT would write a record for each opening; older ones tell of other rules.
+        scene.records.clear();
+        let live = |memory: &VmRecord| memory.grants.iter().filter(|grant| grant.is_live(start())).cloned().collect::<Vec<Grant>>();
+        let most = scene.grants.len() + 1;
+        let mut shut_by_another = BTreeSet::new();
+        for turn in 0..=most {
+            let plan = scene.look_where(memory, start(), Mode::Enforce, Newer::Adds);
+            memory = plan.record.clone();
+            shut_by_another.extend(plan.shut_by_another.clone());
+            for open in &plan.opens {
+                prop_assert_eq!(open.grants.len(), 1);
+            }
+            let ports: BTreeSet<u16> = plan.opens.iter().map(|open| open.port).collect();
+            prop_assert_eq!(ports.len(), plan.opens.len(), "one at a time on a port");
+            if plan.opens.is_empty() && plan.closes.is_empty() {
+                break;
+            }
+            prop_assert!(turn < most, "there is no end of it: {:?}", plan.opens);
+            scene.azure.apply(&plan, &mut memory, start());
+        }
+        for grant in live(&memory).into_iter().filter(|grant| !shut_by_another.contains(&grant.id)) {
+            prop_assert!(scene.azure.on_port(grant.port).covers(&grant.sources), "{:?}", grant);
         }
     }
 
@@ -384,6 +422,7 @@ impl Watch {
             gone: false,
             limits: LIMITS,
             mode: Mode::Enforce,
+            newer: Newer::Replaces,
             rulings: &Rulings::new(),
             confirmations: &Confirmations::new(),
             unaudited: &BTreeSet::new(),

@@ -8,8 +8,11 @@ use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::conclude::{conclude, could_not_look};
-use portcullis_domain::reconcile::{Close, Jit, Look, Mode, Open, reconcile, to_be_ruled};
+use portcullis_domain::judge::Violation;
+use portcullis_domain::opening::Opening;
+use portcullis_domain::reconcile::{Close, Jit, Look, Mode, Open, begun, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
+use portcullis_domain::ruling::{CONFIRMED_WITHIN, Ruling, Rulings};
 use portcullis_domain::want::{Answer, Became, Want};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -210,8 +213,7 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     }
     leave_to_vms(app, &run.record, &mut sight).await?;
     want::work(app, run, &sight).await?;
-    let mut ruled = ruled(app, run, &sight).await?;
-    ruled.unaudited = unaudited(app, &run.record, run.now).await?;
+    let ruled = ruled(app, run, &sight).await?;
     let seen = seen_as(app, run.now, run.surely_by_now(), &sight, &ruled);
     let (closes, opens) = planned(app, run, &seen).await?;
     run.fingerprint(app, &sight).await?;
@@ -256,7 +258,8 @@ async fn unread(app: &App, run: &mut Run, why: &NotSeen) -> Result<(), Stopped> 
 }
 
 /// JIT's policies could not be read. What the groups alone show to be wrong does not wait for them, nor does whoever wants a
-/// grant to end; nothing is opened, ruled on or proved. The alarm that the VM cannot be read comes in its time all the same. Quiet
+/// grant to end; what only rules can decide on waits as long as it does for Graph, and is shut then; nothing is opened or proved.
+/// The alarm that the VM cannot be read comes in its time all the same. Quiet
 /// that JIT wants binds the next look, and not the deletes of this one: they are no calls of JIT.
 async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen) -> Result<(), Stopped> {
     unread(app, run, why).await?;
@@ -264,11 +267,31 @@ async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen
         return Ok(());
     }
     want::end(app, run, sight).await?;
-    let nothing = Ruled { unaudited: unaudited(app, &run.record, run.now).await?, ..Ruled::default() };
-    let seen = Look { jit: None, ..seen_as(app, run.now, run.surely_by_now(), sight, &nothing) };
+    let mut ruled = Ruled { unaudited: unaudited(app, &run.record, run.now).await?, ..Ruled::default() };
+    let blind = Look { jit: None, ..seen_as(app, run.now, run.now, sight, &ruled) };
+    let openings = to_be_ruled(&begun(&run.record, &blind), &blind);
+    if !openings.is_empty() && app.rulebook.rules().await.is_ok() {
+        ruled.rulings = nobodys(&run.record, &openings, run.now, why);
+    }
+    let seen = Look { jit: None, ..seen_as(app, run.now, run.surely_by_now(), sight, &ruled) };
     let (closes, _) = planned(app, run, &seen).await?;
     shut_all(app, run, &closes).await?;
     Ok(())
+}
+
+/// What becomes of openings while nobody can be told who asked for them.
+fn nobodys(record: &VmRecord, openings: &[Opening], now: DateTime<Utc>, why: &NotSeen) -> Rulings {
+    let ruling = |opening: &Opening| {
+        let until = record.first_seen(opening).unwrap_or(now) + CONFIRMED_WITHIN;
+        match now < until {
+            true => Ruling::Wait { until, why: format!("who asked for it cannot be told: {why}") },
+            false => {
+                let said = format!("who asked for it could not be told for 30 min: {why}");
+                Ruling::Shut { why: Violation::Unapproved { said }, rule: None, decision: None }
+            }
+        }
+    };
+    openings.iter().map(|opening| (opening.rule.clone(), ruling(opening))).collect()
 }
 
 /// A rule that the record of a VM remembers is that VM's, although no machine has its address any more: its grant may still
@@ -303,20 +326,31 @@ async fn unaudited(app: &App, record: &VmRecord, now: DateTime<Utc>) -> Result<B
 /// What the rules say of what nothing else decides. While they cannot be used, nothing: what no hard limit forbids is
 /// reported, and that there are no rules is an alarm.
 async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
-    let nothing = Ruled::default();
-    let openings = to_be_ruled(&run.record, &seen_as(app, run.now, run.now, sight, &nothing));
+    let mut ruled = Ruled { unaudited: unaudited(app, &run.record, run.now).await?, ..Ruled::default() };
     let claims = run.record.grants.iter().any(|grant| grant.confirm_by.is_some());
-    if openings.is_empty() && !claims {
-        return Ok(nothing);
+    let is_nothing_to_rule = |ruled: &Ruled| {
+        let seen = seen_as(app, run.now, run.now, sight, ruled);
+        to_be_ruled(&begun(&run.record, &seen), &seen).is_empty()
+    };
+    if !claims && is_nothing_to_rule(&ruled) {
+        return Ok(ruled);
     }
     match app.rulebook.rules().await {
-        Ok(rules) => Asking::of(app, rules, run, sight).rule(&openings).await,
+        Ok(rules) => {
+            let asking = || Asking::of(app, rules, run, sight);
+            // Whose claim is not confirmed has no grant any more: what it covered is ruled on in this very look.
+            ruled.confirmations = asking().confirmations().await?;
+            let seen = seen_as(app, run.now, run.now, sight, &ruled);
+            let begun = begun(&run.record, &seen);
+            let openings = to_be_ruled(&begun, &seen);
+            ruled.rulings = asking().begun(&begun).rule(&openings).await?;
+        }
         Err(why) => {
             app.tell_failing("rules", "rules", why, "the rules cannot be used, so that nothing opens and what no hard limit forbids stays")
                 .await;
-            Ok(nothing)
         }
     }
+    Ok(ruled)
 }
 
 fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a Sight, ruled: &'a Ruled) -> Look<'a> {
@@ -328,6 +362,7 @@ fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a S
         gone: sight.gone,
         jit: Some(Jit { records: &sight.seen.records, remarks: &sight.seen.remarks }),
         limits: app.limits,
+        newer: app.newer,
         mode: app.mode,
         rulings: &ruled.rulings,
         confirmations: &ruled.confirmations,

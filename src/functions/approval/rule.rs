@@ -73,21 +73,31 @@ impl<'a> Asking<'a> {
         Asking { app, rules, record: &run.record, sight, now: run.now, asked_by: run.asked_by }
     }
 
-    /// Rules on these openings, and looks after the claims of provisional grants.
-    pub(super) async fn rule(&self, openings: &[Opening]) -> Result<Ruled, Stopped> {
-        let mut ruled = Ruled::default();
+    /// The same with the grants as they stand when the look has begun.
+    pub(super) fn begun(self, record: &'a VmRecord) -> Self {
+        Asking { record, ..self }
+    }
+
+    /// Rules on these openings.
+    pub(super) async fn rule(&self, openings: &[Opening]) -> Result<Rulings, Stopped> {
+        let mut rulings = Rulings::default();
         for opening in openings {
-            let ruling = self.ruling(opening).await?;
-            ruled.rulings.insert(opening.rule.clone(), ruling);
+            rulings.insert(opening.rule.clone(), self.ruling(opening).await?);
         }
+        Ok(rulings)
+    }
+
+    /// What can be found out now about the claims on which provisional grants stand.
+    pub(super) async fn confirmations(&self) -> Result<Confirmations, Stopped> {
+        let mut confirmations = Confirmations::default();
         // What had to be confirmed by now ends without anybody being asked again.
         let waits = |grant: &&Grant| grant.confirm_by.is_some_and(|by| by > self.now) && grant.is_live(self.now);
         for grant in self.record.grants.iter().filter(waits) {
             if let Some(confirmation) = self.confirmation(grant).await? {
-                ruled.confirmations.insert(grant.id.clone(), confirmation);
+                confirmations.insert(grant.id.clone(), confirmation);
             }
         }
-        Ok(ruled)
+        Ok(confirmations)
     }
 
     async fn ruling(&self, opening: &Opening) -> Result<Ruling, Stopped> {
@@ -244,10 +254,12 @@ impl<'a> Asking<'a> {
         timeout_at(self.asked_by, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Somebody of whom an event claims that they made it. A claim without an object id is of nobody.
+    /// Somebody of whom an event claims that they made it. A claim without an object id is of nobody. An event's name is any
+    /// text: beside it stands the object id, by which it is decided.
     async fn claimed(&self, claim: &Claim) -> Option<Maker> {
         let id = object_id(&claim.object_id)?;
-        Some(self.maker(id, claim.shown().to_owned(), true).await)
+        let name = if claim.name.is_empty() { id.clone() } else { format!("{} ({id})", claim.name) };
+        Some(self.maker(id, name, true).await)
     }
 
     async fn wish(&self, opening: &Opening, record: Option<&JitRecord>, maker: &Maker) -> Result<Wish, Stopped> {
@@ -288,7 +300,8 @@ impl<'a> Asking<'a> {
             name: maker.name,
             rule: decision.outcome.rule().map(|rule| rule.id.clone()).unwrap_or_default(),
             origin,
-            confirm_by: maker.is_claimed.then_some(self.now + CONFIRMED_WITHIN),
+            // Whoever opens again and again on events alone gains no time by it; what is found late has a moment for it.
+            confirm_by: maker.is_claimed.then_some((from + CONFIRMED_WITHIN).max(self.now + NOBODYS_AFTER)),
             ended: None,
             first_shut_read: None,
             audit: String::new(),
@@ -361,7 +374,7 @@ impl<'a> Asking<'a> {
                 Some(true) => {}
                 None => return Ok(Dispute::Undecided),
                 Some(false) => {
-                    let said = format!("another event names {} at the same time, whom no rule permits it", claim.shown());
+                    let said = format!("another event names {} ({id}) at the same time, whom no rule permits it", claim.shown());
                     return Ok(Dispute::Said(said));
                 }
             }

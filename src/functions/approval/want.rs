@@ -226,12 +226,12 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
     let (port, sources, person, what) = match &want.what {
         What::Open { port, sources, person, .. } => {
             let what = format!("{} asks to open port {port} of {name} to {sources}{}", want.by.shown(), whom(person));
-            (Some(*port), Some(sources.clone()), person.shown().to_owned(), what)
+            (Some(*port), Some(sources.clone()), person, what)
         }
         What::Close { grant } => {
             let known = run.record.grants.iter().find(|known| known.id == *grant);
             let place = known.map_or_else(|| name.to_owned(), |known| format!("port {} of {name}", known.port));
-            (known.map(|known| known.port), None, want.by.shown().to_owned(), format!("{} ends grant {grant} for {place}", want.by.shown()))
+            (known.map(|known| known.port), None, &want.by, format!("{} ends grant {grant} for {place}", want.by.shown()))
         }
     };
     let id = format!("{}-want-{}-{}", AuditRecord::prefix(&run.record.vm), want.id, kind.text());
@@ -248,7 +248,8 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
             What::Close { grant } => grant.clone(),
         }),
         rule: decision.and_then(|decision| decision.outcome.rule()).map(|rule| rule.id.clone()),
-        person: Some(person),
+        person: Some(person.shown().to_owned()),
+        person_id: Some(person.id.clone()),
         decision: decision.map(stored),
         ..AuditRecord::of_want(id, run.now, kind, severity)
     }
