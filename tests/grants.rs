@@ -85,6 +85,110 @@ async fn what_the_rules_or_jit_do_not_permit_is_refused_with_the_reason_and_noth
 }
 
 #[tokio::test]
+async fn a_machine_that_no_jit_policy_names_is_refused_with_what_to_do() {
+    let story = Setting::with(|state| {
+        development(state);
+        let vms = &mut state.resources.get_mut(&story::policy()).unwrap()["properties"]["virtualMachines"];
+        vms.as_array_mut().unwrap().retain(|entry| entry["id"] != vm("web-1").as_str());
+    });
+    let story = story.begin().await;
+    let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    assert_eq!(answer["became"], "refused", "{answer}");
+    assert!(answer["why"].as_str().unwrap().ends_with("no JIT policy names web-1: add it to one, with port 22"), "{answer}");
+    assert_eq!(story.tried(INITIATE).len(), 0);
+    story.holds();
+}
+
+#[tokio::test]
+async fn of_several_policies_of_a_machine_the_one_that_allows_it_is_asked() {
+    let narrow = |port: &mut Value| port["allowedSourceAddressPrefix"] = json!("198.51.100.0/24");
+    let short = |port: &mut Value| port["maxRequestAccessDuration"] = json!("PT30M");
+    for (default, second, asked) in [
+        (None, Some("short"), "default"),
+        (Some("short"), None, "second"),
+        (Some("narrow"), Some("short"), "neither"),
+        (None, None, "default"),
+    ] {
+        let limit = |port: &mut Value, how: Option<&str>| match how {
+            Some("narrow") => narrow(port),
+            Some(_) => short(port),
+            None => {}
+        };
+        let story = Setting::with(|state| {
+            development(state);
+            let other = estate::add_policy(state, estate::SUBSCRIPTION, estate::GROUP, "second", &[vm("web-1")], &[22]);
+            for (policy, how) in [(story::policy(), default), (other, second)] {
+                limit(&mut state.resources.get_mut(&policy).unwrap()["properties"]["virtualMachines"][0]["ports"][0], how);
+            }
+        });
+        let story = story.begin().await;
+        let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(MINUTE).await;
+        let initiates = story.ours(INITIATE);
+        if asked == "neither" {
+            assert_eq!((&answer["became"], initiates.len()), (&json!("refused"), 0), "{answer}");
+            continue;
+        }
+        assert_eq!((&answer["became"], initiates.len(), story.allow_rules(22).len()), (&json!("granted"), 1, 2), "{answer}");
+        assert!(initiates[0].target.ends_with(asked), "{:?}", initiates[0]);
+        story.pass(65 * MINUTE).await;
+        all_is_over(&story, 1);
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn a_grant_whose_wake_ups_are_lost_ends_at_its_time_by_the_schedule() {
+    let story = begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.pass(2 * MINUTE).await;
+    assert_eq!(story.allow_rules(22).len(), 2);
+    // Whatever the broker holds is lost, and JIT itself takes its time.
+    story.change(|state| {
+        state.switches.expiry_delay_seconds = 1800;
+        state.queues.get_mut("approval").unwrap().messages.clear();
+    });
+    story.pass(57 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.tried(DELETE).len()), (2, 0), "{}", story.told());
+    story.pass(3 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.ours(DELETE).len()), (0, 2), "{}", story.told());
+    story.pass(3 * MINUTE).await;
+    all_is_over(&story, 1);
+    story.holds();
+}
+
+#[tokio::test]
+async fn where_graph_is_not_granted_people_are_those_of_people_yaml() {
+    let people = format!(
+        "groups:\n  responders: {{members: [rosa]}}\n  developers: {{members: [{}]}}\n  security-duty: {{members: []}}\n  \
+         break-glass: {{members: []}}\n  security-leads: {{members: []}}\n  ciso: {{members: []}}\n  auditors: {{members: []}}\n\
+         people:\n  rosa: {}\n  {}: {}\n",
+        estate::DEVELOPER_OBJECT_ID,
+        estate::RESPONDER_OBJECT_ID,
+        estate::RESPONDER_UPN,
+        estate::RESPONDER_OBJECT_ID,
+    );
+    let story = Setting::with(development).ruled_by("people.yaml", &people).begin().await;
+    story.fault("graph", "", "", Effect::status(403, None), None);
+    let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    assert_eq!((&answer["became"], &answer["rule"]), (&json!("granted"), &json!("developers-on-development")), "{answer}");
+    // JIT's record names a UPN, whose object id people.yaml has.
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-2"), 22, &[OFFICE], HOUR).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-2"), 3389, &[OFFICE], HOUR).await;
+    story.pass(2 * MINUTE).await;
+    let adopted = story.audits_of("adopted");
+    assert_eq!(
+        (adopted.len(), &adopted[0]["rule"], &adopted[0]["personId"]),
+        (1, &json!("responders-from-the-office"), &json!(estate::RESPONDER_OBJECT_ID))
+    );
+    assert_eq!((story.allow_rules(22).len(), story.allow_rules(3389).len()), (4, 2), "{}", story.told());
+    // Whom people.yaml does not know nobody can tell without Graph: that waits half an hour.
+    story.pass(35 * MINUTE).await;
+    assert_eq!((story.allow_rules(22).len(), story.allow_rules(3389).len()), (4, 0), "{}", story.told());
+    story.is_proved_shut("web-2", 3389);
+}
+
+#[tokio::test]
 async fn a_wish_that_cannot_be_meant_is_refused_by_the_api_with_a_sentence() {
     let story = begin().await;
     let good = json!({"vm": vm("web-1"), "port": 22, "sources": [OFFICE], "duration": "PT1H"});

@@ -2,6 +2,7 @@
 //!
 //! The world is judged by its own state and log, never by what the handler says of it.
 
+pub mod diary;
 mod proof;
 pub mod settings;
 
@@ -160,12 +161,17 @@ where
     let mut failed = Vec::new();
     for (name, row) in running {
         if let Err(why) = row.await {
-            let panic = why.into_panic();
-            let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-            failed.push(format!("== {name}: {}", said.unwrap_or_default()));
+            failed.push(format!("== {name}: {}", said(why)));
         }
     }
     assert!(failed.is_empty(), "{} rows do not hold:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// What a row that did not hold says.
+pub fn said(why: tokio::task::JoinError) -> String {
+    let panic = why.into_panic();
+    let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+    said.unwrap_or_default()
 }
 
 /// An event of an initiate in the Event Grid schema, as the world would publish it.

@@ -149,6 +149,15 @@ impl Story {
         self.is_proved(vm, port);
     }
 
+    /// The same of a port that JIT itself may have shut: that its last grant is closed says as much. Gives when that was said.
+    pub fn is_seen_shut(&self, name: &str, port: u16) -> DateTime<Utc> {
+        assert_eq!(self.rules_of(&vm(name), port), Vec::<String>::new());
+        self.is_at_rest(&vm(name));
+        let told = ["proved-shut", "grant-closed"].into_iter().flat_map(|kind| self.audits_of(kind));
+        let of_port = told.filter(|audit| same(&audit["vm"], &vm(name)) && audit["port"] == port);
+        of_port.map(|audit| instant(&audit["at"])).max().unwrap_or_else(|| panic!("nobody saw port {port} of {name} shut: {}", self.told()))
+    }
+
     /// The same of a port that harmless rules still open, which let in each of these sources and no other.
     pub fn is_proved_shut_but_for(&self, name: &str, port: u16, sources: &[&str]) {
         let stays = self.rules_of(&vm(name), port);
@@ -166,14 +175,7 @@ impl Story {
     }
 
     fn is_proved(&self, vm: &str, port: u16) {
-        let record = self.record_of(vm).unwrap_or_else(|| panic!("{vm} was never looked at"));
-        assert_eq!(record["closings"], json!({}), "{record:#}");
-        assert_eq!(record["alarms"], json!({}), "{record:#}");
-        let is_left = record["openings"] != json!([]);
-        if !is_left {
-            assert_eq!((&record["nextLook"], &record["wakeUp"]), (&Value::Null, &Value::Null), "{record:#}");
-            assert_eq!(self.due_of(vm), Vec::<String>::new());
-        }
+        let is_left = self.is_at_rest(vm);
         let mut proofs = self.audits_of("proved-shut");
         if is_left {
             proofs.extend(self.audits_of("proved-gone"));
@@ -183,6 +185,20 @@ impl Story {
         let proof = proof.unwrap_or_else(|| panic!("port {port} of {vm} was not proved shut: {:#?}", self.audits()));
         self.is_borne_out(vm, port, proof, is_left);
         self.holds();
+    }
+
+    /// Holds for a VM of which nothing has to be shut and no alarm stands, and gives whether something harmless is open. Nothing
+    /// is due unless it is.
+    fn is_at_rest(&self, vm: &str) -> bool {
+        let record = self.record_of(vm).unwrap_or_else(|| panic!("{vm} was never looked at"));
+        assert_eq!(record["closings"], json!({}), "{record:#}");
+        assert_eq!(record["alarms"], json!({}), "{record:#}");
+        let is_left = record["openings"] != json!([]);
+        if !is_left {
+            assert_eq!((&record["nextLook"], &record["wakeUp"]), (&Value::Null, &Value::Null), "{record:#}");
+            assert_eq!(self.due_of(vm), Vec::<String>::new());
+        }
+        is_left
     }
 
     /// The names of the due entries of a VM.

@@ -6,12 +6,12 @@ use portcullis_sandbox::switches::*;
 /// names and settings are one list.
 macro_rules! every_setting {
     ($($switch:ident: $settings:expr),+ $(,)?) => {
-        /// Each setting with its name, in the usual world but for it.
-        pub fn settings() -> Vec<(String, Switches)> {
+        /// Each switch, its setting in words, and the usual world but for it.
+        pub fn settings() -> Vec<(&'static str, String, Switches)> {
             let Switches { $($switch: _),+ } = Switches::default();
             let mut rows = Vec::new();
             $(for setting in $settings {
-                rows.push((format!("{} = {setting:?}", stringify!($switch)), Switches { $switch: setting.to_owned(), ..Switches::default() }));
+                rows.push((stringify!($switch), format!("{} = {setting:?}", stringify!($switch)), Switches { $switch: setting.to_owned(), ..Switches::default() }));
             })+
             rows
         }
@@ -39,7 +39,7 @@ every_setting! {
     operation_seconds: [0, 4, 60],
     busy_nsg: BusyNsg::ALL,
     nsg_if_match: NsgIfMatch::ALL,
-    activity_log_seconds: [0, 300],
+    activity_log_seconds: [0, 300, 3600],
     events: Events::ALL,
     event_schema: EventSchema::ALL,
     page_size: [0, 1],

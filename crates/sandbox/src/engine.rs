@@ -82,16 +82,32 @@ impl Engine {
         moved.map(|()| now)
     }
 
+    /// Moves time to the next instant at which something is due, but not past `target`, and comes to rest there. Gives
+    /// whether there was anywhere to move: `false` once the world is at rest at `target`.
+    pub async fn step_to(&self, target: DateTime<Utc>) -> Result<bool, Stuck> {
+        let _turn = self.shared.turn.lock().await;
+        let stepped = self.step(target).await;
+        *self.anchor() = (self.now(), Instant::now());
+        stepped
+    }
+
     async fn walk(&self, target: DateTime<Utc>) -> Result<(), Stuck> {
-        loop {
-            self.come_to_rest().await?;
+        while self.step(target).await? {}
+        Ok(())
+    }
+
+    async fn step(&self, target: DateTime<Utc>) -> Result<bool, Stuck> {
+        self.come_to_rest().await?;
+        {
             let mut state = self.shared.world.lock();
             match self.next_instant(&state).filter(|next| *next <= target) {
                 Some(next) => state.now = next,
                 None if state.now < target => state.now = target,
-                None => return Ok(()),
+                None => return Ok(false),
             }
         }
+        self.come_to_rest().await?;
+        Ok(true)
     }
 
     /// Carries out what is due and delivers what is deliverable until neither is left.
