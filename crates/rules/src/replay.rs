@@ -4,6 +4,7 @@ use portcullis_domain::duration::spoken;
 use serde_json::Value;
 
 use crate::decision::{Decision, Outcome, Refusal};
+use crate::plain::plain;
 use crate::set::Rules;
 use crate::wish::{self, Who};
 
@@ -120,7 +121,7 @@ pub fn replay(rules: &Rules, decisions: Vec<Stored>) -> Replay {
 fn effect(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let mut effect = vec![("it is decided", outcome.text().to_owned())];
     let rules = match outcome {
-        Outcome::Refuse(Refusal::Forbidden { rules }) => rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", "),
+        Outcome::Refuse(Refusal::Forbidden { rules, .. }) => rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", "),
         other => other.rule().map(|rule| rule.id.clone()).unwrap_or_default(),
     };
     effect.push(("by rule", rules));
@@ -150,17 +151,18 @@ impl Difference {
             Who::Unknown => "somebody unknown",
         };
         let mut text = format!(
-            "line {}: {}, {who} wants port {} of {} from {} for {}\n  was  {}: {}\n  now  {}: {}",
+            "line {}: {}, {} wants port {} of {} from {} for {}\n  was  {}: {}\n  now  {}: {}",
             self.before.line,
             wish.at.format("%Y-%m-%dT%H:%M:%SZ"),
+            plain(who),
             ports.join(" and "),
-            wish.vm.id.name(),
-            wish.sources,
+            plain(wish.vm.id.name()),
+            plain(&wish.sources.to_string()),
             spoken(wish.duration()),
             before.outcome.text(),
-            before.outcome.sentence(),
+            plain(&before.outcome.sentence()),
             after.outcome.text(),
-            after.outcome.sentence(),
+            plain(&after.outcome.sentence()),
         );
         let (was, is) = (effect(&before.outcome), effect(&after.outcome));
         if before.outcome.text() == after.outcome.text() {
@@ -168,12 +170,12 @@ impl Difference {
             for (name, value) in &is {
                 let old = was.iter().find(|(known, _)| known == name).map(|(_, value)| value);
                 if old != Some(value) {
-                    text.push_str(&format!("\n       {name}: {} -> {}", shown(old), shown(Some(value))));
+                    text.push_str(&format!("\n       {name}: {} -> {}", plain(&shown(old)), plain(&shown(Some(value)))));
                 }
             }
         } else if let Some(miss) = &after.nearest {
             for lack in &miss.lacks {
-                text.push_str(&format!("\n       {} permits {}, but {}", miss.rule.id, miss.action, lack.sentence()));
+                text.push_str(&format!("\n       {} permits {}, but {}", miss.rule.id, miss.action, plain(&lack.sentence())));
             }
         }
         text

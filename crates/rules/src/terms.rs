@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::mistake::Mistake;
 use crate::people::People;
-use crate::text::Shape;
+use crate::text::{Shape, places};
 
 /// The annotations there are.
 const NAMES: [&str; 7] = ["id", "reason", "max", "approvers", "escalate", "expire", "timezone"];
@@ -79,6 +79,11 @@ impl Source<'_> {
     /// A mistake at some bytes of the rule.
     pub fn mistake(&self, span: &Range<usize>, what: impl Into<String>) -> Mistake {
         Mistake::error(self.file, self.start + span.start..self.start + span.end, what)
+    }
+
+    /// Where a few words stand in the rule first; its head where they are written in another way.
+    pub fn find(&self, words: &str) -> Range<usize> {
+        places(self.text, words).into_iter().next().unwrap_or_else(|| self.shape.head.clone())
     }
 
     fn head(&self, what: impl Into<String>) -> Mistake {
@@ -268,14 +273,20 @@ fn approvers(all: &mut Annotations<'_>, people: &People) -> Option<(u32, String)
         all.mistakes.push(mistake.cured("put `@approvers(\"1 of GROUP\")` before it"));
         return None;
     };
-    let read = value.split_once(" of ").and_then(|(count, group)| Some((count.trim().parse().ok()?, group.trim().to_owned())));
-    let Some((count @ 1..=10, group)) = read else {
+    let Some((count, group)) = count_and_group(&value) else {
         let mistake = all.source.mistake(&span, format!("`@approvers` cannot be read: `{value}`"));
         all.mistakes.push(mistake.cured("write `2 of security-duty`, with a number from 1 to 10"));
         return None;
     };
     all.group(&span, &group, people);
     Some((count, group))
+}
+
+/// What `@approvers` says, as `2 of security-duty`.
+pub(crate) fn count_and_group(text: &str) -> Option<(u32, String)> {
+    let (count, group) = text.split_once(" of ")?;
+    let count = count.trim().parse().ok().filter(|count| (1..=10).contains(count))?;
+    Some((count, group.trim().to_owned()))
 }
 
 fn escalations(all: &mut Annotations<'_>, people: &People) -> Vec<Escalation> {

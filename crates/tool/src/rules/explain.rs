@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo, Unit};
 use portcullis_rules::action::Action;
 use portcullis_rules::explain;
 use portcullis_rules::files::RuleFiles;
@@ -50,7 +50,7 @@ pub struct Arguments {
     /// An address or a range that has to be let in; may be given more than once.
     #[arg(long, value_name = "SOURCE")]
     source: Vec<String>,
-    /// For how long, as 2h30m or PT2H30M. An hour where it is not given.
+    /// For how long, as 2h30m, PT2H30M or P1D. An hour where it is not given.
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<String>,
     /// When, as 2026-01-15T09:00:00+01:00. A Thursday's noon in UTC where it is not given.
@@ -125,11 +125,8 @@ fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Res
     Ok((subject, wish))
 }
 
-/// The request of the command line, as a scenario would write it: JSON is YAML.
+/// The request of the command line, as a scenario would write it: JSON is YAML. What is not given there is not in it.
 fn given(arguments: &Arguments) -> anyhow::Result<Value> {
-    let mut given = Map::new();
-    let mut put = |name: &str, value: Value| given.insert(name.to_owned(), value);
-    put("person", json!({"id": arguments.person, "groups": arguments.group, "unknown": arguments.unknown}));
     let tags = arguments.tag.iter().map(|tag| {
         let (name, value) = tag.split_once('=').with_context(|| format!("--tag {tag}: write NAME=VALUE"))?;
         Ok((name.to_owned(), json!(value)))
@@ -137,24 +134,47 @@ fn given(arguments: &Arguments) -> anyhow::Result<Value> {
     let tags: Map<String, Value> = tags.collect::<anyhow::Result<_>>()?;
     let vm = arguments.vm.as_deref();
     let key = if vm.is_some_and(|vm| vm.contains('/')) { "id" } else { "name" };
-    put("vm", json!({key: vm, "tags": tags}));
-    if !arguments.port.is_empty() {
-        put("ports", json!(arguments.port));
-    }
-    put("sources", json!(arguments.source));
-    if let Some(text) = &arguments.duration {
-        let duration: SignedDuration = text.parse().map_err(|_| anyhow!("--for {text}: write a duration such as 2h30m or PT2H30M"))?;
-        put("duration", json!(format!("PT{}S", duration.as_secs())));
-    }
-    if let Some(at) = &arguments.at {
-        put("at", json!(at));
-    }
+    let some = |list: &[String]| Some(json!(list)).filter(|_| !list.is_empty());
+    let person = fields([
+        ("id", arguments.person.as_ref().map(|id| json!(id))),
+        ("groups", some(&arguments.group)),
+        ("unknown", arguments.unknown.then(|| json!(true))),
+    ]);
+    let vm = fields([(key, vm.map(|vm| json!(vm))), ("tags", Some(json!(tags)).filter(|_| !tags.is_empty()))]);
+    let seconds = arguments.duration.as_deref().map(seconds).transpose()?;
     let way = match (arguments.direct, arguments.break_glass) {
-        (true, _) => "direct",
-        (false, true) => "breaksGlass",
-        (false, false) => "asked",
+        (true, _) => Some("direct"),
+        (false, true) => Some("breaksGlass"),
+        (false, false) => None,
     };
-    put("way", json!(way));
-    put("reason", json!(arguments.reason));
-    Ok(Value::Object(given))
+    let given = fields([
+        ("person", person),
+        ("vm", vm),
+        ("ports", Some(json!(arguments.port)).filter(|_| !arguments.port.is_empty())),
+        ("sources", some(&arguments.source)),
+        ("duration", seconds.map(|seconds| json!(format!("PT{seconds}S")))),
+        ("at", arguments.at.as_ref().map(|at| json!(at))),
+        ("way", way.map(|way| json!(way))),
+        ("reason", arguments.reason.as_ref().map(|reason| json!(reason))),
+    ]);
+    Ok(given.unwrap_or_else(|| json!({})))
 }
+
+/// Those fields that are given, if any is.
+fn fields<const N: usize>(fields: [(&str, Option<Value>); N]) -> Option<Value> {
+    let given: Map<String, Value> = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    Some(Value::Object(given)).filter(|given| given.as_object().is_some_and(|given| !given.is_empty()))
+}
+
+/// The seconds of a duration, as ISO 8601 or a person writes it.
+fn seconds(text: &str) -> anyhow::Result<u64> {
+    let span: Option<Span> = text.parse().ok();
+    let total = span.and_then(|span| span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).ok());
+    let seconds = total.filter(|seconds| seconds.fract() == 0.0 && (0.0..=MOST_SECONDS).contains(seconds));
+    seconds
+        .map(|seconds| seconds as u64)
+        .with_context(|| format!("--for {text}: write a duration such as 2h30m, PT2H30M or P1D, of days, hours, minutes and whole seconds"))
+}
+
+/// A hundred years: what is longer is a mistake.
+const MOST_SECONDS: f64 = 3_155_760_000.0;
