@@ -202,6 +202,22 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
+/// Where the lines of a text begin, so that many places of it are told without reading it for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    /// The lines of a text.
+    pub(crate) fn of(text: &str) -> Self {
+        Lines(text.match_indices('\n').map(|(at, _)| at + 1).collect())
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line(&self, at: usize) -> usize {
+        self.0.partition_point(|begin| *begin <= at) + 1
+    }
+}
+
 /// The known name that somebody meant, if one is so near that it is likely.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();

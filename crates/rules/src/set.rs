@@ -13,7 +13,7 @@ use crate::bounds::never_met;
 use crate::decision::Named;
 use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
 use crate::miss::Part;
-use crate::mistake::{Mistake, Weight, nearest, place};
+use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::People;
 use crate::said::{diagnosed, in_our_words, of_bare_action};
@@ -195,8 +195,9 @@ impl<'a> Check<'a> {
     fn everything(&mut self) {
         self.schema_file();
         for (file, text) in self.files.rules() {
+            let lines = Lines::of(text);
             for span in statements(text) {
-                self.statement(file, text, span);
+                self.statement(file, &text[span.clone()], span.start, lines.line(span.start));
             }
         }
         for name in self.files.not_read() {
@@ -241,11 +242,9 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn statement(&mut self, file: &str, text: &str, span: Range<usize>) {
-        let rule_text = &text[span.clone()];
+    fn statement(&mut self, file: &str, rule_text: &str, start: usize, line: usize) {
         let shape = shape(rule_text);
-        let source = Source { file, text: rule_text, start: span.start, shape: &shape };
-        let (line, _) = place(text, span.start);
+        let source = Source { file, text: rule_text, start, shape: &shape };
         let before = self.mistakes.len();
         if let Some(place) = too_much(rule_text) {
             let mistake = source.mistake(&place, "from here on the rule is nested too deeply, or is too long, to be read");

@@ -10,7 +10,7 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, Location, Options, Spanned};
 
-use crate::mistake::{Mistake, place};
+use crate::mistake::{Lines, Mistake, place};
 
 /// Something that stands in a file, with its place.
 pub(crate) type Node = Spanned<Stands>;
@@ -81,6 +81,7 @@ pub(crate) type Fields<'n> = BTreeMap<&'n str, &'n Node>;
 pub(crate) struct Reading<'a> {
     file: &'a str,
     text: &'a str,
+    lines: Lines,
     /// What is wrong so far.
     pub(crate) mistakes: Vec<Mistake>,
 }
@@ -88,7 +89,7 @@ pub(crate) struct Reading<'a> {
 impl<'a> Reading<'a> {
     /// Begins to read a file.
     pub(crate) fn of(file: &'a str, text: &'a str) -> Self {
-        Reading { file, text, mistakes: Vec::new() }
+        Reading { file, text, lines: Lines::of(text), mistakes: Vec::new() }
     }
 
     /// All that stands in the file; nothing where it is no YAML, which is then told. One that holds nothing but comments is
@@ -170,7 +171,7 @@ impl<'a> Reading<'a> {
 
     /// The line on which something stands, from 1.
     pub(crate) fn line(&self, node: &Node) -> usize {
-        crate::mistake::place(self.text, span(self.text, node.referenced).start).0
+        self.lines.line(span(self.text, node.referenced).start)
     }
 
     /// The fields of a place, by name. Others than the known ones are told, and those under which nothing stands: it may have

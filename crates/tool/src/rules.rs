@@ -100,8 +100,11 @@ impl Folder {
     }
 
     fn tell(&self, files: &RuleFiles, mistakes: &[Mistake]) {
-        for mistake in mistakes {
+        for mistake in mistakes.iter().take(MOST_TOLD) {
             anstream::println!("{}\n", mistake.shown(files, &self.shown_in(), Colours::Terminal));
+        }
+        if let Some(more) = mistakes.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+            anstream::println!("… and {more} more: mend these first\n");
         }
     }
 
@@ -110,6 +113,9 @@ impl Folder {
         format!("{}/", self.folder.display().to_string().trim_end_matches('/'))
     }
 }
+
+/// More mistakes than anybody mends at once: of a file of another kind there could be hundreds of thousands.
+const MOST_TOLD: usize = 1000;
 
 /// A number and its noun.
 fn many(count: usize, noun: &str) -> String {
