@@ -62,6 +62,7 @@ impl Mistake {
         match nearest(name, known.iter().copied()) {
             Some(near) => self.cured(format!("did you mean `{near}`?")),
             None if known.is_empty() || known.len() > FEW => self,
+            None if known.len() == 1 => self.cured(format!("only {} is known", known.join(""))),
             None => self.cured(format!("known are {}", known.join(", "))),
         }
     }
@@ -87,9 +88,11 @@ impl Mistake {
             Weight::Error => Level::ERROR,
             Weight::Warning => Level::WARNING,
         };
-        let snippet = Snippet::source(excerpt.text).line_start(excerpt.line).annotation(AnnotationKind::Primary.span(excerpt.span));
+        let snippet =
+            Snippet::source(excerpt.text.as_str()).line_start(excerpt.line).annotation(AnnotationKind::Primary.span(excerpt.span.clone()));
         let title = level.primary_title(what);
         let mut group: Group<'_> = match excerpt.column {
+            None if excerpt.text.is_empty() => title.element(Origin::path(path)),
             None => title.element(snippet.path(path)),
             Some(column) => title.element(Origin::path(path).line(excerpt.line).char_column(column)).element(snippet),
         };
@@ -105,8 +108,8 @@ impl Mistake {
 }
 
 /// The lines of a file that a mistake is on; of a line that is longer than anybody reads, what is around the mistake.
-struct Excerpt<'a> {
-    text: &'a str,
+struct Excerpt {
+    text: String,
     /// The mistake's place in the excerpt.
     span: Range<usize>,
     /// The line of its first, from 1.
@@ -115,8 +118,8 @@ struct Excerpt<'a> {
     column: Option<usize>,
 }
 
-impl<'a> Excerpt<'a> {
-    fn of(text: &'a str, span: &Range<usize>) -> Self {
+impl Excerpt {
+    fn of(text: &str, span: &Range<usize>) -> Self {
         let at = boundary(text, span.start);
         let end = boundary(text, span.end.max(at));
         let (line, column) = place(text, at);
@@ -125,12 +128,11 @@ impl<'a> Excerpt<'a> {
         let until = text[end..].find('\n').map_or(text.len(), |length| end + length);
         let widest = if text[at..end].contains('\n') { until } else { boundary(text, at + AROUND) };
         let until = until.min(boundary(text, end.saturating_add(AROUND))).min(widest);
-        Excerpt {
-            text: &text[begins..until],
-            span: at - begins..end.min(until) - begins,
-            line,
-            column: (begins > line_begins).then_some(column),
-        }
+        // Windows ends a line with two characters, of which only one does here.
+        let plain = |text: &str| text.replace("\r\n", "\n").trim_end_matches('\r').to_owned();
+        let (before, within) = (plain(&text[begins..at]).len(), plain(&text[at..end.min(until)]).len());
+        let column = (begins > line_begins).then_some(column);
+        Excerpt { text: plain(&text[begins..until]), span: before..before + within, line, column }
     }
 }
 
@@ -247,6 +249,17 @@ mod tests {
         assert_eq!(mistake.to_string(), "a.cedar: `prinzipal` is none; did you mean `principal`?");
         let nowhere = Mistake::error("a.cedar", 900..901, "it ends too early").as_warning();
         assert!(nowhere.shown(&files, "", Colours::Plain).starts_with("warning: it ends too early"));
+    }
+
+    #[test]
+    fn the_ends_of_lines_of_windows_are_not_shown() {
+        let files = RuleFiles::of([("a.cedar", "permit\r\n(\r\nx);\r\n")]);
+        let shown = |span| Mistake::error("a.cedar", span, "it is wrong").shown(&files, "", Colours::Plain);
+        assert!(
+            [shown(0..6), shown(0..12), shown(8..9)].iter().all(|shown| !shown.contains('␍') && shown.contains('^')),
+            "{}",
+            shown(0..12)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use portcullis_domain::source::Sources;
 
 use crate::files::NETWORKS;
 use crate::mistake::Mistake;
-use crate::yaml::{Reading, Text};
+use crate::yaml::{Reading, Stands, Text};
 
 /// The networks that rules may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,11 @@ impl Networks {
         let file = reading.sections("networks.yaml", &root, &["networks"]);
         let given = file.get("networks").map(|node| reading.named("`networks`", node)).unwrap_or_default();
         for (network, ranges) in given {
+            if matches!(&ranges.value, Stands::List(nodes) if nodes.is_empty()) {
+                let what = format!("network `{}` has no ranges, so that nothing comes from it", network.value);
+                let wrong = reading.mistake(ranges.referenced, what).cured("name its ranges, or take it away").as_warning();
+                reading.mistakes.push(wrong);
+            }
             let ranges = reading.texts(&format!("`{}`", network.value), ranges);
             networks.insert(network.value.clone(), read_network(&mut reading, &network.value, &ranges));
         }
@@ -111,7 +116,13 @@ mod tests {
             "networks:\n  office: [203.0.113.0/25, 198.51.100.7]\n  all: [203.0.113.0/24, 198.51.100.0/24, \"2001:db8::/32\"]\n  none: []\n",
         ));
         let told: Vec<(&str, Weight)> = mistakes.iter().map(|mistake| (mistake.what.as_str(), mistake.weight)).collect();
-        assert_eq!(told, [("`2001:db8::/32` is never met: JIT takes no IPv6 addresses", Weight::Warning)]);
+        assert_eq!(
+            told,
+            [
+                ("`2001:db8::/32` is never met: JIT takes no IPv6 addresses", Weight::Warning),
+                ("network `none` has no ranges, so that nothing comes from it", Weight::Warning)
+            ]
+        );
         let holding = |texts: &[&str]| networks.holding(&Sources::read(texts.iter().copied())).collect::<Vec<_>>().join(" ");
         assert_eq!(holding(&["203.0.113.4"]), "all office");
         assert_eq!(holding(&["203.0.113.4", "198.51.100.7"]), "all office");

@@ -251,7 +251,7 @@ mod tests {
     fn a_file_that_is_no_yaml_or_has_other_fields_is_one_mistake_with_its_place() {
         for (text, line, says) in [
             ("groups:\n  a:\n    entrra: x\n", 3, "`entrra` is not known in group `a`"),
-            ("groups: [\n", 1, "no YAML"),
+            ("groups: [\n", 1, "a `[` is never closed"),
             ("groups:\n  a: {members: []}\n  a: {members: []}\n", 3, "`a` is here twice"),
             ("groups: [a]\n", 1, "a list stands here, and `groups` must be names with something under each"),
             ("groups:\n  a: {members: none}\n", 2, "a text stands here, and `members` must be a list"),

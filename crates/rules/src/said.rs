@@ -44,7 +44,7 @@ pub(crate) fn in_our_words(mistake: Mistake, source: &Source<'_>) -> Mistake {
     let length = if mistake.what == "invalid token" { rest.chars().next().map_or(0, char::len_utf8) } else { mistake.span.len() };
     let mistake = Mistake { span: mistake.span.start..mistake.span.start + length, ..mistake };
     let words = rest.get(..length).unwrap_or_default();
-    let said = Said { what: &mistake.what, cure: mistake.cure.as_deref().unwrap_or_default(), words };
+    let said = Said { what: &mistake.what, cure: mistake.cure.as_deref().unwrap_or_default(), words, rule: source.text };
     let told = said.names().or_else(|| said.kinds()).or_else(|| said.values()).or_else(|| said.grammar()).or_else(|| said.whole());
     match told {
         Some((what, cure)) => Mistake { what, cure: Some(cure), ..mistake },
@@ -60,6 +60,7 @@ struct Said<'a> {
     what: &'a str,
     cure: &'a str,
     words: &'a str,
+    rule: &'a str,
 }
 
 fn told(what: impl Into<String>, cure: impl Into<String>) -> Told {
@@ -123,10 +124,13 @@ impl Said<'_> {
             if self.named(1) != "VM" {
                 return told(format!("a {} has no tags", self.named(1)), "tags are the machine's: `resource.hasTag(\"environment\")`");
             }
-            return told(
-                format!("the machine may have no tag {name}"),
-                format!("ask first whether it has one: `resource.hasTag({name}) && …`"),
+            let wrong = name.trim_matches('"');
+            let asked = self.rule.split("hasTag(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            let cure = nearest(wrong, asked.filter(|asked| *asked != wrong)).map_or_else(
+                || format!("ask first whether it has one: `resource.hasTag({name}) && …`"),
+                |near| format!("did you mean `{near}`, which the rule asks for?"),
             );
+            return told(format!("the machine may have no tag {name}"), cure);
         }
         if self.what.contains("is of an enumerated entity type") {
             let kind = name.split("::").next().unwrap_or_default();
@@ -280,6 +284,10 @@ impl Said<'_> {
                 _ if self.cure.contains("closed") => told("a text begins here and does not end", "put a `\"` behind it"),
                 "&" => told("`&` means nothing in a rule", "write `&&`"),
                 "|" => told("`|` means nothing in a rule", "write `||`"),
+                "#" => told("`#` means nothing in a rule", "a comment begins with `//`"),
+                "“" | "”" | "„" | "‘" | "’" | "«" | "»" => {
+                    told(format!("`{}` is no quote of a rule", self.words), "write `\"`")
+                }
                 words => told(format!("`{words}` means nothing in a rule"), "take it away, or put it into a text in quotes"),
             };
         }
@@ -390,11 +398,18 @@ fn expected(found: &str, cure: &str) -> String {
     let signs: Vec<&str> = listed.split(", ").map(|sign| sign.trim_matches('`')).collect();
     match found {
         "and" => return "write `&&`".to_owned(),
+        ";" if signs.contains(&"@") => return "take it away".to_owned(),
+        "/" if signs.contains(&"@") => return "a comment begins with `//`".to_owned(),
         "or" => return "write `||`".to_owned(),
         _ => {}
     }
     match signs.as_slice() {
+        ["string literal"] => "a text in quotes must stand here".to_owned(),
+        ["identifier"] if found.starts_with(|c: char| c.is_ascii_digit()) => "write a whole number".to_owned(),
+        ["identifier"] => "a name must stand here".to_owned(),
         [sign] => format!("`{sign}` must stand here"),
+        ["@", "identifier"] => "a rule must begin here: `@id(\"…\")`, then `permit` or `forbid`".to_owned(),
+        [")", "identifier"] => "an annotation begins with `@`: `@id(\"…\")`".to_owned(),
         [";", "identifier"] => "a `;`, a `when` or an `unless` must stand here".to_owned(),
         _ if signs.contains(&"&&") => {
             "a `&&`, a `||`, a comparison or the end of the condition must stand here; `!` says that something is not so".to_owned()
@@ -402,6 +417,7 @@ fn expected(found: &str, cure: &str) -> String {
         _ if signs.contains(&"string literal") => {
             "a value must stand here: a text in quotes, a number, `true`, or a name such as `context.direct`".to_owned()
         }
+        _ if signs.contains(&",") && !signs.contains(&"is") => "a comma or the end of the bracket must stand here".to_owned(),
         _ if signs.contains(&"is") => "`==`, `in`, `is`, a comma or the end of the head must stand here".to_owned(),
         _ => cure.to_owned(),
     }

@@ -41,6 +41,8 @@ pub struct Rules {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     pub(crate) people: People,
+    /// The networks.
+    pub(crate) networks: BTreeSet<String>,
     /// The rules by id, each with its file and line.
     pub(crate) rules: BTreeMap<String, (String, usize)>,
     /// Whether there may be rules whose id cannot be read.
@@ -177,7 +179,7 @@ impl<'a> Check<'a> {
         let networks = if files.says_more(NETWORKS) { networks.read_in_part() } else { networks };
         // Whatever is not read may be meant to hold rules.
         let unread = files.not_read().next().is_some() || files.unreadable().iter().any(|mistake| mistake.file.ends_with(".cedar"));
-        let names = Names { people, rules: BTreeMap::new(), unread };
+        let names = Names { people, networks: networks.names().map(str::to_owned).collect(), rules: BTreeMap::new(), unread };
         let validator = Validator::new(schema.clone());
         Check {
             files,

@@ -84,6 +84,14 @@ impl Spoken {
                 let of_set = left["Set"].as_array().into_iter().flatten();
                 self.machines.extend(of_set.filter_map(|one| one["Value"].as_str()).map(str::to_owned));
             }
+            "containsAny" | "containsAll" => {
+                for (one, other) in [(left, right), (right, left)] {
+                    if one["Set"].as_array().is_some_and(|items| items.iter().any(is_name_of_machine)) {
+                        let named = other["Set"].as_array().into_iter().flatten().filter_map(|one| one["Value"].as_str());
+                        self.machines.extend(named.map(str::to_owned));
+                    }
+                }
+            }
             "hasTag" | "getTag" => self.tags.extend(right["Value"].as_str().map(str::to_owned)),
             "has" => {
                 let mut of = path(left);

@@ -98,11 +98,16 @@ struct Annotations<'a> {
 }
 
 impl<'a> Annotations<'a> {
+    fn is_there(&self, name: &str) -> bool {
+        self.source.shape.annotations.iter().any(|annotation| &self.source.text[annotation.name.clone()] == name)
+    }
+
+    /// What an annotation says; that one says nothing is told where all are looked at.
     fn find(&self, name: &str) -> Option<(String, Range<usize>)> {
         let text = self.source.text;
         let found = self.source.shape.annotations.iter().find(|annotation| &text[annotation.name.clone()] == name)?;
-        let span = found.value.clone().unwrap_or_else(|| found.name.clone());
-        Some((found.value.clone().map(|value| unescaped(&text[value])).unwrap_or_default(), span))
+        let span = found.value.clone()?;
+        Some((unescaped(&text[span.clone()]), span))
     }
 
     fn refuse_unknown(&mut self) {
@@ -122,13 +127,12 @@ impl<'a> Annotations<'a> {
     fn required(&mut self, name: &str, example: &str) -> String {
         match self.find(name) {
             Some((value, _)) if !value.trim().is_empty() => value.trim().to_owned(),
-            // That it has no value is told already.
-            Some((_, span)) if !self.source.text[span.clone()].starts_with('"') => String::new(),
             Some((_, span)) => {
                 self.mistakes
                     .push(self.source.mistake(&span, format!("`@{name}` is empty")).cured(format!("write `@{name}(\"{example}\")`")));
                 String::new()
             }
+            None if self.is_there(name) => String::new(),
             None => {
                 self.mistakes
                     .push(self.source.head(format!("the rule has no `@{name}`")).cured(format!("put `@{name}(\"{example}\")` before it")));
@@ -269,6 +273,9 @@ fn decides(all: &mut Annotations<'_>, people: &People) -> Option<Decides> {
 /// How many people of which group must agree.
 fn approvers(all: &mut Annotations<'_>, people: &People) -> Option<(u32, String)> {
     let Some((value, span)) = all.find("approvers") else {
+        if all.is_there("approvers") {
+            return None;
+        }
         let mistake = all.source.head("the rule lets people ask, and nobody is named who decides");
         all.mistakes.push(mistake.cured("put `@approvers(\"1 of GROUP\")` before it"));
         return None;

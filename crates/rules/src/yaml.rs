@@ -309,16 +309,46 @@ impl<'a> Reading<'a> {
     }
 
     fn instead(&mut self, name: &str, node: &Node, wanted: &str) {
-        self.wrong(node.referenced, format!("{} stands here, and {name} must be {wanted}", node.value.told()));
+        let mistake = self.mistake(node.referenced, format!("{} stands here, and {name} must be {wanted}", node.value.told()));
+        let cure = self.nearly(node, wanted);
+        self.mistakes.push(Mistake { cure, ..mistake });
+    }
+
+    /// How to write what stands here as what is wanted, where little is wrong with it.
+    fn nearly(&self, node: &Node, wanted: &str) -> Option<String> {
+        let written = self.text.get(span(self.text, node.defined)).unwrap_or_default();
+        match &node.value {
+            Stands::Named(fields) if fields.iter().any(|(name, _)| name.value.starts_with('-')) => {
+                Some("put a blank behind the `-`".to_owned())
+            }
+            Stands::Text(_) if wanted.contains("`entra`") => Some(format!("write `{{entra: {written}}}`, or `{{members: [{written}]}}`")),
+            Stands::List(_) if wanted.contains("`entra`") => Some("write `{members: […]}`".to_owned()),
+            Stands::Text(_) | Stands::Number(_) if wanted == "a list" => Some(format!("write `[{written}]`")),
+            Stands::Text(text) if wanted == "a whole number" && text.parse::<u64>().is_ok() => {
+                Some(format!("write `{text}`, without quotes"))
+            }
+            Stands::Text(text) if wanted == "`true` or `false`" && ["true", "false"].contains(&text.as_str()) => {
+                Some(format!("write `{text}`, without quotes"))
+            }
+            _ => None,
+        }
     }
 }
 
 /// The bytes of a place.
 pub(crate) fn span(text: &str, at: Location) -> Range<usize> {
-    let (Some(start), Some(length)) = (at.span().byte_offset(), at.span().byte_len()) else { return line_of(text, at.line()) };
+    let (Some(start), Some(length)) = (at.span().byte_offset(), at.span().byte_len()) else { return column_of(text, at) };
     let start = usize::try_from(start).unwrap_or(text.len()).min(text.len());
     let end = start.saturating_add(usize::try_from(length).unwrap_or_default()).min(text.len());
     if text.is_char_boundary(start) && text.is_char_boundary(end) { start..end } else { line_of(text, at.line()) }
+}
+
+/// The character of a place of which only line and column are known; its whole line where that has no such column.
+fn column_of(text: &str, at: Location) -> Range<usize> {
+    let line = line_of(text, at.line());
+    let before = usize::try_from(at.column().saturating_sub(1)).unwrap_or_default();
+    let found = text.get(line.clone()).and_then(|text| text.char_indices().nth(before));
+    found.filter(|_| before > 0).map_or(line.clone(), |(at, c)| line.start + at..line.start + at + c.len_utf8())
 }
 
 fn line_of(text: &str, line: u64) -> Range<usize> {
@@ -372,19 +402,45 @@ fn said(why: &Error) -> (String, Option<String>) {
         Error::MergeValueNotMapOrSeqOfMaps { .. } => {
             told("`<<` takes over fields, and something else stands here", "name an alias of fields, or a list of such aliases")
         }
-        _ => (sentence(&why.without_snippet().to_string()), None),
+        Error::NonFiniteFloat { value, .. } => {
+            told(&format!("`{value}` is no number that could be used"), "write a whole number, or a text in quotes")
+        }
+        Error::NullIntoString { .. } => {
+            told("nothing stands here for the name of a field", "write its name, in quotes where it means something to YAML")
+        }
+        _ => sentence(&why.without_snippet().to_string()),
     }
 }
 
-/// What the library says, without the place that is told beside it.
-fn sentence(said: &str) -> String {
+/// What the library says of a file that is no YAML, without the place that is told beside it.
+fn sentence(said: &str) -> (String, Option<String>) {
     let first = said.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let what = match first.split_once(": ") {
         Some((place, rest)) if place.starts_with("line ") => rest,
         _ => first.rsplit_once(" at line ").map_or(first, |(what, _)| what),
     };
-    format!("the file is no YAML from here on: {what}")
+    let told = |what: &str, cure: &str| (what.to_owned(), Some(cure.to_owned()));
+    let quoted = || what.split(['`', '\'']).nth(1).unwrap_or_default();
+    match what {
+        _ if what.starts_with("tabs disallowed") => told("a tab stands here where the line is indented", "indent with blanks"),
+        "unclosed quote" => told("a text in quotes does not end", "look for the quote that is missing, from this line on"),
+        _ if what.starts_with("unclosed bracket") => {
+            told(&format!("a `{}` is never closed", quoted()), "look for the bracket that is missing")
+        }
+        "mapping values are not allowed in this context" => told(
+            "a `:` cannot stand here",
+            "put a text with `: ` in it into quotes, and look whether the line before lacks a `:` or is indented otherwise",
+        ),
+        _ if what.contains("did not find expected") => told(
+            "this line does not go on with what was begun before it",
+            "indent what belongs together by the same number of blanks, and look for a missing `-`, `,` or `:`",
+        ),
+        _ if what.starts_with("unexpected character") && !quoted().is_empty() => {
+            told(&format!("a text without quotes cannot begin with `{}`, or have it in it", quoted()), "put the text into quotes")
+        }
+        _ => (format!("the file is no YAML from here on: {what}"), None),
+    }
 }
 
 impl<'de> Deserialize<'de> for Stands {

@@ -652,7 +652,7 @@ fn a_file_that_is_not_utf_8_hides_no_mistake_and_makes_none() {
             "people.yaml:2: this character is not UTF-8; save the file as UTF-8",
             "people.yaml:2: `ada` is not an object id; an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra",
             "tests/a.yaml:2: this character is not UTF-8; save the file as UTF-8",
-            "tests/a.yaml:3: a number stands here, and `ports` must be a list",
+            "tests/a.yaml:3: a number stands here, and `ports` must be a list; write `[22]`",
         ]
     );
 }
@@ -791,7 +791,7 @@ scenarios:
     3: `directly` is no way; did you mean `direct`?
     5: `nme` is not known in a scenario; did you mean `name`?
     7: a text stands here, and `person` must be fields such as `id`
-    8: a number stands here, and `ports` must be a list
+    8: a number stands here, and `ports` must be a list; write `[22]`
     9: a text stands here, and `alerts` must be a whole number
     10: `hgh` is no severity; did you mean `high`?
     10: `opn` is not known in `incident`; did you mean `open`?
@@ -814,6 +814,9 @@ fn the_names_of_machines_are_in_lower_case_in_whatever_way_a_rule_compares_them(
 @id("a") @reason("x")
 forbid (principal, action, resource)
 when { resource.name == "WEB-1" || "web-2" == resource.name || resource.name like "DB-*" || ["ok", "Two"].contains(resource.name) };
+
+@id("b") @reason("x")
+forbid (principal, action, resource) when { ["Three", "web-1"].containsAny([resource.name]) };
 "#), @r#"
     error: no machine is called `WEB-1` here: names of machines are in lower case
      --> policies/a.cedar:4:25
@@ -836,6 +839,13 @@ when { resource.name == "WEB-1" || "web-2" == resource.name || resource.name lik
       |                                                                                                    ^^^^^
       |
       = help: write "two": Azure does not tell their cases apart
+    error: no machine is called `Three` here: names of machines are in lower case
+     --> policies/a.cedar:7:46
+      |
+    7 | forbid (principal, action, resource) when { ["Three", "web-1"].containsAny([resource.name]) };
+      |                                              ^^^^^^^
+      |
+      = help: write "three": Azure does not tell their cases apart
     "#);
 }
 
@@ -1085,7 +1095,7 @@ fn what_contradicts_itself_in_a_scenario_is_told() {
     24: `ada` is neither an object id nor a name of people.yaml; write an object id, which is a GUID, or take `id` away for somebody without a name
     25: no `rule` can be expected where the decision is `undecided`; take it away, or expect something else
     26: another scenario is called `seven`; it is in tests/a.yaml, line 23: give one of them another name
-    27: `/subscriptions/00000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/a/b` is not an ARM resource id: it must look like /subscriptions/…/resourceGroups/…/providers/…; give the VM's resource id, or its name, resourceGroup and subscription
+    27: `a/b` cannot be a `name`; write a name alone, or the VM's resource id as `id`
     29: the name is empty; say what the scenario shows
     ");
 }
@@ -1155,6 +1165,9 @@ fn what_cedar_says_is_told_in_words_of_ours() {
 
     when { resource.getTag("env") == "prod" }
     Error a.cedar: the machine may have no tag "env"; ask first whether it has one: `resource.hasTag("env") && …` `resource.getTag("env")`
+
+    when { resource.hasTag("environment") && resource.getTag("enviroment") == "prod" }
+    Error a.cedar: the machine may have no tag "enviroment"; did you mean `environment`, which the rule asks for? `resource.getTag("enviroment")`
 
     when { context.sources.isInRange(ip("10.0.0.0/8")) }
     Error a.cedar: these are several addresses, and a rule cannot go through them; name the range in networks.yaml, and write `context.networks.contains(Network::"NAME")` `context.sources.isInRange(ip("10.0.0.0/8"))`
@@ -1312,6 +1325,7 @@ when { context.weekday == "monday" }
 when { context.weekday == Weekday::"mon" }
 when { context has incident && context.incident.severity > Severity::"low" }
 when { resource.getTag("env") == "prod" }
+when { resource.hasTag("environment") && resource.getTag("enviroment") == "prod" }
 when { context.sources.isInRange(ip("10.0.0.0/8")) }
 when { ip("10.0.0.0/33").isLoopback() }
 when { duration("2 hours") < context.duration }
@@ -1358,3 +1372,127 @@ principal, action == Action::"open", resource == VM
 principal in Groups::"responders", action == Action::"open", resource
 principal in Network::"office", action == Action::"open", resource
 principal is Person, action == Action::"open", resource, context"#;
+
+#[test]
+fn an_annotation_that_is_written_wrong_hides_no_other() {
+    let told = |annotations: &str| {
+        underlined(&format!("{annotations} permit (principal is Person, action == Action::\"open\", resource);")).join("\n")
+    };
+    let written = [
+        "@id(a) @reason(\"x\") @max(PT2H)",
+        "@id(\"a\" @reason(\"x\") @max(\"2h\")",
+        "@id('a') @reson(\"x\")",
+        "id(\"a\") @reason(\"x\")",
+        "@id(“a”) @reason(\"x\")",
+        "@id(\"a\") @reason(\"x\") @timezone(\"Berlin\") @max",
+    ];
+    insta::assert_snapshot!(written.map(|text| format!("{text}\n{}", told(text))).join("\n\n"), @r#"
+    @id(a) @reason("x") @max(PT2H)
+    Error a.cedar: `@id` has no value; write `@id("…")` `id`
+    Error a.cedar: `a` cannot stand here; a text in quotes must stand here `a`
+    Error a.cedar: `@max` has no value; write `@max("…")` `max`
+
+    @id("a" @reason("x") @max("2h")
+    Error a.cedar: `@` cannot stand here; `)` must stand here `@`
+    Error a.cedar: `@max` cannot be read: `2h` is not an ISO 8601 duration such as PT3H or PT1H30M; write PT2H for two hours, PT30M for thirty minutes `"2h"`
+
+    @id('a') @reson("x")
+    Error a.cedar: `@id` has no value; write `@id("…")` `id`
+    Error a.cedar: a text stands in double quotes; write `"…"` `'`
+    Error a.cedar: `@reson` is no annotation of a rule; did you mean `reason`? `reson`
+    Error a.cedar: the rule has no `@reason`; put `@reason("Why, for the people who are told")` before it `permit (principal is Person, action == Action::"open", resource)`
+
+    id("a") @reason("x")
+    Error a.cedar: `"a"` cannot stand here; an annotation begins with `@`: `@id("…")` `"a"`
+
+    @id(“a”) @reason("x")
+    Error a.cedar: `@id` has no value; write `@id("…")` `id`
+    Error a.cedar: `“` is no quote of a rule; write `"` `“`
+
+    @id("a") @reason("x") @timezone("Berlin") @max
+    Error a.cedar: `Berlin` is no time zone; write one of the IANA names, such as `Europe/Berlin` `"Berlin"`
+    Error a.cedar: `@max` has no value; write `@max("…")` `max`
+    "#);
+}
+
+#[test]
+fn what_stands_between_rules_is_told() {
+    let rule = "@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource);";
+    let written = [
+        format!("# note\n{rule}"),
+        format!("/* note */\n{rule}"),
+        format!("{rule};"),
+        format!("{rule}\nmore"),
+        "{\"effect\": \"permit\"}".to_owned(),
+    ];
+    insta::assert_snapshot!(written.map(|text| underlined(&text).join("\n")).join("\n\n"), @r#"
+    Error a.cedar: `#` means nothing in a rule; a comment begins with `//` `#`
+
+    Error a.cedar: `/` cannot stand here; a comment begins with `//` `/`
+
+    Error a.cedar: `;` cannot stand here; take it away `;`
+
+    Error a.cedar: the rule ends here, and something is missing; `(` must stand here ``
+
+    Error a.cedar: `{` cannot stand here; a rule must begin here: `@id("…")`, then `permit` or `forbid` `{`
+    "#);
+}
+
+#[test]
+fn what_is_no_yaml_is_told_in_words_of_ours_with_its_place() {
+    let written = [
+        "scenarios:\n\t- name: a\n",
+        "scenarios:\n  - name: \"a\n    expect: {decision: open}\n",
+        "scenarios:\n  - name: a\n    expect: {decision: open\n",
+        "scenarios:\n  - name: a\n   expect: {decision: open}\n",
+        "scenarios:\n  - name: a: b\n    expect: {decision: open}\n",
+        "scenarios:\n  - name: @a\n",
+        "scenarios:\n  - name a\n    expect: {decision: open}\n",
+        "scenarios:\n  -name: a\n",
+        "scenarios:\n  - {name: a, given: {ports: 22, alerts: \"3\", sources: office}, expect: {decision: open}}\n",
+        "scenarios:\n  - {name: a, given: {ports: [.inf]}, expect: {decision: open}}\n",
+        "scenarios:\n  - {null: a}\n",
+        "scenarios:\n  - {name: a, given: {vm: {name: \"\", resourceGroup: a/b}, sources: [office]}, expect: {decision: open}}\n",
+        "scenarios:\n  - {name: a, right: close, expect: {decision: open}}\n",
+    ];
+    let told = |text: &str| {
+        let rules = "@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource);";
+        let files = files(rules).with("tests/a.yaml", text);
+        let told = |mistake: &Mistake| {
+            let (line, column) = mistake.place(&files);
+            format!("{line}:{column} {mistake} `{}`", &text[mistake.span.clone()]).replace("tests/a.yaml: ", "")
+        };
+        scenario::check(&files).mistakes.iter().map(told).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(written.map(told).join("\n\n"), @r#"
+    2:2 a tab stands here where the line is indented; indent with blanks `-`
+
+    2:11 a text in quotes does not end; look for the quote that is missing, from this line on `"`
+
+    3:13 a `{` is never closed; look for the bracket that is missing `{`
+
+    3:4 this line does not go on with what was begun before it; indent what belongs together by the same number of blanks, and look for a missing `-`, `,` or `:` `e`
+
+    2:12 a `:` cannot stand here; put a text with `: ` in it into quotes, and look whether the line before lacks a `:` or is indented otherwise `:`
+
+    2:11 a text without quotes cannot begin with `@`, or have it in it; put the text into quotes `@`
+
+    3:11 a `:` cannot stand here; put a text with `: ` in it into quotes, and look whether the line before lacks a `:` or is indented otherwise `:`
+
+    2:3 names with something under each stands here, and `scenarios` must be a list; put a blank behind the `-` ``
+
+    2:30 a number stands here, and `ports` must be a list; write `[22]` `22`
+    2:42 a text stands here, and `alerts` must be a whole number; write `3`, without quotes `"3"`
+    2:56 a text stands here, and `sources` must be a list; write `[office]` `office`
+
+    2:31 `.inf` is no number that could be used; write a whole number, or a text in quotes `.inf`
+
+    2:6 nothing stands here for the name of a field; write its name, in quotes where it means something to YAML `null`
+
+    2:34 `` cannot be a `name`; write a name alone, or the VM's resource id as `id` `""`
+    2:53 `a/b` cannot be a `resourceGroup`; write a name alone, or the VM's resource id as `id` `a/b`
+    2:69 `office` is a network of networks.yaml, and a source is an address or a range; write one of its addresses `office`
+
+    2:48 `open` is no decision on a right; known are permit, refuse `open`
+    "#);
+}

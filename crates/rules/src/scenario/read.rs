@@ -160,11 +160,11 @@ impl<'a> Reader<'a> {
     fn expect(&mut self, subject: Subject, node: &Node) -> Expect {
         let wrong_before = self.reading.mistakes.len();
         let given = self.reading.fields("`expect`", node, &EXPECT);
-        let decisions: &[&str] = match subject {
-            Subject::Opening => &["open", "breakGlass", "ask", "refuse", "undecided"],
-            Subject::Right(_) => &["permit", "refuse"],
+        let (name, decisions): (_, &[&str]) = match subject {
+            Subject::Opening => ("decision", &["open", "breakGlass", "ask", "refuse", "undecided"]),
+            Subject::Right(_) => ("decision on a right", &["permit", "refuse"]),
         };
-        let decision = given.get("decision").and_then(|node| self.word("decision", node, decisions));
+        let decision = given.get("decision").and_then(|node| self.word(name, node, decisions));
         if !given.contains_key("decision") {
             self.reading.missing(wrong_before, node, "`expect`", "decision");
         }
@@ -341,7 +341,7 @@ impl<'a> Reader<'a> {
     }
 
     fn vm_id(&mut self, vm: Option<&Node>, given: &Fields<'_>) -> VmId {
-        let mut or = |name: &str, default: &str| self.text(&format!("`{name}`"), given.get(name)).unwrap_or_else(|| default.to_owned());
+        let mut or = |name: &str, default: &str| self.part(name, given.get(name)).unwrap_or_else(|| default.to_owned());
         let (subscription, group, name) = (or("subscription", SUBSCRIPTION), or("resourceGroup", "rg"), or("name", "vm"));
         let id = self.text("`id`", given.get("id"));
         if id.is_some() {
@@ -358,6 +358,17 @@ impl<'a> Reader<'a> {
             }
             nowhere()
         })
+    }
+
+    /// A part of a machine's id; one that could be none is told, and is none.
+    fn part(&mut self, name: &str, node: Option<&&Node>) -> Option<String> {
+        let text = self.reading.text(&format!("`{name}`"), node?)?;
+        if text.value.is_empty() || text.value.contains('/') {
+            let cure = "write a name alone, or the VM's resource id as `id`";
+            self.reading.wrong_but(text.at, format!("`{}` cannot be a `{name}`", text.value), cure);
+            return None;
+        }
+        Some(text.value)
     }
 
     fn tags(&mut self, node: Option<&&Node>) -> Vec<(String, String)> {
@@ -384,6 +395,9 @@ impl<'a> Reader<'a> {
                     why.to_string(),
                     "write an address such as 203.0.113.4 or a range such as 203.0.113.0/24",
                 );
+            } else if self.names.networks.contains(&source.value) {
+                let what = format!("`{}` is a network of networks.yaml, and a source is an address or a range", source.value);
+                self.reading.wrong_but(source.at, what, "write one of its addresses");
             }
         }
         Sources::read(sources.iter().map(|source| source.value.as_str()))
