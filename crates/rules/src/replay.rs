@@ -98,11 +98,37 @@ pub fn read(text: &str) -> File {
     file
 }
 
-/// What the library says, without a place in the one line that it was given.
+/// What is wrong with a line, without its place in the file, which is told beside it.
 fn said(why: &serde_json::Error) -> String {
     let said = why.to_string();
     let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-    if why.column() > 0 { format!("{what}, at character {}", why.column()) } else { what.to_owned() }
+    let what = in_our_words(what).unwrap_or_else(|| what.to_owned());
+    if why.column() > 0 { format!("{what}, at character {}", why.column()) } else { what }
+}
+
+/// What the library says in the terms of its language, in those of a decision.
+fn in_our_words(what: &str) -> Option<String> {
+    if what.starts_with("EOF while parsing") {
+        return Some("it ends too early".to_owned());
+    }
+    if let Some(field) = what.strip_prefix("missing field ") {
+        return Some(format!("{field} is missing"));
+    }
+    if let Some((variant, known)) = what.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected ")) {
+        return Some(format!("{variant} stands where {known} must stand"));
+    }
+    let (is, wanted) = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: "))?.split_once(", expected ")?;
+    let wanted = match wanted {
+        "u16" => "a port",
+        "u32" | "i64" | "u64" => "a whole number",
+        "a string" => "a text",
+        "a boolean" => "`true` or `false`",
+        _ if wanted.starts_with("struct ") || wanted.contains("enum") => "an object with its fields",
+        _ if wanted.starts_with("a sequence") => "a list",
+        other => other,
+    };
+    let is = is.replace("integer ", "").replace("string ", "the text ").replace("sequence", "a list").replace("map", "an object");
+    Some(format!("{is} stands where {wanted} must stand"))
 }
 
 /// Decides again on what each decision was made on.

@@ -132,7 +132,7 @@ impl Rules {
 
 /// What Cedar needs to read and to check the most that [`too_much`] lets through. With less it gives up on the types of a rule
 /// without a word.
-const STACK: usize = 256 << 20;
+const STACK: usize = 64 << 20;
 
 /// Finds the set that these files are.
 pub(crate) fn find(files: &RuleFiles) -> Found {

@@ -363,12 +363,12 @@ fn a_decision_is_stored_and_read_again_and_decides_the_same() {
     for (text, told) in [
         ("{}\nx\ny\n", "2 it is not JSON: expected value, at character 1; 3 it is not JSON: expected value, at character 1"),
         ("[{]", "1 it is not a JSON list: key must be a string, at character 3"),
-        ("{\"decision\": {}}", "1 it is no decision: missing field `outcome`"),
+        ("{\"decision\": {}}", "1 it is no decision: `outcome` is missing"),
         (
             "[1, {\"outcome\": 1}]",
-            "1 it is no decision: invalid type: integer `1`, expected struct Decision; 2 it is no decision: invalid type: integer `1`, expected internally tagged enum Outcome",
+            "1 it is no decision: `1` stands where an object with its fields must stand; 2 it is no decision: `1` stands where an object with its fields must stand",
         ),
-        (outcome.as_str(), "1 it is no decision: missing field `outcome`"),
+        (outcome.as_str(), "1 it is no decision: `outcome` is missing"),
     ] {
         let unreadable = replay::read(text).unreadable;
         let said: Vec<String> = unreadable.iter().map(|one| format!("{} {}", one.line, one.why)).collect();

@@ -385,3 +385,67 @@ scenarios:
     write(folder.path(), &[("tests/a.yaml", scenario)]);
     assert!(clean(&["check"]).contains("`\\u{1b}[2J` is no decision"));
 }
+
+#[test]
+fn a_request_with_mistakes_is_told_with_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = "scenarios:\n  - {name: the glass may be broken, expect: {decision: refuse}}\n";
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE), ("tests/a.yaml", scenario)]);
+    let request = folder.path().join("request.yaml");
+    fs::write(&request, "prts: [22]\nduration: 2h\n").unwrap();
+    let (code, text) = ran(folder.path(), &["explain", "--request", "request.yaml"]);
+    insta::assert_snapshot!(text, @r"
+    error: `prts` is not known in a request
+     --> request.yaml:1:1
+      |
+    1 | prts: [22]
+      | ^^^^
+      |
+      = help: did you mean `ports`?
+
+    error: `2h` is not an ISO 8601 duration such as PT3H or PT1H30M
+     --> request.yaml:2:11
+      |
+    2 | duration: 2h
+      |           ^^
+      |
+      = help: write PT2H for two hours, PT30M for thirty minutes
+    ");
+    assert_eq!(code, 1);
+    fs::write(&request, b"reason: \xe9\n").unwrap();
+    assert!(ran(folder.path(), &["explain", "--request", "request.yaml"]).1.contains("request.yaml is not UTF-8: save it as UTF-8"));
+    let (_, text) = ran(folder.path(), &["explain", "--scenario", "the glas may be broken"]);
+    assert!(text.contains("did you mean \"the glass may be broken\"?"), "{text}");
+    let (_, text) = ran(folder.path(), &["explain", "--right", "close", "--source", "198.51.100.7"]);
+    assert!(text.contains("nobody looks at `sources` for the right `close`"), "{text}");
+}
+
+#[test]
+fn what_is_no_decision_is_told_in_words_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE)]);
+    let told = |text: &str| {
+        fs::write(folder.path().join("d.json"), text).unwrap();
+        let (code, text) = ran(folder.path(), &["replay", "--decisions", "d.json"]);
+        assert_eq!(code, 2, "{text}");
+        text.trim_start_matches("portcullis: d.json, ").trim_end().to_owned()
+    };
+    let written = [
+        "[1]",
+        "{\"outcome\": {\"kind\": \"opne\"}}",
+        "{\"outcome\": {\"kind\": \"open\"}}",
+        "{\"outcome\": [], \"set\": 5}",
+        "{\"set\": 5}",
+        "[{\"outcome\":",
+        "hello",
+    ];
+    insta::assert_snapshot!(written.map(told).join("\n"), @r"
+    line 1: it is no decision: `1` stands where an object with its fields must stand
+    line 1: it is no decision: `opne` stands where one of `open`, `breakGlass`, `ask`, `refuse`, `undecided` must stand
+    line 1: it is no decision: `rule` is missing
+    line 1: it is no decision: `kind` is missing
+    line 1: it is no decision: `5` stands where a text must stand
+    line 1: it is not a JSON list: it ends too early, at character 12
+    line 1: it is not JSON: expected value, at character 1
+    ");
+}

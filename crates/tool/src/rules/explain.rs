@@ -9,6 +9,7 @@ use jiff::{Span, SpanRelativeTo, Unit};
 use portcullis_rules::action::Action;
 use portcullis_rules::explain;
 use portcullis_rules::files::RuleFiles;
+use portcullis_rules::mistake::{Colours, nearest};
 use portcullis_rules::scenario::{self, Subject};
 use portcullis_rules::set::Rules;
 use portcullis_rules::wish::Wish;
@@ -85,7 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let files = folder.files()?;
     let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
-    let (subject, wish) = asked(arguments, &files, &rules)?;
+    let Some((subject, wish)) = asked(arguments, &files, &rules)? else { return Ok(ExitCode::FAILURE) };
     let shown_in = folder.shown_in();
     let text = match subject {
         Subject::Opening => explain::decision(&rules, &rules.decide(&wish), &shown_in),
@@ -95,15 +96,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Result<(Subject, Wish)> {
+/// What is asked; nothing once every mistake in the request's file is told.
+fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Result<Option<(Subject, Wish)>> {
     if let Some(name) = &arguments.scenario {
-        let (scenarios, mistakes) = scenario::read(files, rules);
-        let found = scenarios.into_iter().find(|scenario| scenario.name == *name);
-        return match found {
-            Some(scenario) => Ok((scenario.subject, scenario.wish)),
-            None if mistakes.is_empty() => Err(anyhow!("no scenario is called {name:?}")),
-            None => bail!("no scenario that can be read is called {name:?}: `portcullis rules check` tells what is wrong with the others"),
-        };
+        return scenario_of(name, files, rules).map(Some);
     }
     let subject = match arguments.right {
         None => Subject::Opening,
@@ -111,18 +107,40 @@ fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Res
         Some(Right::Close) => Subject::Right(Action::Close),
         Some(Right::Read) => Subject::Right(Action::Read),
     };
-    let (name, text) = match &arguments.request {
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-            (file.display().to_string(), text)
-        }
-        None => ("the command line".to_owned(), given(arguments)?.to_string()),
+    let Some(file) = &arguments.request else {
+        let wish = scenario::read_request("the command line", &given(arguments)?.to_string(), subject, rules).map_err(|mistakes| {
+            let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            anyhow!("{}", told.join("\n"))
+        })?;
+        return Ok(Some((subject, wish)));
     };
-    let wish = scenario::read_request(&name, &text, subject, rules).map_err(|mistakes| {
-        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        anyhow!("{}", told.join("\n"))
-    })?;
-    Ok((subject, wish))
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).with_context(|| format!("{name} cannot be read"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8: save it as UTF-8"))?;
+    match scenario::read_request(&name, &text, subject, rules) {
+        Ok(wish) => Ok(Some((subject, wish))),
+        Err(mistakes) => {
+            let files = RuleFiles::of([(name.as_str(), text.as_str())]);
+            for mistake in &mistakes {
+                anstream::println!("{}\n", mistake.shown(&files, "", Colours::Terminal));
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn scenario_of(name: &str, files: &RuleFiles, rules: &Rules) -> anyhow::Result<(Subject, Wish)> {
+    let (scenarios, mistakes) = scenario::read(files, rules);
+    if let Some(found) = scenarios.iter().find(|scenario| scenario.name == name) {
+        return Ok((found.subject, found.wish.clone()));
+    }
+    if !mistakes.is_empty() {
+        bail!("no scenario that can be read is called {name:?}: `portcullis rules check` tells what is wrong with the others");
+    }
+    match nearest(name, scenarios.iter().map(|scenario| scenario.name.as_str())) {
+        Some(near) => bail!("no scenario is called {name:?}: did you mean {near:?}?"),
+        None => bail!("no scenario is called {name:?}: `portcullis rules test` lists them"),
+    }
 }
 
 /// The request of the command line, as a scenario would write it: JSON is YAML. What is not given there is not in it.
