@@ -219,10 +219,10 @@ impl Said<'_> {
             }
             _ if wanted.starts_with("Set<") => told(
                 format!("a set is needed here, and {} stands here", kind(is)),
-                if is == "Group" {
-                    "write `principal in Group::\"NAME\"`"
-                } else {
-                    "put it in brackets, `[…]`, or ask `.contains(…)` for one thing"
+                match is {
+                    "Group" => "write `principal in Group::\"NAME\"`",
+                    "String" => "ask a text with `like \"*…*\"`",
+                    _ => "put it in brackets, `[…]`, or ask `.contains(…)` for one thing",
                 },
             ),
             _ => told(format!("{} stands here, and {} is needed", kind(is), kind(wanted)), mixed(wanted, is)),
@@ -385,6 +385,9 @@ fn mixed(one: &str, other: &str) -> String {
     if has("ipaddr") {
         return "write an address as `ip(\"203.0.113.4\")`".to_owned();
     }
+    if has("String") && both.iter().any(|kind| ["Bool", "__cedar::internal::True", "__cedar::internal::False"].contains(kind)) {
+        return "what is asked with `has` is true or not; for a tag's value write `resource.getTag(\"…\") == \"…\"`".to_owned();
+    }
     match both.iter().find(|kind| KINDS.contains(kind)) {
         Some(kind) if has("String") => format!("write `{kind}::\"…\"`"),
         _ if has("Long") && has("String") => "a number stands without quotes, a text in quotes".to_owned(),
@@ -401,6 +404,8 @@ fn expected(found: &str, cure: &str) -> String {
         ";" if signs.contains(&"@") => return "take it away".to_owned(),
         "/" if signs.contains(&"@") => return "a comment begins with `//`".to_owned(),
         "or" => return "write `||`".to_owned(),
+        "=" => return "write `==`".to_owned(),
+        ":" => return "write `::`".to_owned(),
         _ => {}
     }
     match signs.as_slice() {
@@ -409,8 +414,12 @@ fn expected(found: &str, cure: &str) -> String {
         ["identifier"] => "a name must stand here".to_owned(),
         [sign] => format!("`{sign}` must stand here"),
         ["@", "identifier"] => "a rule must begin here: `@id(\"…\")`, then `permit` or `forbid`".to_owned(),
-        [")", "identifier"] => "an annotation begins with `@`: `@id(\"…\")`".to_owned(),
+        [")", "identifier"] if found.starts_with('"') => "an annotation begins with `@`: `@id(\"…\")`".to_owned(),
         [";", "identifier"] => "a `;`, a `when` or an `unless` must stand here".to_owned(),
+        [")", "identifier"] => "`principal`, `action` or `resource` must stand here".to_owned(),
+        _ if signs.contains(&"&&") && signs.contains(&",") => {
+            "a comma, a `&&`, a `||`, a comparison or the end of the bracket must stand here".to_owned()
+        }
         _ if signs.contains(&"&&") => {
             "a `&&`, a `||`, a comparison or the end of the condition must stand here; `!` says that something is not so".to_owned()
         }

@@ -1268,6 +1268,18 @@ fn what_cedar_says_is_told_in_words_of_ours() {
     when { context.reason == "раypal" }
     Warning a.cedar: "раypal" has letters of several scripts, which may look like others; write it in one script `"раypal"`
 
+    when { context.reason.contains("x") }
+    Error a.cedar: a set is needed here, and a text stands here; ask a text with `like "*…*"` `context.reason.contains("x")`
+
+    when { resource.hasTag("environment") == "prod" }
+    Error a.cedar: `true` or `false` is never a text; what is asked with `has` is true or not; for a tag's value write `resource.getTag("…") == "…"` `resource.hasTag("environment") == "prod"`
+
+    when { context.direct === true }
+    Error a.cedar: `=` cannot stand here; write `==` `=`
+
+    when { principal in [Group::"responders" Group::"security-duty"] }
+    Error a.cedar: `Group` cannot stand here; a comma, a `&&`, a `||`, a comparison or the end of the bracket must stand here `Group`
+
     whn { true }
     Error a.cedar: `whn` is no part of a rule; write `when` or `unless` `whn`
 
@@ -1307,6 +1319,12 @@ fn what_cedar_says_is_told_in_words_of_ours() {
     principal in Network::"office", action == Action::"open", resource
     Warning a.cedar: the rule never holds, whatever is asked for; look for what excludes something else in it, or for a kind that never stands there `@id("a") @reason("x")
     permit (principal in Network::"office", action == Action::"open", resource);`
+
+    principal in Group:"responders", action == Action::"open", resource
+    Error a.cedar: `:` cannot stand here; write `::` `:`
+
+    *, action == Action::"open", resource
+    Error a.cedar: `*` cannot stand here; `principal`, `action` or `resource` must stand here `*`
 
     principal is Person, action == Action::"open", resource, context
     Error a.cedar: the head of the rule cannot be read; write `(principal, action, resource)`, in this order; whatever else must hold stands in `when { … }` `context`
@@ -1358,6 +1376,10 @@ when { context.ports in [22] }
 when { "a" + "b" == "ab" }
 when { context.ports.containsAny(22) }
 when { context.reason == "раypal" }
+when { context.reason.contains("x") }
+when { resource.hasTag("environment") == "prod" }
+when { context.direct === true }
+when { principal in [Group::"responders" Group::"security-duty"] }
 whn { true }
 unless { true } && true
 when { context.reason == "a\q" }"#;
@@ -1371,6 +1393,8 @@ principal in [Group::"responders"], action == Action::"open", resource
 principal, action == Action::"open", resource == VM
 principal in Groups::"responders", action == Action::"open", resource
 principal in Network::"office", action == Action::"open", resource
+principal in Group:"responders", action == Action::"open", resource
+*, action == Action::"open", resource
 principal is Person, action == Action::"open", resource, context"#;
 
 #[test]
