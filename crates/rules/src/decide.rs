@@ -233,7 +233,10 @@ impl<'a> Asked<'a> {
         let (outcome, forbade) = match outcome {
             Some(outcome) => (outcome, forbade),
             None if forbade.is_empty() => (Outcome::Refuse(Refusal::NothingPermits), forbade),
-            None => (Outcome::Refuse(Refusal::Forbidden { rules: forbade }), Vec::new()),
+            None => {
+                let unpermitted = tried.iter().filter(|(_, forbids)| *forbids == 0).map(|(action, _)| *action).collect();
+                (Outcome::Refuse(Refusal::Forbidden { rules: forbade, unpermitted }), Vec::new())
+            }
         };
         Decision { outcome, forbade, nearest, set: self.rules.hash().to_owned(), wish: self.wish.clone() }
     }

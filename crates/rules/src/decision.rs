@@ -75,6 +75,9 @@ pub enum Refusal {
     Forbidden {
         /// The rules.
         rules: Vec<Named>,
+        /// What was tried besides, and is not forbidden: no rule permits it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unpermitted: Vec<Action>,
     },
     /// A rule could not be worked out.
     Erred {
@@ -285,7 +288,7 @@ impl Outcome {
     pub fn rule(&self) -> Option<&Named> {
         match self {
             Outcome::Open { rule, .. } | Outcome::BreakGlass { rule, .. } | Outcome::Ask { rule, .. } => Some(rule),
-            Outcome::Refuse(Refusal::Forbidden { rules }) => rules.first(),
+            Outcome::Refuse(Refusal::Forbidden { rules, .. }) => rules.first(),
             Outcome::Refuse(Refusal::Erred { rule, .. }) => Some(rule),
             Outcome::Refuse(Refusal::Limits { .. } | Refusal::NothingPermits) | Outcome::Undecided { .. } => None,
         }
@@ -316,13 +319,27 @@ impl Outcome {
                 format!("rule {} leaves it to {people} of {}: {}", rule.id, decides.group, rule.reason)
             }
             Outcome::Refuse(Refusal::Limits { broken }) => format!("no rule can permit it: {}", broken.join("; ")),
-            Outcome::Refuse(Refusal::Forbidden { rules }) => {
-                let told: Vec<String> = rules.iter().map(|rule| format!("rule {} forbids it: {}", rule.id, rule.reason)).collect();
+            Outcome::Refuse(Refusal::Forbidden { rules, unpermitted }) => {
+                let mut told: Vec<String> = rules.iter().map(|rule| format!("rule {} forbids it: {}", rule.id, rule.reason)).collect();
+                let others: Vec<&str> = unpermitted.iter().filter_map(|action| doing(*action)).collect();
+                if !others.is_empty() {
+                    told.push(format!("no rule permits {}", others.join(" or ")));
+                }
                 told.join("; ")
             }
             Outcome::Refuse(Refusal::Erred { rule, why }) => format!("rule {} could not be worked out, which refuses it: {why}", rule.id),
             Outcome::Refuse(Refusal::NothingPermits) => "no rule permits it".to_owned(),
             Outcome::Undecided { why } => format!("it could not be decided: {why}"),
         }
+    }
+}
+
+/// What somebody does by an action of which people are told that nobody may.
+fn doing(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Open => Some("opening it without a person"),
+        Action::BreakGlass => Some("breaking the glass"),
+        Action::Ask => Some("asking for it"),
+        Action::Approve | Action::Close | Action::Read => None,
     }
 }

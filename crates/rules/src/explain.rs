@@ -6,26 +6,27 @@ use portcullis_domain::duration::spoken;
 use crate::action::Action;
 use crate::decision::{Decision, Miss, Named, Outcome, Permission, Refusal};
 use crate::miss;
+use crate::plain::plain;
 use crate::set::Rules;
 use crate::wish::{self, Groups, ManagementGroups, VmFacts, Way, Who, Wish};
 
 /// Tells a decision of this set, with the deciding rules' text. `shown_in` is put before the names of files.
 pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
-    let mut text = format!("{}: {}\n", told(&decision.outcome), decision.outcome.sentence());
-    let deciding: Vec<&Named> = match &decision.outcome {
-        Outcome::Refuse(Refusal::Forbidden { rules }) => rules.iter().collect(),
-        other => other.rule().into_iter().collect(),
+    let mut text = format!("{}: {}\n", told(&decision.outcome), plain(&decision.outcome.sentence()));
+    let (title, deciding): (_, Vec<&Named>) = match &decision.outcome {
+        Outcome::Refuse(Refusal::Forbidden { rules, .. }) => ("The rule that forbids it", rules.iter().collect()),
+        other => ("The rule that decided", other.rule().into_iter().collect()),
     };
-    text.push_str(&texts(rules, "The rule that decided", &deciding, shown_in));
+    text.push_str(&texts(rules, title, &deciding, shown_in));
     text.push_str(&texts(rules, "What forbade more", &decision.forbade.iter().collect::<Vec<_>>(), shown_in));
     if let Some(miss) = &decision.nearest {
         text.push_str(&nearest(rules, miss, shown_in));
     }
     text.push_str("\nThe facts\n");
     for (name, fact) in facts(rules, &decision.wish) {
-        text.push_str(&format!("  {name:<11}{fact}\n"));
+        text.push_str(&format!("  {name:<11}{}\n", plain(&fact)));
     }
-    text.push_str(&format!("\nRule set {}\n", decision.set));
+    text.push_str(&format!("\nRule set {}\n", plain(&decision.set)));
     text
 }
 
@@ -35,7 +36,7 @@ pub fn permission(rules: &Rules, action: Action, permission: &Permission, wish: 
         Permission::Permit { .. } => "permitted",
         Permission::Refuse { .. } => "refused",
     };
-    let mut text = format!("{told}: {}\n", permission.sentence());
+    let mut text = format!("{told}: {}\n", plain(&permission.sentence()));
     text.push_str(&texts(rules, "The rule that decided", &permission.rules().collect::<Vec<_>>(), shown_in));
     // To close or to see, nothing decides but who it is and which machine.
     let seen = if action == Action::Approve { usize::MAX } else { 2 };
@@ -47,7 +48,7 @@ pub fn permission(rules: &Rules, action: Action, permission: &Permission, wish: 
     }
     text.push_str("\nThe facts\n");
     for (name, fact) in facts(rules, wish).into_iter().take(seen) {
-        text.push_str(&format!("  {name:<11}{fact}\n"));
+        text.push_str(&format!("  {name:<11}{}\n", plain(&fact)));
     }
     text.push_str(&format!("\nRule set {}\n", rules.hash()));
     text
@@ -66,7 +67,7 @@ fn told(outcome: &Outcome) -> &'static str {
 fn texts(rules: &Rules, title: &str, named: &[&Named], shown_in: &str) -> String {
     let mut text = String::new();
     for rule in named.iter().filter_map(|named| rules.rule(&named.id)) {
-        let lines: Vec<String> = rule.text.lines().map(|line| format!("    {line}")).collect();
+        let lines: Vec<String> = rule.text.lines().map(|line| format!("    {}", plain(&line.replace('\t', "    ")))).collect();
         text.push_str(&format!("\n{title}: {} in {shown_in}{}, line {}\n{}\n", rule.terms.id, rule.file, rule.line, lines.join("\n")));
     }
     text
@@ -81,7 +82,7 @@ fn nearest(rules: &Rules, miss: &Miss, shown_in: &str) -> String {
     }
     text.push_str(", but\n");
     for lack in &miss.lacks {
-        text.push_str(&format!("  - {}\n", lack.sentence()));
+        text.push_str(&format!("  - {}\n", plain(&lack.sentence())));
     }
     text
 }
@@ -105,7 +106,7 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
         Way::Direct => "opened around Portcullis",
     };
     facts.push(("way", way.to_owned()));
-    facts.push(("reason", if wish.reason.is_empty() { "none given".to_owned() } else { plain(&wish.reason) }));
+    facts.push(("reason", if wish.reason.is_empty() { "none given".to_owned() } else { wish.reason.clone() }));
     if let Some(incident) = &wish.incident {
         let state = if incident.open { "open" } else { "closed" };
         let names = if incident.names_this_vm { "names this machine" } else { "does not name this machine" };
@@ -119,11 +120,6 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     let open = spoken(wish::seconds(wish.open_today_seconds));
     facts.push(("today", format!("{} approvals without a person, machine open for {open}", wish.approvals_today)));
     facts
-}
-
-/// A text that came from elsewhere, without what would steer a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn who(rules: &Rules, who: &Who) -> String {

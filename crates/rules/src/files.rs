@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::mistake::Mistake;
+
 /// The Cedar schema, which belongs to the program.
 pub const SCHEMA: &str = "portcullis.cedarschema";
 
@@ -20,15 +22,21 @@ pub const TESTS: &str = "tests";
 /// How the names of scenario files begin.
 const TESTS_IN: &str = "tests/";
 
+/// What stands in a text where a character could not be read.
+pub(crate) const UNREAD: char = char::REPLACEMENT_CHARACTER;
+
 /// Names and texts of the files of a rule set. A name is relative to the folder, with `/` between its parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RuleFiles(BTreeMap<String, String>);
+pub struct RuleFiles {
+    texts: BTreeMap<String, String>,
+    unreadable: Vec<Mistake>,
+}
 
 /// Why a folder could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{} cannot be read: {why}", .path.display())]
 pub struct FolderError {
-    /// The file or folder.
+    /// The folder.
     pub path: PathBuf,
     /// Why.
     pub why: io::Error,
@@ -36,39 +44,60 @@ pub struct FolderError {
 
 impl RuleFiles {
     /// Reads the folder's rules, its two YAML files and its scenarios. Of other files only the names are taken: one that
-    /// was meant to be read must not go unseen.
+    /// was meant to be read must not go unseen. A file that cannot be read is a mistake of the set, and hides no other.
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
-        let mut files = BTreeMap::new();
-        for name in names_in(folder)? {
-            let text = if is_read(&name) { text_of(&folder.join(&name))? } else { String::new() };
-            files.insert(name, text);
+        let mut files = RuleFiles::default();
+        for (name, path) in entries(folder).map_err(|why| FolderError { path: folder.to_owned(), why })? {
+            files.take(name, &path, is_read);
         }
         let tests = folder.join(TESTS);
         if tests.is_dir() {
-            files.remove(TESTS_IN);
-            for name in names_in(&tests)? {
-                let text = if is_yaml(&name) { text_of(&tests.join(&name))? } else { String::new() };
-                files.insert(format!("{TESTS_IN}{name}"), text);
+            files.texts.remove(TESTS_IN);
+            match entries(&tests) {
+                Ok(entries) => entries.into_iter().for_each(|(name, path)| files.take(format!("{TESTS_IN}{name}"), &path, is_yaml)),
+                Err(why) => files.unreadable.push(unreadable(TESTS_IN, &why)),
             }
         }
-        Ok(RuleFiles(files))
+        Ok(files)
+    }
+
+    fn take(&mut self, name: String, path: &Path, is_wanted: fn(&str) -> bool) {
+        let read = if is_wanted(&name) { bytes_of(path).map(|bytes| decoded(&name, bytes)) } else { Ok((String::new(), None)) };
+        match read {
+            Ok((text, wrong)) => {
+                self.unreadable.extend(wrong);
+                self.texts.insert(name, text);
+            }
+            Err(why) => self.unreadable.push(unreadable(&name, &why)),
+        }
     }
 
     /// The set of these names and texts.
     pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        RuleFiles(files.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect())
+        let texts = files.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+        RuleFiles { texts, unreadable: Vec::new() }
     }
 
     /// The same with another text for a file, or one file more.
     #[must_use]
     pub fn with(mut self, name: &str, text: &str) -> Self {
-        self.0.insert(name.to_owned(), text.to_owned());
+        self.texts.insert(name.to_owned(), text.to_owned());
         self
     }
 
     /// The text of a file.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.texts.get(name).map(String::as_str)
+    }
+
+    /// What is wrong with files that cannot be read, or not in full.
+    pub fn unreadable(&self) -> &[Mistake] {
+        &self.unreadable
+    }
+
+    /// Whether a file says more than can be read of it.
+    pub(crate) fn says_more(&self, name: &str) -> bool {
+        self.unreadable.iter().any(|mistake| mistake.file == name)
     }
 
     /// The files with rules, by name.
@@ -97,7 +126,7 @@ impl RuleFiles {
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+        self.texts.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 }
 
@@ -112,29 +141,55 @@ fn is_yaml(name: &str) -> bool {
 
 /// Everything in a folder, whatever it is: what cannot be read must not go unseen. A folder's name ends with `/`, unless it
 /// is called as a file that is read.
-fn names_in(folder: &Path) -> Result<Vec<String>, FolderError> {
-    let failed = |why| FolderError { path: folder.to_owned(), why };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_folder = entry.path().is_dir() && !is_read(&name) && !is_yaml(&name);
-        names.push(if is_folder { format!("{name}/") } else { name });
+        entries.push((if is_folder { format!("{name}/") } else { name }, entry.path()));
     }
-    names.sort();
-    Ok(names)
+    entries.sort();
+    Ok(entries)
 }
 
-fn text_of(path: &Path) -> Result<String, FolderError> {
-    let failed = |why| FolderError { path: path.to_owned(), why };
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
     // A pipe or a device would be waited for.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("it is no file")));
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
     }
-    let bytes = fs::read(path).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|why| {
-        let valid = &why.as_bytes()[..why.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        failed(io::Error::other(format!("line {line} is not UTF-8: save the file as UTF-8")))
-    })
+    fs::read(path)
+}
+
+fn unreadable(name: &str, why: &io::Error) -> Mistake {
+    let what = if name.ends_with('/') { "folder" } else { "file" };
+    let cure = match why.kind() {
+        io::ErrorKind::PermissionDenied => "give whoever runs this the right to read it",
+        _ => "put a file that can be read there, or take it away",
+    };
+    Mistake::error(name, 0..0, format!("this {what} cannot be read: {why}")).cured(cure)
+}
+
+/// The text of a file, and what is wrong where it is not UTF-8. What can be read of it is read all the same, so that its other
+/// mistakes are told.
+fn decoded(name: &str, bytes: Vec<u8>) -> (String, Option<Mistake>) {
+    let units: Option<fn([u8; 2]) -> u16> = match bytes.as_slice() {
+        [0xff, 0xfe, ..] => Some(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => Some(u16::from_be_bytes),
+        _ => None,
+    };
+    let cure = "save the file as UTF-8";
+    if let Some(unit) = units {
+        let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+        let wrong = Mistake::error(name, 0..0, "the file is UTF-16, and not UTF-8").cured(cure);
+        return (String::from_utf16_lossy(&units), Some(wrong));
+    }
+    String::from_utf8(bytes).map_or_else(
+        |why| {
+            let at = why.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(why.as_bytes()).into_owned();
+            (text, Some(Mistake::error(name, at..at + UNREAD.len_utf8(), "this character is not UTF-8").cured(cure)))
+        },
+        |text| (text, None),
+    )
 }

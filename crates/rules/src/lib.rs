@@ -8,6 +8,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod action;
+mod bounds;
 mod decide;
 pub mod decision;
 pub mod explain;
@@ -16,10 +17,14 @@ mod miss;
 pub mod mistake;
 pub mod networks;
 pub mod people;
+pub mod plain;
 pub mod replay;
+mod said;
 pub mod scenario;
 pub mod set;
+mod spoken;
 pub mod terms;
 mod text;
+mod unknown;
 pub mod wish;
 mod yaml;

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use crate::files::RuleFiles;
+use crate::files::{RuleFiles, UNREAD};
+use crate::plain::plain;
 
 /// So many names are told; of more the nearest alone.
 const FEW: usize = 20;
@@ -61,8 +62,15 @@ impl Mistake {
         match nearest(name, known.iter().copied()) {
             Some(near) => self.cured(format!("did you mean `{near}`?")),
             None if known.is_empty() || known.len() > FEW => self,
+            None if known.len() == 1 => self.cured(format!("only {} is known", known.join(""))),
             None => self.cured(format!("known are {}", known.join(", "))),
         }
+    }
+
+    /// Whether it is told of a text with characters that could not be read.
+    pub(crate) fn stands_on_unread(&self, files: &RuleFiles) -> bool {
+        let text = files.text(&self.file).and_then(|text| text.get(self.span.clone()));
+        files.says_more(&self.file) && text.is_some_and(|text| text.contains(UNREAD))
     }
 
     /// The line and column where it is, from 1; columns count characters.
@@ -73,17 +81,23 @@ impl Mistake {
     /// For a person: what is wrong, the line with the place underlined, and what to write instead. `shown_in` is put
     /// before the file's name.
     pub fn shown(&self, files: &RuleFiles, shown_in: &str, colours: Colours) -> String {
-        let text = files.text(&self.file).unwrap_or_default();
-        let path = format!("{shown_in}{}", self.file);
+        let excerpt = Excerpt::of(files.text(&self.file).unwrap_or_default(), &self.span);
+        let path = plain(&format!("{shown_in}{}", self.file)).into_owned();
+        let (what, cure) = (wrapped(&self.what), self.cure.as_deref().map(wrapped));
         let level = match self.weight {
             Weight::Error => Level::ERROR,
             Weight::Warning => Level::WARNING,
         };
-        let span = self.span.start.min(text.len())..self.span.end.min(text.len());
-        let snippet = Snippet::source(text).path(path.as_str()).annotation(AnnotationKind::Primary.span(span));
-        let mut group: Group<'_> = level.primary_title(self.what.as_str()).element(snippet);
-        if let Some(cure) = &self.cure {
-            group = group.element(Level::HELP.message(cure.as_str()));
+        let snippet =
+            Snippet::source(excerpt.text.as_str()).line_start(excerpt.line).annotation(AnnotationKind::Primary.span(excerpt.span.clone()));
+        let title = level.primary_title(what);
+        let mut group: Group<'_> = match excerpt.column {
+            None if excerpt.text.is_empty() => title.element(Origin::path(path)),
+            None => title.element(snippet.path(path)),
+            Some(column) => title.element(Origin::path(path).line(excerpt.line).char_column(column)).element(snippet),
+        };
+        if let Some(cure) = cure {
+            group = group.element(Level::HELP.message(cure));
         }
         let renderer = match colours {
             Colours::Plain => Renderer::plain(),
@@ -93,11 +107,83 @@ impl Mistake {
     }
 }
 
-/// In one line: file, line, column, what and cure.
+/// The lines of a file that a mistake is on; of a line that is longer than anybody reads, what is around the mistake.
+struct Excerpt {
+    text: String,
+    /// The mistake's place in the excerpt.
+    span: Range<usize>,
+    /// The line of its first, from 1.
+    line: usize,
+    /// The mistake's column in its line, from 1, where the excerpt does not begin with the line.
+    column: Option<usize>,
+}
+
+impl Excerpt {
+    fn of(text: &str, span: &Range<usize>) -> Self {
+        let at = boundary(text, span.start);
+        let end = boundary(text, span.end.max(at));
+        let (line, column) = place(text, at);
+        let line_begins = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let begins = line_begins.max(boundary(text, at.saturating_sub(AROUND)));
+        let until = text[end..].find('\n').map_or(text.len(), |length| end + length);
+        let widest = if text[at..end].contains('\n') { until } else { boundary(text, at + AROUND) };
+        let until = until.min(boundary(text, end.saturating_add(AROUND))).min(widest);
+        // Windows ends a line with two characters, of which only one does here.
+        let plain = |text: &str| text.replace("\r\n", "\n").trim_end_matches('\r').to_owned();
+        let (before, within) = (plain(&text[begins..at]).len(), plain(&text[at..end.min(until)]).len());
+        let column = (begins > line_begins).then_some(column);
+        Excerpt { text: plain(&text[begins..until]), span: before..before + within, line, column }
+    }
+}
+
+/// So many bytes of a line are shown before and after the place of a mistake: more than fit on a screen.
+const AROUND: usize = 1000;
+
+/// The last place of a text that is none within a character, up to this byte.
+fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
+}
+
+/// The widest that a sentence is shown on one line.
+const WIDEST: usize = 100;
+
+/// A sentence over as many lines as it needs; what stands in backticks stays together where a line can hold it.
+fn wrapped(text: &str) -> String {
+    let text = plain(text);
+    let (mut lines, mut width) = (String::new(), 0);
+    let mut rest = text.as_ref();
+    while !rest.is_empty() {
+        let end = unit(rest);
+        let (word, after) = rest.split_at(end);
+        let length = word.chars().count();
+        let fits = width + 1 + length <= WIDEST;
+        if width > 0 {
+            lines.push(if fits { ' ' } else { '\n' });
+        }
+        width = if width > 0 && fits { width + 1 + length } else { length };
+        lines.push_str(word);
+        rest = after.trim_start_matches(' ');
+    }
+    lines
+}
+
+/// The length of what stays on one line at the beginning of a text.
+fn unit(text: &str) -> usize {
+    let mut is_code = false;
+    let end = text.find(|c: char| {
+        is_code ^= c == '`';
+        c == ' ' && !is_code
+    });
+    let word = text.find(' ').unwrap_or(text.len());
+    end.filter(|end| *end <= WIDEST).unwrap_or(if text.len() <= WIDEST && !is_code { text.len() } else { word })
+}
+
+/// In one line: file, what and cure.
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.what)?;
-        self.cure.iter().try_for_each(|cure| write!(f, "; {cure}"))
+        write!(f, "{}: {}", plain(&self.file), plain(&self.what))?;
+        self.cure.iter().try_for_each(|cure| write!(f, "; {}", plain(cure)))
     }
 }
 
@@ -116,6 +202,22 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
+}
+
+/// Where the lines of a text begin, so that many places of it are told without reading it for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    /// The lines of a text.
+    pub(crate) fn of(text: &str) -> Self {
+        Lines(text.match_indices('\n').map(|(at, _)| at + 1).collect())
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line(&self, at: usize) -> usize {
+        self.0.partition_point(|begin| *begin <= at) + 1
+    }
 }
 
 /// The known name that somebody meant, if one is so near that it is likely.
@@ -147,6 +249,47 @@ mod tests {
         assert_eq!(mistake.to_string(), "a.cedar: `prinzipal` is none; did you mean `principal`?");
         let nowhere = Mistake::error("a.cedar", 900..901, "it ends too early").as_warning();
         assert!(nowhere.shown(&files, "", Colours::Plain).starts_with("warning: it ends too early"));
+    }
+
+    #[test]
+    fn the_ends_of_lines_of_windows_are_not_shown() {
+        let files = RuleFiles::of([("a.cedar", "permit\r\n(\r\nx);\r\n")]);
+        let shown = |span| Mistake::error("a.cedar", span, "it is wrong").shown(&files, "", Colours::Plain);
+        assert!(
+            [shown(0..6), shown(0..12), shown(8..9)].iter().all(|shown| !shown.contains('␍') && shown.contains('^')),
+            "{}",
+            shown(0..12)
+        );
+    }
+
+    #[test]
+    fn of_a_very_long_line_what_is_around_the_mistake_is_shown() {
+        let text = format!("a\n{}wrong{}\nb\n", "é ".repeat(400_000), "x ".repeat(400_000));
+        let at = 2 + 3 * 400_000;
+        let files = RuleFiles::of([("a.cedar", text.as_str())]);
+        let shown = Mistake::error("a.cedar", at..at + 5, "it is wrong").shown(&files, "", Colours::Plain);
+        assert!(shown.contains("--> a.cedar:2:800001") && shown.contains(" wrongx") && shown.len() < 1000, "{shown}");
+        assert!(shown.lines().last().unwrap().trim_start_matches([' ', '|']) == "^^^^^", "{shown}");
+        let whole = Mistake::error("a.cedar", 2..text.len() - 4, "it is long").shown(&files, "", Colours::Plain);
+        assert!(whole.contains("--> a.cedar:2:1") && whole.len() < 4000, "{}", whole.len());
+    }
+
+    #[test]
+    fn long_sentences_go_over_several_lines_and_what_steers_a_terminal_is_escaped() {
+        let files = RuleFiles::of([("a.cedar", "permit")]);
+        let mistake =
+            Mistake::error("a.cedar", 0..6, format!("it is \u{1b}[2J {}", "so long a sentence ".repeat(6))).cured("one\ntwo ".repeat(20));
+        insta::assert_snapshot!(mistake.shown(&files, "", Colours::Plain), @r"
+        error: it is \u{1b}[2J so long a sentence so long a sentence so long a sentence so long a sentence so long
+               a sentence so long a sentence
+         --> a.cedar:1:1
+          |
+        1 | permit
+          | ^^^^^^
+          |
+          = help: one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo
+                  one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo one\ntwo
+        ");
     }
 
     #[test]

@@ -6,13 +6,13 @@ use portcullis_domain::source::Sources;
 
 use crate::files::NETWORKS;
 use crate::mistake::Mistake;
-use crate::yaml::{Reading, Text};
+use crate::yaml::{Reading, Stands, Text};
 
 /// The networks that rules may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     networks: BTreeMap<String, Sources>,
-    /// Whether the file is there and nothing of it can be read.
+    /// Whether there may be networks that cannot be read.
     unread: bool,
 }
 
@@ -27,14 +27,24 @@ impl Networks {
         let mut reading = Reading::of(name, text);
         let Some(root) = reading.root() else { return (Networks { unread: true, ..Networks::default() }, reading.mistakes) };
         let mut networks = BTreeMap::new();
-        let file = reading.fields("networks.yaml", &root, &["networks"]);
+        let file = reading.sections("networks.yaml", &root, &["networks"]);
         let given = file.get("networks").map(|node| reading.named("`networks`", node)).unwrap_or_default();
         for (network, ranges) in given {
+            if matches!(&ranges.value, Stands::List(nodes) if nodes.is_empty()) {
+                let what = format!("network `{}` has no ranges, so that nothing comes from it", network.value);
+                let wrong = reading.mistake(ranges.referenced, what).cured("name its ranges, or take it away").as_warning();
+                reading.mistakes.push(wrong);
+            }
             let ranges = reading.texts(&format!("`{}`", network.value), ranges);
             networks.insert(network.value.clone(), read_network(&mut reading, &network.value, &ranges));
         }
         let unread = !root.value.may_hold_names() || file.get("networks").is_some_and(|node| !node.value.may_hold_names());
         (Networks { networks, unread }, reading.mistakes)
+    }
+
+    /// The same where the file says more than can be read of it.
+    pub(crate) fn read_in_part(self) -> Self {
+        Networks { unread: true, ..self }
     }
 
     /// The names.
@@ -106,7 +116,13 @@ mod tests {
             "networks:\n  office: [203.0.113.0/25, 198.51.100.7]\n  all: [203.0.113.0/24, 198.51.100.0/24, \"2001:db8::/32\"]\n  none: []\n",
         ));
         let told: Vec<(&str, Weight)> = mistakes.iter().map(|mistake| (mistake.what.as_str(), mistake.weight)).collect();
-        assert_eq!(told, [("`2001:db8::/32` is never met: JIT takes no IPv6 addresses", Weight::Warning)]);
+        assert_eq!(
+            told,
+            [
+                ("`2001:db8::/32` is never met: JIT takes no IPv6 addresses", Weight::Warning),
+                ("network `none` has no ranges, so that nothing comes from it", Weight::Warning)
+            ]
+        );
         let holding = |texts: &[&str]| networks.holding(&Sources::read(texts.iter().copied())).collect::<Vec<_>>().join(" ");
         assert_eq!(holding(&["203.0.113.4"]), "all office");
         assert_eq!(holding(&["203.0.113.4", "198.51.100.7"]), "all office");
@@ -126,20 +142,6 @@ mod tests {
         let (_, mistakes) = Networks::read(Some(text));
         let shown: Vec<String> = mistakes.iter().map(|mistake| mistake.shown(&files, "", Colours::Plain)).collect();
         insta::assert_snapshot!(shown.join("\n"), @r#"
-        error: `*` is not a range of addresses
-         --> networks.yaml:8:9
-          |
-        8 |   any: ["*"]
-          |         ^^^
-          |
-          = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
-        error: network `most` amounts to the whole internet
-         --> networks.yaml:7:21
-          |
-        7 |   most: [0.0.0.0/2, 128.0.0.0/1]
-          |                     ^^^^^^^^^^^
-          |
-          = help: name only the ranges that people really come from
         error: `203.0.113.4/24` is not the start of a range
          --> networks.yaml:3:7
           |
@@ -166,6 +168,20 @@ mod tests {
           |
         6 |     - 10.0.0.1-10.0.0.9
           |       ^^^^^^^^^^^^^^^^^
+          |
+          = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
+        error: network `most` amounts to the whole internet
+         --> networks.yaml:7:21
+          |
+        7 |   most: [0.0.0.0/2, 128.0.0.0/1]
+          |                     ^^^^^^^^^^^
+          |
+          = help: name only the ranges that people really come from
+        error: `*` is not a range of addresses
+         --> networks.yaml:8:9
+          |
+        8 |   any: ["*"]
+          |         ^^^
           |
           = help: write an address such as 203.0.113.4 or a range such as 203.0.113.0/24
         "#);

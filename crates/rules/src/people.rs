@@ -11,8 +11,12 @@ use crate::yaml::{Node, Reading, Text};
 pub struct People {
     groups: BTreeMap<String, Group>,
     ids: BTreeMap<String, String>,
-    /// Whether the file is there and nothing of it can be read.
+    /// People whose object id cannot be read, in lower case.
+    unidentified: BTreeSet<String>,
+    /// Whether there may be groups that cannot be read.
     unread: bool,
+    /// Whether there may be people that cannot be read.
+    unread_ids: bool,
 }
 
 /// Where the members of a group are known.
@@ -29,13 +33,16 @@ impl People {
     pub(crate) fn read(text: Option<&str>) -> (Self, Vec<Mistake>) {
         let Some(text) = text else { return (People::default(), Vec::new()) };
         let mut reading = Reading::of(PEOPLE, text);
-        let Some(root) = reading.root() else { return (People { unread: true, ..People::default() }, reading.mistakes) };
+        let Some(root) = reading.root() else { return (People::default().read_in_part(), reading.mistakes) };
         let mut people = People::default();
-        let file = reading.fields("people.yaml", &root, &["people", "groups"]);
+        let file = reading.sections("people.yaml", &root, &["people", "groups"]);
         if let Some(node) = file.get("people") {
             for (name, given) in reading.named("`people`", node) {
-                let Some(given) = reading.text("an object id", given) else { continue };
-                let Some(id) = object_id(&mut reading, &given) else { continue };
+                let text = reading.text("an object id", given);
+                let Some((given, id)) = text.and_then(|text| object_id(&mut reading, &text).map(|id| (text, id))) else {
+                    people.unidentified.insert(name.value.to_lowercase());
+                    continue;
+                };
                 if people.ids.insert(name.value.to_lowercase(), id.clone()).is_some_and(|known| known != id) {
                     let what = format!("`{}` is here twice, in another letter case and with another object id", name.value);
                     reading.wrong_but(given.at, what, "keep one of them");
@@ -44,13 +51,19 @@ impl People {
         }
         if let Some(node) = file.get("groups") {
             for (name, group) in reading.named("`groups`", node) {
-                let read = read_group(&mut reading, &name.value, group, &people.ids);
+                let read = read_group(&mut reading, &name.value, group, &people);
                 // A group with a mistake in it is still a name that rules may use.
                 people.groups.insert(name.value.clone(), read.unwrap_or_else(|| Group::Listed(BTreeSet::new())));
             }
         }
+        people.unread_ids = !root.value.may_hold_names() || file.get("people").is_some_and(|node| !node.value.may_hold_names());
         people.unread = !root.value.may_hold_names() || file.get("groups").is_some_and(|node| !node.value.may_hold_names());
         (people, reading.mistakes)
+    }
+
+    /// The same where the file says more than can be read of it.
+    pub(crate) fn read_in_part(self) -> Self {
+        People { unread: true, unread_ids: true, ..self }
     }
 
     /// The groups, by name.
@@ -61,6 +74,17 @@ impl People {
     /// Whether rules may name this group. While the file cannot be read it may hold any: that it cannot be read is told.
     pub(crate) fn may_name(&self, group: &str) -> bool {
         self.unread || self.groups.contains_key(group)
+    }
+
+    /// Whether this may be somebody of the file. One whose object id cannot be read is: that it cannot be read is told.
+    pub(crate) fn may_know(&self, person: &str) -> bool {
+        let person = person.to_lowercase();
+        self.unread_ids || self.ids.contains_key(&person) || self.unidentified.contains(&person)
+    }
+
+    /// The names of people.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.ids.keys().map(String::as_str)
     }
 
     /// The object id of a UPN, where the file gives it.
@@ -84,9 +108,9 @@ impl People {
     }
 }
 
-fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, ids: &BTreeMap<String, String>) -> Option<Group> {
+fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, people: &People) -> Option<Group> {
     let wrong_before = reading.mistakes.len();
-    let given = reading.fields(&format!("group `{name}`"), node, &["entra", "members"]);
+    let given = reading.sections(&format!("group `{name}`"), node, &["entra", "members"]);
     match (given.get("entra"), given.get("members")) {
         (Some(entra), None) => {
             let entra = reading.text("`entra`", entra)?;
@@ -94,7 +118,7 @@ fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, ids: &BTreeMap
         }
         (None, Some(members)) => {
             let members = reading.texts("`members`", members);
-            Some(Group::Listed(members.iter().filter_map(|member| read_member(reading, member, ids)).collect()))
+            Some(Group::Listed(members.iter().filter_map(|member| read_member(reading, member, people)).collect()))
         }
         (Some(_), Some(_)) => {
             reading.wrong(node.referenced, format!("group `{name}` has both `entra` and `members`: give one of them"));
@@ -111,14 +135,17 @@ fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, ids: &BTreeMap
 }
 
 /// The object id of a member, who is named by it or by a name that has one here.
-fn read_member(reading: &mut Reading<'_>, member: &Text, ids: &BTreeMap<String, String>) -> Option<String> {
-    if let Some(known) = ids.get(&member.value.to_lowercase()) {
-        return Some(known.clone());
+fn read_member(reading: &mut Reading<'_>, member: &Text, people: &People) -> Option<String> {
+    if let Some(known) = people.id_of(&member.value) {
+        return Some(known.to_owned());
+    }
+    if !is_guid(&member.value) && people.may_know(&member.value) {
+        return None;
     }
     if !member.value.contains('@') {
         return object_id(reading, member);
     }
-    let cure = match crate::mistake::nearest(&member.value, ids.keys().map(String::as_str)) {
+    let cure = match crate::mistake::nearest(&member.value, people.names()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("add `{}: OBJECT-ID` under people", member.value),
     };
@@ -183,7 +210,8 @@ mod tests {
         2 |   ada@contoso.com: ada
           |                    ^^^
           |
-          = help: an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra
+          = help: an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a
+                  person or group in Entra
         error: group `both` has both `entra` and `members`: give one of them
          --> people.yaml:5:9
           |
@@ -214,7 +242,8 @@ mod tests {
         11 |       - 1234
            |         ^^^^
            |
-           = help: an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra
+           = help: an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a
+                   person or group in Entra
         ");
     }
 
@@ -222,7 +251,7 @@ mod tests {
     fn a_file_that_is_no_yaml_or_has_other_fields_is_one_mistake_with_its_place() {
         for (text, line, says) in [
             ("groups:\n  a:\n    entrra: x\n", 3, "`entrra` is not known in group `a`"),
-            ("groups: [\n", 1, "no YAML"),
+            ("groups: [\n", 1, "a `[` is never closed"),
             ("groups:\n  a: {members: []}\n  a: {members: []}\n", 3, "`a` is here twice"),
             ("groups: [a]\n", 1, "a list stands here, and `groups` must be names with something under each"),
             ("groups:\n  a: {members: none}\n", 2, "a text stands here, and `members` must be a list"),

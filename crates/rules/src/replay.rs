@@ -4,6 +4,7 @@ use portcullis_domain::duration::spoken;
 use serde_json::Value;
 
 use crate::decision::{Decision, Outcome, Refusal};
+use crate::plain::plain;
 use crate::set::Rules;
 use crate::wish::{self, Who};
 
@@ -97,11 +98,37 @@ pub fn read(text: &str) -> File {
     file
 }
 
-/// What the library says, without a place in the one line that it was given.
+/// What is wrong with a line, without its place in the file, which is told beside it.
 fn said(why: &serde_json::Error) -> String {
     let said = why.to_string();
     let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-    if why.column() > 0 { format!("{what}, at character {}", why.column()) } else { what.to_owned() }
+    let what = in_our_words(what).unwrap_or_else(|| what.to_owned());
+    if why.column() > 0 { format!("{what}, at character {}", why.column()) } else { what }
+}
+
+/// What the library says in the terms of its language, in those of a decision.
+fn in_our_words(what: &str) -> Option<String> {
+    if what.starts_with("EOF while parsing") {
+        return Some("it ends too early".to_owned());
+    }
+    if let Some(field) = what.strip_prefix("missing field ") {
+        return Some(format!("{field} is missing"));
+    }
+    if let Some((variant, known)) = what.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected ")) {
+        return Some(format!("{variant} stands where {known} must stand"));
+    }
+    let (is, wanted) = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: "))?.split_once(", expected ")?;
+    let wanted = match wanted {
+        "u16" => "a port",
+        "u32" | "i64" | "u64" => "a whole number",
+        "a string" => "a text",
+        "a boolean" => "`true` or `false`",
+        _ if wanted.starts_with("struct ") || wanted.contains("enum") => "an object with its fields",
+        _ if wanted.starts_with("a sequence") => "a list",
+        other => other,
+    };
+    let is = is.replace("integer ", "").replace("string ", "the text ").replace("sequence", "a list").replace("map", "an object");
+    Some(format!("{is} stands where {wanted} must stand"))
 }
 
 /// Decides again on what each decision was made on.
@@ -120,7 +147,7 @@ pub fn replay(rules: &Rules, decisions: Vec<Stored>) -> Replay {
 fn effect(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let mut effect = vec![("it is decided", outcome.text().to_owned())];
     let rules = match outcome {
-        Outcome::Refuse(Refusal::Forbidden { rules }) => rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", "),
+        Outcome::Refuse(Refusal::Forbidden { rules, .. }) => rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", "),
         other => other.rule().map(|rule| rule.id.clone()).unwrap_or_default(),
     };
     effect.push(("by rule", rules));
@@ -150,17 +177,18 @@ impl Difference {
             Who::Unknown => "somebody unknown",
         };
         let mut text = format!(
-            "line {}: {}, {who} wants port {} of {} from {} for {}\n  was  {}: {}\n  now  {}: {}",
+            "line {}: {}, {} wants port {} of {} from {} for {}\n  was  {}: {}\n  now  {}: {}",
             self.before.line,
             wish.at.format("%Y-%m-%dT%H:%M:%SZ"),
+            plain(who),
             ports.join(" and "),
-            wish.vm.id.name(),
-            wish.sources,
+            plain(wish.vm.id.name()),
+            plain(&wish.sources.to_string()),
             spoken(wish.duration()),
             before.outcome.text(),
-            before.outcome.sentence(),
+            plain(&before.outcome.sentence()),
             after.outcome.text(),
-            after.outcome.sentence(),
+            plain(&after.outcome.sentence()),
         );
         let (was, is) = (effect(&before.outcome), effect(&after.outcome));
         if before.outcome.text() == after.outcome.text() {
@@ -168,12 +196,12 @@ impl Difference {
             for (name, value) in &is {
                 let old = was.iter().find(|(known, _)| known == name).map(|(_, value)| value);
                 if old != Some(value) {
-                    text.push_str(&format!("\n       {name}: {} -> {}", shown(old), shown(Some(value))));
+                    text.push_str(&format!("\n       {name}: {} -> {}", plain(&shown(old)), plain(&shown(Some(value)))));
                 }
             }
         } else if let Some(miss) = &after.nearest {
             for lack in &miss.lacks {
-                text.push_str(&format!("\n       {} permits {}, but {}", miss.rule.id, miss.action, lack.sentence()));
+                text.push_str(&format!("\n       {} permits {}, but {}", miss.rule.id, miss.action, plain(&lack.sentence())));
             }
         }
         text

@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use cedar_policy::{
-    ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator,
-};
+use cedar_policy::{ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use chrono_tz::Tz;
-use miette::Diagnostic;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::action::Action;
+use crate::bounds::never_met;
 use crate::decision::Named;
 use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
 use crate::miss::Part;
-use crate::mistake::{Mistake, Weight, nearest, place};
+use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::People;
+use crate::said::{diagnosed, in_our_words, of_bare_action};
+use crate::spoken::{Spoken, attributes};
 use crate::terms::{self, Effect, Source, Terms};
 use crate::text::{Shape, places, shape, statements, too_much};
+use crate::unknown::Unknown;
 
 /// The schema that rules are checked against: what this program can say to a rule.
 pub const SCHEMA_TEXT: &str = include_str!("../../../policies/portcullis.cedarschema");
@@ -31,10 +31,28 @@ pub struct Rules {
     pub(crate) schema: Schema,
     pub(crate) zones: Vec<(Tz, PolicySet)>,
     pub(crate) rules: BTreeMap<String, Rule>,
-    people: People,
+    pub(crate) names: Names,
     networks: Networks,
     names_management_groups: bool,
     hash: String,
+}
+
+/// What scenarios may name, also of a set that cannot be used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) people: People,
+    /// The networks.
+    pub(crate) networks: BTreeSet<String>,
+    /// The rules by id, each with its file and line.
+    pub(crate) rules: BTreeMap<String, (String, usize)>,
+    /// Whether there may be rules whose id cannot be read.
+    pub(crate) unread: bool,
+}
+
+/// A set as its files have it: to be used, or no more than what is named in it.
+pub(crate) struct Found {
+    pub(crate) rules: Result<Rules, Names>,
+    pub(crate) mistakes: Vec<Mistake>,
 }
 
 /// One rule.
@@ -77,32 +95,8 @@ impl Rules {
 
     /// Loads a rule set and tells every mistake, in the order of files and places. There is no set where one is an error.
     pub fn check(files: &RuleFiles) -> (Option<Self>, Vec<Mistake>) {
-        let mut check = Check::new(files);
-        check.schema_file();
-        for (file, text) in files.rules() {
-            for span in statements(text) {
-                check.statement(file, text, span);
-            }
-        }
-        for name in files.not_read() {
-            let what = if name.ends_with('/') { "folder" } else { "file" };
-            let mistake = Mistake::error(name, 0..0, format!("this {what} is not read, so what it says does not hold"));
-            let known = [PEOPLE, NETWORKS, SCHEMA, "tests/"];
-            let cure = nearest(name, known).map_or_else(
-                || {
-                    "rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away"
-                        .to_owned()
-                },
-                |near| format!("did you mean `{near}`?"),
-            );
-            check.mistakes.push(mistake.cured(cure));
-        }
-        if files.rules().next().is_none() {
-            check.mistakes.push(Mistake::error("", 0..0, "there are no rules: no file here ends in .cedar"));
-        } else if check.rules.is_empty() && check.mistakes.is_empty() {
-            check.mistakes.push(Mistake::error("", 0..0, "there are no rules: the files that end in .cedar say nothing"));
-        }
-        check.done()
+        let Found { rules, mistakes } = find(files);
+        (rules.ok(), mistakes)
     }
 
     /// The hash of everything that decides.
@@ -112,7 +106,7 @@ impl Rules {
 
     /// People and groups.
     pub fn people(&self) -> &People {
-        &self.people
+        &self.names.people
     }
 
     /// Named ranges of addresses.
@@ -136,15 +130,41 @@ impl Rules {
     }
 }
 
+/// What Cedar needs to read and to check the most that [`too_much`] lets through. With less it gives up on the types of a rule
+/// without a word.
+const STACK: usize = 64 << 20;
+
+/// Finds the set that these files are.
+pub(crate) fn find(files: &RuleFiles) -> Found {
+    let found = std::thread::scope(|scope| {
+        let checked = || {
+            let mut check = Check::new(files);
+            check.everything();
+            check.done()
+        };
+        std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, checked).map(|thread| thread.join())
+    });
+    match found {
+        Ok(Ok(found)) => found,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(why) => {
+            let wrong = Mistake::error("", 0..0, format!("the rules cannot be checked: {why}"));
+            let cure = "give the program more memory or threads: it needs a thread of its own for this";
+            Found { rules: Err(Names { unread: true, ..Names::default() }), mistakes: vec![wrong.cured(cure)] }
+        }
+    }
+}
+
 /// A set that is being checked.
 struct Check<'a> {
     files: &'a RuleFiles,
     validator: Validator,
     schema: Schema,
-    people: People,
+    names: Names,
     networks: Networks,
     rules: BTreeMap<String, Rule>,
     zones: BTreeMap<&'static str, (Tz, PolicySet)>,
+    unknown: Unknown,
     mistakes: Vec<Mistake>,
 }
 
@@ -154,8 +174,60 @@ impl<'a> Check<'a> {
         let (people, mut mistakes) = People::read(files.text(PEOPLE));
         let (networks, wrong) = Networks::read(files.text(NETWORKS));
         mistakes.extend(wrong);
+        mistakes.extend(files.unreadable().iter().cloned());
+        let people = if files.says_more(PEOPLE) { people.read_in_part() } else { people };
+        let networks = if files.says_more(NETWORKS) { networks.read_in_part() } else { networks };
+        // Whatever is not read may be meant to hold rules.
+        let unread = files.not_read().next().is_some() || files.unreadable().iter().any(|mistake| mistake.file.ends_with(".cedar"));
+        let names = Names { people, networks: networks.names().map(str::to_owned).collect(), rules: BTreeMap::new(), unread };
         let validator = Validator::new(schema.clone());
-        Check { files, validator, schema, people, networks, rules: BTreeMap::new(), zones: BTreeMap::new(), mistakes }
+        Check {
+            files,
+            validator,
+            schema,
+            names,
+            networks,
+            rules: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            unknown: Unknown::default(),
+            mistakes,
+        }
+    }
+
+    fn everything(&mut self) {
+        self.schema_file();
+        for (file, text) in self.files.rules() {
+            let lines = Lines::of(text);
+            for span in statements(text) {
+                self.statement(file, &text[span.clone()], span.start, lines.line(span.start));
+            }
+        }
+        for name in self.files.not_read() {
+            self.not_read(name);
+        }
+        if self.files.rules().next().is_none() && !self.names.unread {
+            self.mistakes.push(
+                Mistake::error("", 0..0, "there are no rules: no file here ends in .cedar").cured("write some, or name their folder"),
+            );
+        } else if self.rules.is_empty() && self.mistakes.is_empty() {
+            self.mistakes.push(
+                Mistake::error("", 0..0, "there are no rules: the files that end in .cedar say nothing")
+                    .cured("write one: a `permit`, or a `forbid` of everything"),
+            );
+        }
+    }
+
+    fn not_read(&mut self, name: &str) {
+        let what = if name.ends_with('/') { "folder" } else { "file" };
+        let mistake = Mistake::error(name, 0..0, format!("this {what} is not read, so what it says does not hold"));
+        let cure = nearest(name, [PEOPLE, NETWORKS, SCHEMA, "tests/"]).map_or_else(
+            || {
+                "rules are in files that end in .cedar, scenarios in files of tests/ that end in .yaml; move everything else away"
+                    .to_owned()
+            },
+            |near| format!("did you mean `{near}`?"),
+        );
+        self.mistakes.push(mistake.cured(cure));
     }
 
     /// The schema's copy beside the rules must be the program's own, or people would write rules after another one.
@@ -172,15 +244,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn statement(&mut self, file: &str, text: &str, span: Range<usize>) {
-        let rule_text = &text[span.clone()];
+    fn statement(&mut self, file: &str, rule_text: &str, start: usize, line: usize) {
         let shape = shape(rule_text);
-        let source = Source { file, text: rule_text, start: span.start, shape: &shape };
+        let source = Source { file, text: rule_text, start, shape: &shape };
         let before = self.mistakes.len();
         if let Some(place) = too_much(rule_text) {
             let mistake = source.mistake(&place, "from here on the rule is nested too deeply, or is too long, to be read");
             self.mistakes.push(mistake.cured("take it apart into several rules"));
-            self.terms(&source, effect_of(rule_text, &shape), None);
+            self.terms(&source, effect_of(rule_text, &shape), None, line);
             return;
         }
         let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
@@ -193,10 +264,15 @@ impl<'a> Check<'a> {
         let policy = match Policy::parse(Some(PolicyId::new("rule")), &whole) {
             Ok(policy) => policy,
             Err(errors) => {
-                self.mistakes.extend(errors.iter().map(|error| diagnosed(&source, error)));
+                let mut told: Vec<Mistake> = errors.iter().map(|error| in_our_words(diagnosed(&source, error), &source)).collect();
+                // A head in another order is wrong in several places, and mended in one.
+                told.dedup_by(|one, other| (&one.what, &one.cure) == (&other.what, &other.cure));
+                self.mistakes.extend(told);
                 // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
                 if is_a_rule {
-                    self.terms(&source, effect_of(rule_text, &shape), None);
+                    self.terms(&source, effect_of(rule_text, &shape), None, line);
+                } else {
+                    self.names.unread = true;
                 }
                 return;
             }
@@ -208,17 +284,12 @@ impl<'a> Check<'a> {
         };
         let actions = self.actions(&source, &policy, effect);
         self.names(&source, &policy);
+        self.mistakes.extend(never_met(&source, &policy));
         let known = Some(&actions).filter(|actions| !actions.is_empty());
-        let Some(terms) = self.terms(&source, effect, known) else { return };
-        if let Some(other) = self.rules.get(&terms.id) {
-            let span = shape.annotations.iter().find(|a| &rule_text[a.name.clone()] == "id").and_then(|a| a.value.clone());
-            let mistake = source.mistake(&span.unwrap_or(0..0), format!("another rule is called `{}`", terms.id));
-            self.mistakes.push(mistake.cured(format!("it is in {}, line {}: give one of them another @id", other.file, other.line)));
-            return;
-        }
-        let (line, _) = place(text, span.start);
+        let Some(terms) = self.terms(&source, effect, known, line) else { return };
         let broken = self.mistakes[before..].iter().any(|mistake| mistake.weight == Weight::Error);
         if !broken {
+            self.unknown.look(&source, &policy, &actions, &self.validator);
             let zone = self.zones.entry(terms.timezone.name()).or_insert_with(|| (terms.timezone, PolicySet::new()));
             if let Err(why) = zone.1.add(policy.new_id(PolicyId::new(&terms.id))) {
                 self.mistakes.push(source.mistake(&shape.head, why.to_string()));
@@ -237,11 +308,23 @@ impl<'a> Check<'a> {
         self.rules.insert(terms.id, rule);
     }
 
-    /// Its annotations; absent where it has no name by which it could be kept.
-    fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: Option<&BTreeSet<Action>>) -> Option<Terms> {
-        let (terms, wrong) = terms::read(source, effect, actions, &self.people);
+    /// Its annotations; absent where it has no name, or another rule's, by which it could be kept.
+    fn terms(&mut self, source: &Source<'_>, effect: Effect, actions: Option<&BTreeSet<Action>>, line: usize) -> Option<Terms> {
+        let (terms, wrong) = terms::read(source, effect, actions, &self.names.people);
         self.mistakes.extend(wrong);
-        Some(terms).filter(|terms| !terms.id.is_empty())
+        if terms.id.is_empty() {
+            self.names.unread = true;
+            return None;
+        }
+        if let Some((file, line)) = self.names.rules.get(&terms.id) {
+            let id = source.shape.annotations.iter().find(|annotation| &source.text[annotation.name.clone()] == "id");
+            let span = id.and_then(|id| id.value.clone()).unwrap_or(0..0);
+            let mistake = source.mistake(&span, format!("another rule is called `{}`", terms.id));
+            self.mistakes.push(mistake.cured(format!("it is in {file}, line {line}: give one of them another @id")));
+            return None;
+        }
+        self.names.rules.insert(terms.id.clone(), (source.file.to_owned(), line));
+        Some(terms)
     }
 
     fn validate(&mut self, source: &Source<'_>, policy: &Policy) {
@@ -257,18 +340,18 @@ impl<'a> Check<'a> {
         told.retain(|mistake| mistake.weight == Weight::Error || !errs);
         // One and the same thing is told for each action that the rule is about, in any order.
         told.sort_by_key(|mistake| {
-            (mistake.span.start, mistake.span.end, of_bare_action(mistake), mistake.cure.is_none(), mistake.what.clone())
+            (mistake.span.start, mistake.span.end, of_bare_action(&mistake.what), mistake.cure.is_none(), mistake.what.clone())
         });
         let mut places = BTreeSet::new();
         told.retain(|mistake| places.insert((mistake.span.start, mistake.span.end)));
-        let cured = told.into_iter().map(|mistake| match of_bare_action(&mistake) {
+        let cured = told.into_iter().map(|mistake| match of_bare_action(&mistake.what) {
             true if policy.action_constraint() == ActionConstraint::Any => mistake.cured(
                 "closing and seeing have no such thing: name what the rule is about, `action in [Action::\"open\", Action::\"ask\", Action::\"breakGlass\"]`",
             ),
             true => mistake.cured("a rule about closing or seeing can ask who it is and which machine, and nothing else"),
             false => mistake,
         });
-        self.mistakes.extend(cured);
+        self.mistakes.extend(cured.map(|mistake| in_our_words(mistake, source)));
     }
 
     fn validated(&self, source: &Source<'_>, policy: &Policy) -> Vec<Mistake> {
@@ -315,7 +398,7 @@ impl<'a> Check<'a> {
         for (variable, kind, id) in spoken.compared {
             let (is, what) = if variable == "principal" { ("Person", "somebody who asks") } else { ("VM", "what is opened") };
             if kind != is {
-                let span = find(source, &format!("{kind}::{id:?}"));
+                let span = source.find(&format!("{kind}::{id:?}"));
                 let mistake = source.mistake(&span, format!("{what} is never a {kind}: comparing them says nothing"));
                 self.mistakes.push(mistake.cured(format!("write `{variable} in {kind}::{id:?}`")));
             }
@@ -340,14 +423,14 @@ impl<'a> Check<'a> {
         let machines =
             spoken.machines.iter().map(|name| (name, format!("no machine is called `{name}` here: names of machines are in lower case")));
         for (name, what) in tags.chain(machines).filter(|(name, _)| **name != name.to_lowercase()) {
-            let mistake = source.mistake(&find(source, &format!("{name:?}")), what);
+            let mistake = source.mistake(&source.find(&format!("{name:?}")), what);
             self.mistakes.push(mistake.cured(format!("write {:?}: Azure does not tell their cases apart", name.to_lowercase())));
         }
     }
 
     fn literal(&self, source: &Source<'_>, kind: &str, id: &str) -> Option<Mistake> {
         let written = format!("{kind}::{id:?}");
-        let mistake = |what: String| source.mistake(&find(source, &written), what);
+        let mistake = |what: String| source.mistake(&source.find(&written), what);
         let unknown = |what: &str, names: Vec<&str>| Some(mistake(format!("`{id}` is no {what}")).meant(id, names));
         let shaped = |parts: usize, example: &str| {
             let lower = id.to_lowercase();
@@ -361,7 +444,7 @@ impl<'a> Check<'a> {
             }
         };
         match kind {
-            "Group" if self.people.may_name(id) => None,
+            "Group" if self.names.people.may_name(id) => None,
             "Network" if self.networks.may_name(id) => None,
             "Group" if self.files.text(PEOPLE).is_none() => {
                 Some(mistake(format!("`{id}` is no group: there is no {PEOPLE}")).cured(format!("write {PEOPLE}, with its groups")))
@@ -369,7 +452,7 @@ impl<'a> Check<'a> {
             "Network" if self.files.text(NETWORKS).is_none() => {
                 Some(mistake(format!("`{id}` is no network: there is no {NETWORKS}")).cured(format!("write {NETWORKS}, with its networks")))
             }
-            "Group" => unknown("group of people.yaml", self.people.groups().map(|(name, _)| name).collect()),
+            "Group" => unknown("group of people.yaml", self.names.people.groups().map(|(name, _)| name).collect()),
             "Network" => unknown("network of networks.yaml", self.networks.names().collect()),
             "Person" => shaped(1, "OBJECT-ID"),
             "Subscription" => shaped(1, "SUBSCRIPTION-ID"),
@@ -382,24 +465,27 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn done(mut self) -> (Option<Rules>, Vec<Mistake>) {
+    fn done(mut self) -> Found {
+        self.mistakes.extend(std::mem::take(&mut self.unknown).mistakes());
+        // What could not be read is told; that nobody knows it follows from that.
+        self.mistakes.retain(|mistake| !mistake.stands_on_unread(self.files) || self.files.unreadable().contains(mistake));
         self.mistakes.sort_by(|a, b| (&a.file, a.span.start, a.span.end).cmp(&(&b.file, b.span.start, b.span.end)));
         self.mistakes.dedup();
-        let fits = !self.mistakes.iter().any(|mistake| mistake.weight == Weight::Error);
-        let hash = hash(self.files);
+        if self.mistakes.iter().any(|mistake| mistake.weight == Weight::Error) {
+            return Found { rules: Err(self.names), mistakes: self.mistakes };
+        }
         let zones: Vec<(Tz, PolicySet)> = self.zones.into_values().collect();
         let names = |policy: &Policy| policy.entity_literals().iter().any(|uid| uid.type_name().to_string() == "ManagementGroup");
-        let names_management_groups = zones.iter().any(|(_, set)| set.policies().any(names));
-        let rules = fits.then(|| Rules {
+        let rules = Rules {
             schema: self.schema,
+            names_management_groups: zones.iter().any(|(_, set)| set.policies().any(names)),
             zones,
             rules: self.rules,
-            people: self.people,
+            names: self.names,
             networks: self.networks,
-            names_management_groups,
-            hash,
-        });
-        (rules, self.mistakes)
+            hash: hash(self.files),
+        };
+        Found { rules: Ok(rules), mistakes: self.mistakes }
     }
 }
 
@@ -419,151 +505,6 @@ fn is_headed(text: &str, shape: &Shape) -> bool {
 fn effect_of(text: &str, shape: &Shape) -> Effect {
     let forbids = text.get(shape.head.clone()).is_some_and(|head| head.starts_with("forbid"));
     if forbids { Effect::Forbid } else { Effect::Permit }
-}
-
-/// Whether it is about an action that has no context at all, and so perhaps about that action alone.
-fn of_bare_action(mistake: &Mistake) -> bool {
-    [Action::Close, Action::Read].iter().any(|action| mistake.what.contains(&format!("in context for Action::\"{action}\"")))
-}
-
-/// What Cedar says of a rule, at its place in the file.
-fn diagnosed(source: &Source<'_>, said: &dyn Diagnostic) -> Mistake {
-    let label = said.labels().and_then(|mut labels| labels.next());
-    let span = label.as_ref().map_or_else(|| source.shape.head.clone(), |label| label.offset()..label.offset() + label.len());
-    let text = said.to_string();
-    let named = |text: &str| text.replace("for policy `rule`, ", "").replace("policy `rule`", "this rule");
-    let mistake = source.mistake(&span, named(&text));
-    let expected = label.as_ref().and_then(|label| label.label()).map(str::to_owned);
-    match said.help().map(|help| named(&help.to_string())).or(expected).filter(|cure| !is_far(&text, cure)) {
-        Some(cure) => mistake.cured(cure),
-        None => mistake,
-    }
-}
-
-/// Whether a cure names something that is nothing like what is wrong: Cedar always has a nearest name.
-fn is_far(what: &str, cure: &str) -> bool {
-    let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
-    let meant = cure.strip_prefix("did you mean ").and_then(quoted).filter(|meant| !meant.contains("::"));
-    meant.zip(quoted(what)).is_some_and(|(meant, wrong)| {
-        let wrong = wrong.rsplit(['.', ' ']).next().unwrap_or_default().to_owned();
-        nearest(&wrong, [meant.as_str()]).is_none()
-    })
-}
-
-/// Where a few words stand in a rule first; its head where they are written in another way.
-fn find(source: &Source<'_>, words: &str) -> Range<usize> {
-    places(source.text, words).into_iter().next().unwrap_or_else(|| source.shape.head.clone())
-}
-
-/// The attributes that the schema knows, by how a rule reaches what has them.
-fn attributes() -> &'static BTreeMap<&'static str, BTreeSet<String>> {
-    static KNOWN: OnceLock<BTreeMap<&'static str, BTreeSet<String>>> = OnceLock::new();
-    KNOWN.get_or_init(|| {
-        let json = SchemaFragment::from_cedarschema_str(SCHEMA_TEXT).ok().and_then(|(schema, _)| schema.to_json_value().ok());
-        let named = |pointer: &str| {
-            let fields = json.as_ref().and_then(|json| json.pointer(pointer)).and_then(Value::as_object);
-            fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
-        };
-        BTreeMap::from([
-            ("context", named("//commonTypes/Ask/attributes")),
-            ("context.incident", named("//commonTypes/Incident/attributes")),
-            ("resource", named("//entityTypes/VM/shape/attributes")),
-            ("principal", named("//entityTypes/Person/shape/attributes")),
-            ("context.incident.owner", named("//entityTypes/Person/shape/attributes")),
-        ])
-    })
-}
-
-/// Everything in a rule that has parts of its own: each by its sign, such as `==`, `has` or `principal`, and what stands in it.
-fn each_part<'a>(json: &'a Value, see: &mut impl FnMut(&'a str, &'a Value)) {
-    match json {
-        Value::Object(fields) => {
-            for (sign, value) in fields {
-                see(sign, value);
-                each_part(value, see);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| each_part(item, see)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// What a rule speaks of that neither Cedar nor the schema knows to be wrong.
-#[derive(Default)]
-struct Spoken {
-    /// What it asks `has` of, and for which attribute.
-    asked_for: BTreeSet<(String, String)>,
-    /// What it says that whoever asks, or what is opened, is: the variable, the kind and the id.
-    compared: BTreeSet<(String, String, String)>,
-    /// The names of tags.
-    tags: BTreeSet<String>,
-    /// What it compares the names of machines with; of a pattern, with `*` for whatever stands there.
-    machines: BTreeSet<String>,
-}
-
-impl Spoken {
-    fn of(policy: &Policy) -> Self {
-        let mut spoken = Spoken::default();
-        if let Ok(json) = policy.to_json() {
-            each_part(&json, &mut |sign, value| spoken.see(sign, value));
-        }
-        spoken
-    }
-
-    fn see(&mut self, sign: &str, value: &Value) {
-        let (left, right) = (&value["left"], &value["right"]);
-        match sign {
-            "principal" | "resource" if value["op"] == "==" => self.compare(sign, &value["entity"]),
-            "==" | "!=" => {
-                for (one, other) in [(left, right), (right, left)] {
-                    if let Some(variable @ ("principal" | "resource")) = one["Var"].as_str() {
-                        self.compare(variable, &other["Value"]["__entity"]);
-                    } else if is_name_of_machine(one) {
-                        self.machines.extend(other["Value"].as_str().map(str::to_owned));
-                    }
-                }
-            }
-            "like" if is_name_of_machine(left) => {
-                let parts = value["pattern"].as_array().into_iter().flatten();
-                self.machines.insert(parts.map(|part| part["Literal"].as_str().unwrap_or("*")).collect());
-            }
-            "contains" if is_name_of_machine(right) => {
-                let of_set = left["Set"].as_array().into_iter().flatten();
-                self.machines.extend(of_set.filter_map(|one| one["Value"].as_str()).map(str::to_owned));
-            }
-            "hasTag" | "getTag" => self.tags.extend(right["Value"].as_str().map(str::to_owned)),
-            "has" => {
-                let mut of = path(left);
-                // `has a.b` asks for one after the other.
-                let names = value["attr"].as_array().map_or_else(|| vec![&value["attr"]], |names| names.iter().collect());
-                for name in names.into_iter().filter_map(Value::as_str) {
-                    self.asked_for.extend(of.clone().map(|of| (of, name.to_owned())));
-                    of = of.map(|of| format!("{of}.{name}"));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn compare(&mut self, variable: &str, entity: &Value) {
-        if let (Some(kind), Some(id)) = (entity["type"].as_str(), entity["id"].as_str()) {
-            self.compared.insert((variable.to_owned(), kind.to_owned(), id.to_owned()));
-        }
-    }
-}
-
-fn is_name_of_machine(json: &Value) -> bool {
-    path(json).as_deref() == Some("resource.name")
-}
-
-/// How a rule reaches something, as `context.incident`.
-fn path(json: &Value) -> Option<String> {
-    if let Some(variable) = json["Var"].as_str() {
-        return Some(variable.to_owned());
-    }
-    // What is neither a variable nor reached from one ends here.
-    let name = json["."]["attr"].as_str()?;
-    Some(format!("{}.{name}", path(&json["."]["left"])?))
 }
 
 /// The first 16 hexadecimal digits of a SHA-256 over names and texts of the files that decide.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::mistake::Mistake;
 use crate::people::People;
-use crate::text::Shape;
+use crate::text::{Shape, places};
 
 /// The annotations there are.
 const NAMES: [&str; 7] = ["id", "reason", "max", "approvers", "escalate", "expire", "timezone"];
@@ -81,6 +81,11 @@ impl Source<'_> {
         Mistake::error(self.file, self.start + span.start..self.start + span.end, what)
     }
 
+    /// Where a few words stand in the rule first; its head where they are written in another way.
+    pub fn find(&self, words: &str) -> Range<usize> {
+        places(self.text, words).into_iter().next().unwrap_or_else(|| self.shape.head.clone())
+    }
+
     fn head(&self, what: impl Into<String>) -> Mistake {
         self.mistake(&self.shape.head, what)
     }
@@ -93,11 +98,16 @@ struct Annotations<'a> {
 }
 
 impl<'a> Annotations<'a> {
+    fn is_there(&self, name: &str) -> bool {
+        self.source.shape.annotations.iter().any(|annotation| &self.source.text[annotation.name.clone()] == name)
+    }
+
+    /// What an annotation says; that one says nothing is told where all are looked at.
     fn find(&self, name: &str) -> Option<(String, Range<usize>)> {
         let text = self.source.text;
         let found = self.source.shape.annotations.iter().find(|annotation| &text[annotation.name.clone()] == name)?;
-        let span = found.value.clone().unwrap_or_else(|| found.name.clone());
-        Some((found.value.clone().map(|value| unescaped(&text[value])).unwrap_or_default(), span))
+        let span = found.value.clone()?;
+        Some((unescaped(&text[span.clone()]), span))
     }
 
     fn refuse_unknown(&mut self) {
@@ -117,13 +127,12 @@ impl<'a> Annotations<'a> {
     fn required(&mut self, name: &str, example: &str) -> String {
         match self.find(name) {
             Some((value, _)) if !value.trim().is_empty() => value.trim().to_owned(),
-            // That it has no value is told already.
-            Some((_, span)) if !self.source.text[span.clone()].starts_with('"') => String::new(),
             Some((_, span)) => {
                 self.mistakes
                     .push(self.source.mistake(&span, format!("`@{name}` is empty")).cured(format!("write `@{name}(\"{example}\")`")));
                 String::new()
             }
+            None if self.is_there(name) => String::new(),
             None => {
                 self.mistakes
                     .push(self.source.head(format!("the rule has no `@{name}`")).cured(format!("put `@{name}(\"{example}\")` before it")));
@@ -264,18 +273,27 @@ fn decides(all: &mut Annotations<'_>, people: &People) -> Option<Decides> {
 /// How many people of which group must agree.
 fn approvers(all: &mut Annotations<'_>, people: &People) -> Option<(u32, String)> {
     let Some((value, span)) = all.find("approvers") else {
+        if all.is_there("approvers") {
+            return None;
+        }
         let mistake = all.source.head("the rule lets people ask, and nobody is named who decides");
         all.mistakes.push(mistake.cured("put `@approvers(\"1 of GROUP\")` before it"));
         return None;
     };
-    let read = value.split_once(" of ").and_then(|(count, group)| Some((count.trim().parse().ok()?, group.trim().to_owned())));
-    let Some((count @ 1..=10, group)) = read else {
+    let Some((count, group)) = count_and_group(&value) else {
         let mistake = all.source.mistake(&span, format!("`@approvers` cannot be read: `{value}`"));
         all.mistakes.push(mistake.cured("write `2 of security-duty`, with a number from 1 to 10"));
         return None;
     };
     all.group(&span, &group, people);
     Some((count, group))
+}
+
+/// What `@approvers` says, as `2 of security-duty`.
+pub(crate) fn count_and_group(text: &str) -> Option<(u32, String)> {
+    let (count, group) = text.split_once(" of ")?;
+    let count = count.trim().parse().ok().filter(|count| (1..=10).contains(count))?;
+    Some((count, group.trim().to_owned()))
 }
 
 fn escalations(all: &mut Annotations<'_>, people: &People) -> Vec<Escalation> {

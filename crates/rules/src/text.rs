@@ -186,9 +186,15 @@ pub fn shape(text: &str) -> Shape {
     let mut n = 0;
     while is(n, "@") {
         let Some(name) = tokens.get(n + 1) else { return shape };
-        let value = tokens.get(n + 3).filter(|token| is(n + 2, "(") && token.kind == Kind::Literal && is(n + 4, ")"));
+        let value = tokens.get(n + 3).filter(|token| is(n + 2, "(") && token.kind == Kind::Literal);
         shape.annotations.push(Annotation { name: name.span.clone(), value: value.map(|value| value.span.clone()) });
-        n += if value.is_some() { 5 } else { 2 };
+        // What is written wrong in one hides no other: a value without quotes, a bracket that is missing.
+        n += match (value.is_some(), is(n + 2, "(")) {
+            (true, _) if is(n + 4, ")") => 5,
+            (true, _) => 4,
+            (false, true) => closing(text, &tokens, n + 2).map_or(2, |end| end + 1 - n),
+            (false, false) => 2,
+        };
     }
     let Some(effect) = tokens.get(n) else { return shape };
     let Some(end) = is(n + 1, "(").then(|| closing(text, &tokens, n + 1)).flatten() else {

@@ -22,7 +22,7 @@ fn the_shipped_rules_have_no_mistake() {
 fn the_shipped_scenarios_hit_and_nearly_hit_every_rule() {
     let files = RuleFiles::read(&folder()).unwrap();
     let rules = Rules::load(&files).unwrap();
-    let report = scenario::test(&files, &rules).unwrap();
+    let report = scenario::test(scenario::read(&files, &rules).0, &rules);
     let differs: Vec<String> = report
         .tested
         .iter()

@@ -9,8 +9,9 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use portcullis_rules::files::RuleFiles;
 use portcullis_rules::mistake::{Colours, Mistake, Weight};
+use portcullis_rules::plain::plain;
 use portcullis_rules::replay;
-use portcullis_rules::scenario::{self, Report, Tested};
+use portcullis_rules::scenario::{self, Checked, Report, Tested};
 use portcullis_rules::set::Rules;
 
 /// What the rules are asked.
@@ -18,8 +19,9 @@ use portcullis_rules::set::Rules;
 pub enum Command {
     /// Checks rules, people, networks and scenarios, and tells every mistake with its place and cure.
     ///
-    /// Exits with 1 where a mistake keeps the set from being used.
-    Check(Folder),
+    /// Exits with 1 where one of them is an error. Warnings keep nothing from being used: with them alone it exits with 0, unless
+    /// they are denied.
+    Check(CheckArguments),
     /// Decides on every scenario of the folder's tests/, and tells which came to something else than expected.
     ///
     /// Exits with 1 where one did.
@@ -38,6 +40,15 @@ pub struct Folder {
     /// The folder of the rules.
     #[arg(value_name = "FOLDER", default_value = "policies")]
     folder: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    folder: Folder,
+    /// Exit with 1 for a warning, too.
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
 #[derive(Args, Debug)]
@@ -61,7 +72,7 @@ pub struct ReplayArguments {
 /// Does what is asked.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Check(folder) => check(&folder),
+        Command::Check(arguments) => check(&arguments),
         Command::Test(arguments) => test(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Replay(arguments) => replayed(&arguments),
@@ -78,7 +89,7 @@ impl Folder {
         }
     }
 
-    /// The set, or nothing once every mistake is told.
+    /// The set, or nothing once every mistake in it is told.
     fn loaded(&self, files: &RuleFiles) -> Option<Rules> {
         let (rules, mistakes) = Rules::check(files);
         self.tell(files, &mistakes);
@@ -89,8 +100,11 @@ impl Folder {
     }
 
     fn tell(&self, files: &RuleFiles, mistakes: &[Mistake]) {
-        for mistake in mistakes {
+        for mistake in mistakes.iter().take(MOST_TOLD) {
             anstream::println!("{}\n", mistake.shown(files, &self.shown_in(), Colours::Terminal));
+        }
+        if let Some(more) = mistakes.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+            anstream::println!("… and {more} more: mend these first\n");
         }
     }
 
@@ -99,6 +113,9 @@ impl Folder {
         format!("{}/", self.folder.display().to_string().trim_end_matches('/'))
     }
 }
+
+/// More mistakes than anybody mends at once: of a file of another kind there could be hundreds of thousands.
+const MOST_TOLD: usize = 1000;
 
 /// A number and its noun.
 fn many(count: usize, noun: &str) -> String {
@@ -115,42 +132,35 @@ fn counted(mistakes: &[Mistake]) -> String {
     }
 }
 
-fn check(folder: &Folder) -> anyhow::Result<ExitCode> {
+fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
     let files = folder.files()?;
-    let (rules, mut mistakes) = Rules::check(&files);
-    let scenarios = rules.as_ref().map(|rules| {
-        let (scenarios, wrong) = scenario::read(&files, rules);
-        mistakes.extend(wrong);
-        scenarios.len()
-    });
-    if rules.is_none() {
-        // Which rules, groups and networks scenarios may name is not known now; how they are written is.
-        mistakes.extend(scenario::misspelt(&files));
-    }
+    let Checked { rules, scenarios, mistakes } = scenario::check(&files);
     folder.tell(&files, &mistakes);
-    match (&rules, scenarios) {
-        (Some(rules), Some(scenarios)) => {
-            let held = format!("{}, {}, set {}", many(rules.rules().count(), "rule"), many(scenarios, "scenario"), rules.hash());
+    match &rules {
+        Some(rules) => {
+            let held = format!("{}, {}, set {}", many(rules.rules().count(), "rule"), many(scenarios.len(), "scenario"), rules.hash());
             anstream::println!("{held}: {}", counted(&mistakes));
         }
-        _ => anstream::println!("{}: this set cannot be used", counted(&mistakes)),
+        None => anstream::println!("{}: this set cannot be used", counted(&mistakes)),
     }
-    let broken = mistakes.iter().any(|mistake| mistake.weight == Weight::Error);
-    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let is_denied = |mistake: &Mistake| mistake.weight == Weight::Error || arguments.deny_warnings;
+    Ok(if mistakes.iter().any(is_denied) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn test(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let files = folder.files()?;
-    let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
-    let report = match scenario::test(&files, &rules) {
-        Ok(report) => report,
-        Err(mistakes) => {
-            folder.tell(&files, &mistakes);
-            anstream::println!("{}", counted(&mistakes));
-            return Ok(ExitCode::FAILURE);
-        }
+    let Checked { rules, scenarios, mistakes } = scenario::check(&files);
+    folder.tell(&files, &mistakes);
+    if mistakes.iter().any(|mistake| mistake.weight == Weight::Error) {
+        let unusable = if rules.is_none() { ": this set cannot be used" } else { "" };
+        anstream::println!("{}{unusable}", counted(&mistakes));
+    }
+    let Some(rules) = rules.filter(|_| mistakes.iter().all(|mistake| mistake.weight == Weight::Warning)) else {
+        return Ok(ExitCode::FAILURE);
     };
+    let report = scenario::test(scenarios, &rules);
     if report.tested.is_empty() {
         bail!("there are no scenarios: write some in {}tests/", folder.shown_in());
     }
@@ -158,7 +168,7 @@ fn test(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
     for tested in &report.tested {
         if tested.scenario.file != file {
             file = &tested.scenario.file;
-            anstream::println!("{}{file}", folder.shown_in());
+            anstream::println!("{}{}", folder.shown_in(), plain(file));
         }
         tell_tested(tested);
     }
@@ -169,16 +179,16 @@ fn test(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
 
 fn tell_tested(tested: &Tested) {
     if tested.differs.is_empty() {
-        anstream::println!("  ok    {}", tested.scenario.name);
+        anstream::println!("  ok    {}", plain(&tested.scenario.name));
         return;
     }
-    anstream::println!("  FAIL  {} (line {})", tested.scenario.name, tested.scenario.line);
+    anstream::println!("  FAIL  {} (line {})", plain(&tested.scenario.name), tested.scenario.line);
     for difference in &tested.differs {
-        anstream::println!("        {difference}");
+        anstream::println!("        {}", plain(difference));
     }
-    anstream::println!("        it came to this: {}", tested.came.sentence());
+    anstream::println!("        it came to this: {}", plain(&tested.came.sentence()));
     for lack in tested.came.lacks() {
-        anstream::println!("        {lack}");
+        anstream::println!("        {}", plain(&lack));
     }
 }
 
@@ -214,7 +224,7 @@ fn replayed(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let stored = replay::read(&text);
     if !stored.unreadable.is_empty() {
         for unreadable in &stored.unreadable {
-            eprintln!("portcullis: {name}, {unreadable}");
+            eprintln!("portcullis: {name}, {}", plain(&unreadable.to_string()));
         }
         return Ok(ExitCode::from(2));
     }

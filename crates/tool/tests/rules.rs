@@ -60,11 +60,13 @@ fn every_mistake_of_every_file_is_told_at_once() {
       |
       = help: did you mean `developers`?
 
-    error: attribute `durration` in context for Action::"approve" not found
+    error: `context` has no `durration`
      --> policies/b.cedar:2:45
       |
     2 | forbid (principal, action, resource) when { context.durration > duration("1h") };
       |                                             ^^^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `duration`?
 
     error: `198.51.100.300` is not a range of addresses
      --> policies/networks.yaml:2:12
@@ -96,7 +98,8 @@ fn mistakes_of_scenarios_are_told_with_their_place() {
       |
       = help: did you mean `developers`?
 
-    error: `198.51.100.300` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as 203.0.113.0/24, or a service tag
+    error: `198.51.100.300` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as
+           203.0.113.0/24, or a service tag
      --> policies/tests/a.yaml:3:54
       |
     3 |     given: {person: {groups: [develpers]}, sources: [198.51.100.300], duration: 2h, at: noon}
@@ -197,7 +200,7 @@ fn what_cannot_be_read_is_named_with_its_cure() {
         (&["test"][..], "there are no scenarios: write some in policies/tests/"),
         (&["explain", "--scenario", "x"], "no scenario is called \"x\""),
         (&["explain", "--source", "not/here"], "`not/here` is not a source"),
-        (&["explain", "--for", "soon"], "--for soon: write a duration such as 2h30m"),
+        (&["explain", "--for", "soon"], "--for soon: write a duration such as 2h30m, PT2H30M or P1D"),
         (&["explain", "--tag", "x"], "--tag x: write NAME=VALUE"),
         (&["explain", "--group", "developer"], "did you mean `developers`?"),
         (&["explain", "--request", "none.yaml"], "none.yaml cannot be read"),
@@ -216,7 +219,10 @@ fn what_cannot_be_read_is_named_with_its_cure() {
     assert!(code == 2 && text.contains("cannot be used with"), "{text}");
     fs::write(folder.path().join("policies/a.cedar"), b"// \xe9").unwrap();
     let (code, text) = ran(folder.path(), &["check"]);
-    assert!(code == 1 && text.contains("a.cedar cannot be read: line 1 is not UTF-8") && !text.contains("there are no rules"), "{text}");
+    assert!(
+        code == 1 && text.contains("this character is not UTF-8") && text.contains("a.cedar:1:4") && !text.contains("there are no rules"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -315,4 +321,131 @@ fn the_document_names_every_action_and_everything_that_a_rule_may_speak_of() {
     for attribute in attributes {
         assert!(document.contains(&format!("`context.{attribute}`")), "{attribute}");
     }
+}
+
+#[test]
+fn warnings_keep_nothing_from_being_used_unless_they_are_denied() {
+    let folder = tempfile::tempdir().unwrap();
+    let warned = format!("{RULE}@id(\"any\") @reason(\"x\") permit (principal, action == Action::\"open\", resource);");
+    write(folder.path(), &[("a.cedar", &warned), ("people.yaml", PEOPLE)]);
+    let (code, text) = ran(folder.path(), &["check"]);
+    assert!(code == 0 && text.contains("warning: ") && text.contains(": 1 warning"), "{text}");
+    assert_eq!(ran(folder.path(), &["check", "--deny-warnings"]), (1, text));
+    fs::write(folder.path().join("none.json"), "{\"at\": 1}").unwrap();
+    let (_, replayed) = ran(folder.path(), &["replay", "--decisions", "none.json"]);
+    assert!(replayed.contains("none.json holds no decision"), "{replayed}");
+    let (code, explained) = ran(folder.path(), &["explain", "--source", "198.51.100.7"]);
+    assert!(code == 0 && explained.contains("open: rule any permits it"), "{explained}");
+}
+
+#[test]
+fn a_duration_of_days_is_one_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = "scenarios:\n  - name: a day\n    given: {duration: P1D, person: {groups: [developers]}, sources: [198.51.100.7]}\n    expect: {decision: open, max: P1D}\n";
+    write(folder.path(), &[("a.cedar", &RULE.replace("PT2H", "P1D")), ("people.yaml", PEOPLE), ("tests/a.yaml", scenario)]);
+    assert_eq!(ran(folder.path(), &["test"]).0, 0);
+    for day in ["P1D", "1d", "24h", "PT24H"] {
+        let (code, text) = ran(folder.path(), &["explain", "--group", "developers", "--source", "198.51.100.7", "--for", day]);
+        assert!(code == 0 && text.starts_with("open: ") && text.contains("duration   24 h"), "{day}: {text}");
+    }
+    for wrong in ["P1M", "PT0.5S", "soon", "P99999999D"] {
+        let (code, text) = ran(folder.path(), &["explain", &format!("--for={wrong}")]);
+        assert!(code == 1 && text.contains(&format!("--for {wrong}: write a duration such as 2h30m, PT2H30M or P1D")), "{text}");
+    }
+}
+
+#[test]
+fn nothing_that_others_wrote_steers_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = "a\u{1b}[2J\u{202e}b";
+    let rule = RULE.replace("Developers open", evil);
+    let scenario = r#"defaults: {person: {groups: [developers]}, sources: [198.51.100.7]}
+scenarios:
+  - name: "one\e[2J\nFAIL two"
+    given: {reason: "x\e[2J", window: "x\e[2J", change: "x\e[2J", vm: {tags: {"t\e": "v\e[2J\nRule set 0"}, managementGroups: ["m\e"]}}
+    expect: {decision: refuse}
+  - name: "one\e[2J\nFAIL two"
+    expect: {decision: "\e[2J"}
+"#;
+    let two = scenario.rfind("  - name").unwrap();
+    write(folder.path(), &[("a.cedar", &rule), ("people.yaml", PEOPLE), ("tests/a.yaml", &scenario[..two])]);
+    let decision = r#"{"outcome": {"kind": "open", "rule": {"id": "x\u001b[2J", "reason": "y\u001b[2J"}, "capSeconds": 60}, "set": "0", "wish": {"who": {"kind": "person", "id": "w\u001b[2J", "groups": {"known": {"of": [], "notOf": []}}}, "vm": {"id": "/subscriptions/5a4db0c5-0001-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/web-1"}, "ports": [22], "sources": ["198.51.100.7"], "seconds": 3600, "at": "2026-01-15T12:00:00Z", "way": "direct"}}"#;
+    fs::write(folder.path().join("decisions.json"), format!("[{decision}]")).unwrap();
+    fs::write(folder.path().join("broken.json"), decision.replace("\"open\"", "\"\\u001b[2J\"")).unwrap();
+    let name = "one\u{1b}[2J\nFAIL two";
+    let clean = |arguments: &[&str]| {
+        let (_, text) = ran(folder.path(), arguments);
+        assert!(!text.contains(['\u{1b}', '\u{202e}']) && !text.contains("\nFAIL two") && !text.contains("\nRule set 0"), "{text}");
+        text
+    };
+    assert!(clean(&["test"]).contains("FAIL  one\\u{1b}[2J\\nFAIL two"));
+    assert!(clean(&["explain", "--scenario", name]).contains("t\\u{1b} = v\\u{1b}[2J\\nRule set 0"));
+    assert!(clean(&["replay", "--decisions", "decisions.json"]).contains("w\\u{1b}[2J wants port 22"));
+    assert!(clean(&["replay", "--decisions", "broken.json"]).contains("\\u{1b}[2J"));
+    write(folder.path(), &[("tests/a.yaml", scenario)]);
+    assert!(clean(&["check"]).contains("`\\u{1b}[2J` is no decision"));
+}
+
+#[test]
+fn a_request_with_mistakes_is_told_with_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = "scenarios:\n  - {name: the glass may be broken, expect: {decision: refuse}}\n";
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE), ("tests/a.yaml", scenario)]);
+    let request = folder.path().join("request.yaml");
+    fs::write(&request, "prts: [22]\nduration: 2h\n").unwrap();
+    let (code, text) = ran(folder.path(), &["explain", "--request", "request.yaml"]);
+    insta::assert_snapshot!(text, @r"
+    error: `prts` is not known in a request
+     --> request.yaml:1:1
+      |
+    1 | prts: [22]
+      | ^^^^
+      |
+      = help: did you mean `ports`?
+
+    error: `2h` is not an ISO 8601 duration such as PT3H or PT1H30M
+     --> request.yaml:2:11
+      |
+    2 | duration: 2h
+      |           ^^
+      |
+      = help: write PT2H for two hours, PT30M for thirty minutes
+    ");
+    assert_eq!(code, 1);
+    fs::write(&request, b"reason: \xe9\n").unwrap();
+    assert!(ran(folder.path(), &["explain", "--request", "request.yaml"]).1.contains("request.yaml is not UTF-8: save it as UTF-8"));
+    let (_, text) = ran(folder.path(), &["explain", "--scenario", "the glas may be broken"]);
+    assert!(text.contains("did you mean \"the glass may be broken\"?"), "{text}");
+    let (_, text) = ran(folder.path(), &["explain", "--right", "close", "--source", "198.51.100.7"]);
+    assert!(text.contains("nobody looks at `sources` for the right `close`"), "{text}");
+}
+
+#[test]
+fn what_is_no_decision_is_told_in_words_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &[("a.cedar", RULE), ("people.yaml", PEOPLE)]);
+    let told = |text: &str| {
+        fs::write(folder.path().join("d.json"), text).unwrap();
+        let (code, text) = ran(folder.path(), &["replay", "--decisions", "d.json"]);
+        assert_eq!(code, 2, "{text}");
+        text.trim_start_matches("portcullis: d.json, ").trim_end().to_owned()
+    };
+    let written = [
+        "[1]",
+        "{\"outcome\": {\"kind\": \"opne\"}}",
+        "{\"outcome\": {\"kind\": \"open\"}}",
+        "{\"outcome\": [], \"set\": 5}",
+        "{\"set\": 5}",
+        "[{\"outcome\":",
+        "hello",
+    ];
+    insta::assert_snapshot!(written.map(told).join("\n"), @r"
+    line 1: it is no decision: `1` stands where an object with its fields must stand
+    line 1: it is no decision: `opne` stands where one of `open`, `breakGlass`, `ask`, `refuse`, `undecided` must stand
+    line 1: it is no decision: `rule` is missing
+    line 1: it is no decision: `kind` is missing
+    line 1: it is no decision: `5` stands where a text must stand
+    line 1: it is not a JSON list: it ends too early, at character 12
+    line 1: it is not JSON: expected value, at character 1
+    ");
 }

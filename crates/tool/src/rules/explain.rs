@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo, Unit};
 use portcullis_rules::action::Action;
 use portcullis_rules::explain;
 use portcullis_rules::files::RuleFiles;
+use portcullis_rules::mistake::{Colours, nearest};
 use portcullis_rules::scenario::{self, Subject};
 use portcullis_rules::set::Rules;
 use portcullis_rules::wish::Wish;
@@ -50,7 +51,7 @@ pub struct Arguments {
     /// An address or a range that has to be let in; may be given more than once.
     #[arg(long, value_name = "SOURCE")]
     source: Vec<String>,
-    /// For how long, as 2h30m or PT2H30M. An hour where it is not given.
+    /// For how long, as 2h30m, PT2H30M or P1D. An hour where it is not given.
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<String>,
     /// When, as 2026-01-15T09:00:00+01:00. A Thursday's noon in UTC where it is not given.
@@ -85,7 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let files = folder.files()?;
     let Some(rules) = folder.loaded(&files) else { return Ok(ExitCode::FAILURE) };
-    let (subject, wish) = asked(arguments, &files, &rules)?;
+    let Some((subject, wish)) = asked(arguments, &files, &rules)? else { return Ok(ExitCode::FAILURE) };
     let shown_in = folder.shown_in();
     let text = match subject {
         Subject::Opening => explain::decision(&rules, &rules.decide(&wish), &shown_in),
@@ -95,15 +96,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Result<(Subject, Wish)> {
+/// What is asked; nothing once every mistake in the request's file is told.
+fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Result<Option<(Subject, Wish)>> {
     if let Some(name) = &arguments.scenario {
-        let (scenarios, mistakes) = scenario::read(files, rules);
-        let found = scenarios.into_iter().find(|scenario| scenario.name == *name);
-        return match found {
-            Some(scenario) => Ok((scenario.subject, scenario.wish)),
-            None if mistakes.is_empty() => Err(anyhow!("no scenario is called {name:?}")),
-            None => bail!("no scenario that can be read is called {name:?}: `portcullis rules check` tells what is wrong with the others"),
-        };
+        return scenario_of(name, files, rules).map(Some);
     }
     let subject = match arguments.right {
         None => Subject::Opening,
@@ -111,25 +107,44 @@ fn asked(arguments: &Arguments, files: &RuleFiles, rules: &Rules) -> anyhow::Res
         Some(Right::Close) => Subject::Right(Action::Close),
         Some(Right::Read) => Subject::Right(Action::Read),
     };
-    let (name, text) = match &arguments.request {
-        Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-            (file.display().to_string(), text)
-        }
-        None => ("the command line".to_owned(), given(arguments)?.to_string()),
+    let Some(file) = &arguments.request else {
+        let wish = scenario::read_request("the command line", &given(arguments)?.to_string(), subject, rules).map_err(|mistakes| {
+            let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            anyhow!("{}", told.join("\n"))
+        })?;
+        return Ok(Some((subject, wish)));
     };
-    let wish = scenario::read_request(&name, &text, subject, rules).map_err(|mistakes| {
-        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        anyhow!("{}", told.join("\n"))
-    })?;
-    Ok((subject, wish))
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).with_context(|| format!("{name} cannot be read"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8: save it as UTF-8"))?;
+    match scenario::read_request(&name, &text, subject, rules) {
+        Ok(wish) => Ok(Some((subject, wish))),
+        Err(mistakes) => {
+            let files = RuleFiles::of([(name.as_str(), text.as_str())]);
+            for mistake in &mistakes {
+                anstream::println!("{}\n", mistake.shown(&files, "", Colours::Terminal));
+            }
+            Ok(None)
+        }
+    }
 }
 
-/// The request of the command line, as a scenario would write it: JSON is YAML.
+fn scenario_of(name: &str, files: &RuleFiles, rules: &Rules) -> anyhow::Result<(Subject, Wish)> {
+    let (scenarios, mistakes) = scenario::read(files, rules);
+    if let Some(found) = scenarios.iter().find(|scenario| scenario.name == name) {
+        return Ok((found.subject, found.wish.clone()));
+    }
+    if !mistakes.is_empty() {
+        bail!("no scenario that can be read is called {name:?}: `portcullis rules check` tells what is wrong with the others");
+    }
+    match nearest(name, scenarios.iter().map(|scenario| scenario.name.as_str())) {
+        Some(near) => bail!("no scenario is called {name:?}: did you mean {near:?}?"),
+        None => bail!("no scenario is called {name:?}: `portcullis rules test` lists them"),
+    }
+}
+
+/// The request of the command line, as a scenario would write it: JSON is YAML. What is not given there is not in it.
 fn given(arguments: &Arguments) -> anyhow::Result<Value> {
-    let mut given = Map::new();
-    let mut put = |name: &str, value: Value| given.insert(name.to_owned(), value);
-    put("person", json!({"id": arguments.person, "groups": arguments.group, "unknown": arguments.unknown}));
     let tags = arguments.tag.iter().map(|tag| {
         let (name, value) = tag.split_once('=').with_context(|| format!("--tag {tag}: write NAME=VALUE"))?;
         Ok((name.to_owned(), json!(value)))
@@ -137,24 +152,47 @@ fn given(arguments: &Arguments) -> anyhow::Result<Value> {
     let tags: Map<String, Value> = tags.collect::<anyhow::Result<_>>()?;
     let vm = arguments.vm.as_deref();
     let key = if vm.is_some_and(|vm| vm.contains('/')) { "id" } else { "name" };
-    put("vm", json!({key: vm, "tags": tags}));
-    if !arguments.port.is_empty() {
-        put("ports", json!(arguments.port));
-    }
-    put("sources", json!(arguments.source));
-    if let Some(text) = &arguments.duration {
-        let duration: SignedDuration = text.parse().map_err(|_| anyhow!("--for {text}: write a duration such as 2h30m or PT2H30M"))?;
-        put("duration", json!(format!("PT{}S", duration.as_secs())));
-    }
-    if let Some(at) = &arguments.at {
-        put("at", json!(at));
-    }
+    let some = |list: &[String]| Some(json!(list)).filter(|_| !list.is_empty());
+    let person = fields([
+        ("id", arguments.person.as_ref().map(|id| json!(id))),
+        ("groups", some(&arguments.group)),
+        ("unknown", arguments.unknown.then(|| json!(true))),
+    ]);
+    let vm = fields([(key, vm.map(|vm| json!(vm))), ("tags", Some(json!(tags)).filter(|_| !tags.is_empty()))]);
+    let seconds = arguments.duration.as_deref().map(seconds).transpose()?;
     let way = match (arguments.direct, arguments.break_glass) {
-        (true, _) => "direct",
-        (false, true) => "breaksGlass",
-        (false, false) => "asked",
+        (true, _) => Some("direct"),
+        (false, true) => Some("breaksGlass"),
+        (false, false) => None,
     };
-    put("way", json!(way));
-    put("reason", json!(arguments.reason));
-    Ok(Value::Object(given))
+    let given = fields([
+        ("person", person),
+        ("vm", vm),
+        ("ports", Some(json!(arguments.port)).filter(|_| !arguments.port.is_empty())),
+        ("sources", some(&arguments.source)),
+        ("duration", seconds.map(|seconds| json!(format!("PT{seconds}S")))),
+        ("at", arguments.at.as_ref().map(|at| json!(at))),
+        ("way", way.map(|way| json!(way))),
+        ("reason", arguments.reason.as_ref().map(|reason| json!(reason))),
+    ]);
+    Ok(given.unwrap_or_else(|| json!({})))
 }
+
+/// Those fields that are given, if any is.
+fn fields<const N: usize>(fields: [(&str, Option<Value>); N]) -> Option<Value> {
+    let given: Map<String, Value> = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    Some(Value::Object(given)).filter(|given| given.as_object().is_some_and(|given| !given.is_empty()))
+}
+
+/// The seconds of a duration, as ISO 8601 or a person writes it.
+fn seconds(text: &str) -> anyhow::Result<u64> {
+    let span: Option<Span> = text.parse().ok();
+    let total = span.and_then(|span| span.total((Unit::Second, SpanRelativeTo::days_are_24_hours())).ok());
+    let seconds = total.filter(|seconds| seconds.fract() == 0.0 && (0.0..=MOST_SECONDS).contains(seconds));
+    seconds
+        .map(|seconds| seconds as u64)
+        .with_context(|| format!("--for {text}: write a duration such as 2h30m, PT2H30M or P1D, of days, hours, minutes and whole seconds"))
+}
+
+/// A hundred years: what is longer is a mistake.
+const MOST_SECONDS: f64 = 3_155_760_000.0;
