@@ -169,7 +169,9 @@ async fn where_graph_is_not_granted_people_are_those_of_people_yaml() {
         estate::RESPONDER_OBJECT_ID,
     );
     let story = Setting::with(development).ruled_by("people.yaml", &people).begin().await;
-    story.fault("graph", "", "", Effect::status(403, None), None);
+    for method in ["GET", "POST"] {
+        story.fault("graph", method, "", Effect::status(403, None), None);
+    }
     let answer = story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
     assert_eq!((&answer["became"], &answer["rule"]), (&json!("granted"), &json!("developers-on-development")), "{answer}");
     // JIT's record names a UPN, whose object id people.yaml has.

@@ -154,6 +154,12 @@ impl CallFailed {
         }
     }
 
+    /// The failure of something that was read for longer than whoever asked for it can wait.
+    pub fn too_slow(service: Service, what: &str, waited: Duration) -> Self {
+        let message = format!("it was not answered whole within {} s", waited.as_secs());
+        Self::without_answer(service, Method::Get, what, FailureKind::Unreachable, &message)
+    }
+
     /// The failure that an answer of 3xx, 4xx or 5xx tells of.
     pub(super) fn from_answer(service: Service, method: Method, what: &str, answer: &Answer) -> Self {
         let told = Told::read(answer);

@@ -329,6 +329,8 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         due: _,
         ended_early: _,
         asked: _,
+        replaced: _,
+        undecided: _,
     } = record;
     Vm {
         id: vm.clone(),

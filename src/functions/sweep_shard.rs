@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
@@ -15,11 +16,12 @@ use portcullis_domain::nsg::Nsg;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::sweep::{VmSeen, survey};
 use serde_json::Value;
+use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{App, Ended, Message, PATIENCE, Queue, Stopped, call_pause, in_lanes, of_service};
-use crate::azure::CallFailed;
+use crate::azure::{CallFailed, Service};
 
 /// Handles one message of the queue `sweep`.
 pub async fn run(app: &App, body: &str) -> Ended {
@@ -35,7 +37,7 @@ pub async fn run(app: &App, body: &str) -> Ended {
         },
         Err(why) => return reject(app, body, &why.to_string()).await,
     };
-    let swept = tokio::time::timeout(PATIENCE, shard(app, &subscription)).await;
+    let swept = timeout(PATIENCE, shard(app, &subscription)).await;
     match swept {
         Ok(Ok(note)) => Ended::done(note),
         Err(_) => {
@@ -227,14 +229,18 @@ struct Listed {
     jit_unread: Option<CallFailed>,
 }
 
+/// So long JIT's policies may take to be listed: what the groups alone show to be wrong must be sent within the invocation.
+const JIT_WITHIN: Duration = Duration::from_secs(10);
+
 async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
     let jit = app.azure.jit.list(subscription, |page| policies.take(page, |body| JitPolicy::read(body).map_err(|p| p.why)));
     let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page, |body| Nsg::read(body).map_err(|e| e.to_string())));
     let interfaces = app.azure.network.nics(subscription, |page| nics.take(page, |body| Nic::read(body).map_err(|e| e.to_string())));
-    let (jit, ground) = tokio::join!(jit, async { tokio::try_join!(nsgs, interfaces) });
+    let (jit, ground) = tokio::join!(timeout(JIT_WITHIN, jit), async { tokio::try_join!(nsgs, interfaces) });
     ground?;
-    let jit_unread = jit.err();
+    let too_slow = || CallFailed::too_slow(Service::Arm, &format!("listing the JIT policies of subscription {subscription}"), JIT_WITHIN);
+    let jit_unread = jit.unwrap_or_else(|_| Err(too_slow())).err();
     if jit_unread.is_some() {
         // Half of a list would make what the other half explains look unexplained.
         policies = Pages::default();

@@ -137,7 +137,7 @@ pub struct AuditRecord {
     /// For whom the grant is, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
-    /// The same by object id, which no event can choose freely as it can a name.
+    /// The same by object id, by which it was decided: an event that names somebody can give any name beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person_id: Option<String>,
     /// The decision whole: what it was decided on, and what came nearest.

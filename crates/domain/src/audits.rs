@@ -12,7 +12,7 @@ use crate::grant::{End, Grant, Origin};
 use crate::judge::Violation;
 use crate::opening::Opening;
 use crate::reconcile::{Close, Mode, Open, code_of};
-use crate::record::{Alarm, Closing, Outcome, VmRecord};
+use crate::record::{Alarm, Cause, Closing, Outcome, VmRecord};
 use crate::ruling::{Adoption, Ruling};
 
 /// Audit records of one run without an effect, numbered from the serial of the VM's record.
@@ -204,12 +204,21 @@ impl Audits {
     }
 
     fn alarm(&mut self, record: &mut VmRecord, kind: AuditKind, alarm: &Alarm, fill: impl FnOnce(&mut AuditRecord)) {
-        let closing = alarm.port.and_then(|port| record.closings.get(&port)).cloned();
+        let closing = alarm.port.and_then(|port| record.closings.get(&port));
+        let (sources, behind) = match (alarm.cause, alarm.port) {
+            (Cause::Undecided, Some(port)) => {
+                let mut behind = Behind::default();
+                record.undecided_at(port).for_each(|finding| behind.learn(&finding.behind));
+                let sources = record.undecided_at(port).filter_map(|finding| finding.sources.as_ref());
+                (sources.cloned().reduce(|all, one| all.union(&one)), behind)
+            }
+            _ => (closing.map(Closing::sources), closing.map(|closing| closing.behind.clone()).unwrap_or_default()),
+        };
         self.add(record, kind, |audit| {
             audit.port = alarm.port;
             audit.code = alarm.cause.text().to_owned();
-            audit.sources = closing.as_ref().map(Closing::sources);
-            audit.behind = closing.map(|closing| closing.behind).unwrap_or_default();
+            audit.sources = sources;
+            audit.behind = behind;
             fill(audit);
         });
     }

@@ -6,11 +6,12 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use crate::audit::AuditRecord;
 use crate::audits::Audits;
-use crate::finding::{Finding, FindingCode};
+use crate::finding::FindingCode;
 use crate::grant::{Grant, Phase};
 use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER, SENT_WITHIN};
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
-use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, VmRecord};
+use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, Undecided, VmRecord};
+use crate::source::Sources;
 
 /// What is remembered when the VM could not be read, so that there was nothing to reconcile.
 pub fn could_not_look(record: &mut VmRecord, now: DateTime<Utc>, trouble: Trouble) {
@@ -40,7 +41,9 @@ fn replace_alarms(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode, audits:
     for (key, mut alarm) in wanted {
         if let Some(old) = before.get(&key) {
             // A cause that can only be waited out does not replace one that a person must remove.
-            if old.cause == alarm.cause || !alarm.cause.is_alarm_at_once() {
+            if old.cause == Cause::Undecided {
+                // Who is let in, and what keeps it from being decided, changes without being news.
+            } else if old.cause == alarm.cause || !alarm.cause.is_alarm_at_once() {
                 alarm.cause = old.cause;
                 alarm.text.clone_from(&old.text);
             } else {
@@ -85,7 +88,6 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
             let cause = match finding.code {
                 FindingCode::FirewallPolicy | FindingCode::FirewallPort => Cause::Firewall,
                 FindingCode::Unreadable => Cause::Unreadable,
-                FindingCode::Unapproved if is_undecided(record, finding, now) => Cause::Undecided,
                 FindingCode::AnySource
                 | FindingCode::Overlong
                 | FindingCode::Outlived
@@ -99,12 +101,13 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::UnreadableRecord
                 | FindingCode::NoMachine => continue,
             };
-            let text = match cause {
-                Cause::Undecided => format!("{}: {}", finding.evidence, finding.done),
-                _ => finding.evidence.clone(),
-            };
-            wanted.entry(key_of(cause, finding)).or_insert(Alarm { cause, port: finding.port, since: now, text });
+            let alarm = Alarm { cause, port: finding.port, since: now, text: finding.evidence.clone() };
+            wanted.insert(format!("{}-{}", cause.text(), finding.id), alarm);
         }
+    }
+    for (port, undecided) in record.undecided.iter().filter(|_| mode == Mode::Enforce) {
+        let alarm = undecided_alarm(record, *port, undecided, now);
+        wanted.extend(alarm.map(|alarm| (undecided_key(*port), alarm)));
     }
     for (port, asking) in record.initiates.iter().filter(|(_, asking)| asking.intents.len() >= BRAKE) {
         let said = match &asking.outcome {
@@ -117,27 +120,31 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
     wanted
 }
 
-/// The key of a finding's alarm. Of the rules that open a port to the same person in several groups one tells.
-fn key_of(cause: Cause, finding: &Finding) -> String {
-    match (cause, finding.port) {
-        (Cause::Undecided, Some(port)) => format!("{}-{port}", cause.text()),
-        _ => format!("{}-{}", cause.text(), finding.id),
+/// The alarm that nobody has decided on what is open at a port, where it stands or has come. It stands until that is adopted or
+/// proved shut; what is being shut otherwise has an alarm of its own.
+fn undecided_alarm(record: &VmRecord, port: u16, undecided: &Undecided, now: DateTime<Utc>) -> Option<Alarm> {
+    let stands = record.alarms.get(&undecided_key(port));
+    if stands.is_none() && undecided_due(record, port, undecided).is_none_or(|due| due > now) {
+        return None;
     }
+    let findings = || record.undecided_at(port);
+    let text = match findings().next() {
+        Some(first) => {
+            let sources = findings().filter_map(|finding| finding.sources.as_ref()).fold(Sources::default(), |all, one| all.union(one));
+            format!("port {port} of {} is open to {sources}, and no grant covers it: {}", record.vm.name(), first.done)
+        }
+        None => stands.map(|alarm| alarm.text.clone())?,
+    };
+    Some(Alarm { cause: Cause::Undecided, port: Some(port), since: now, text })
 }
 
-/// Whether an opening that nobody could decide on has stood for so long that it is an alarm; it stays one until the opening is
-/// adopted or proved shut.
-fn is_undecided(record: &VmRecord, finding: &Finding, now: DateTime<Utc>) -> bool {
-    let stands = record.alarms.contains_key(&key_of(Cause::Undecided, finding));
-    stands || undecided_due(record, finding).is_some_and(|due| due <= now)
+fn undecided_key(port: u16) -> String {
+    format!("{}-{port}", Cause::Undecided.text())
 }
 
-/// When it is an alarm that nobody could decide on an opening; never for one that is being shut, which has an alarm of its own.
-fn undecided_due(record: &VmRecord, finding: &Finding) -> Option<DateTime<Utc>> {
-    let mut targets = record.closings.values().flat_map(|closing| &closing.targets);
-    let is_left =
-        finding.code == FindingCode::Unapproved && !targets.any(|target| target.rule.to_string().eq_ignore_ascii_case(&finding.about));
-    is_left.then_some(finding.since + ALARM_AFTER)
+/// When it is an alarm that nobody has decided; never while all that is wrong about the port is being shut.
+fn undecided_due(record: &VmRecord, port: u16, undecided: &Undecided) -> Option<DateTime<Utc>> {
+    record.undecided_at(port).next().map(|_| undecided.since + ALARM_AFTER)
 }
 
 /// When it is an alarm that something has not been shut, unless that is proved before. What is not seen any more lacks its
@@ -262,9 +269,9 @@ fn alarm_due(record: &VmRecord, mode: Mode) -> Option<DateTime<Utc>> {
     let blind = record.blind.as_ref().filter(|_| !record.alarms.contains_key(BLIND));
     let cannot_be_read = record.alarms.contains_key(BLIND);
     let undecided =
-        record.findings.values().filter(|finding| mode == Mode::Enforce && !record.alarms.contains_key(&key_of(Cause::Undecided, finding)));
+        record.undecided.iter().filter(|(port, _)| mode == Mode::Enforce && !record.alarms.contains_key(&undecided_key(**port)));
     let closings = closings.filter_map(|(_, closing)| alarm_at(record, closing, cannot_be_read));
-    let undecided = undecided.filter_map(|finding| undecided_due(record, finding));
+    let undecided = undecided.filter_map(|(port, undecided)| undecided_due(record, *port, undecided));
     closings.chain(undecided).chain(blind.map(|blind| blind.since + ALARM_AFTER)).min()
 }
 
@@ -536,8 +543,6 @@ mod tests {
         story.openings.push(home(1));
         story.look("12:00:00");
         story.conclude("12:00:00");
-        assert_eq!(story.next(), Some(at("12:05:00")), "that nobody decides on it is an alarm");
-        story.conclude("12:05:00");
         assert_eq!(story.next(), Some(at("18:00:01")));
         assert_eq!(story.look("18:00:00").closes, []);
         assert_eq!(story.look("18:00:01").closes.len(), 1);

@@ -27,7 +27,8 @@ pub struct Grant {
     pub person: String,
     /// Where it stands in its life.
     pub phase: Phase,
-    /// The person as people know them: a user principal name, else empty.
+    /// The person as people know them: a user principal name, else empty. While nothing but an event says who it is, the event's
+    /// name with the object id.
     #[serde(default)]
     pub name: String,
     /// The rule that allowed it.

@@ -136,11 +136,13 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
     now
 }
 
-/// Whether a read shows anything of an `initiate` that was intended then: a record, or one that is `Initiating`.
+/// Whether a read shows anything of an `initiate` that was intended then: a record for all that was asked for, or one that is
+/// `Initiating`, whatever for.
 fn shows(open: &Open, intended: DateTime<Utc>, look: &Look<'_>) -> bool {
     let clocks = TimeDelta::seconds(60);
     look.records().iter().filter(|record| record.port == open.port).any(|record| {
-        record.is_initiating(look.now) || (record.may_be_open() && record.start + clocks >= intended && record.end > look.now)
+        let is_it = record.may_be_open() && record.sources.covers(&open.sources);
+        record.is_initiating(look.now) || (is_it && record.start + clocks >= intended && record.end > look.now)
     })
 }
 

@@ -13,12 +13,12 @@ use crate::audits::Audits;
 use crate::behind::Behind;
 use crate::finding::{Finding, FindingCode};
 use crate::grant::{End, Grant, Phase, live_sources};
-use crate::initiate::{self, BRAKE, BRAKE_SPAN, Newer};
+use crate::initiate::{self, BRAKE, Newer};
 use crate::jit::JitRecord;
 use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, records_of};
 use crate::life;
 use crate::opening::Opening;
-use crate::record::{Closing, Gone, OpenSpan, SeenOpening, VmRecord};
+use crate::record::{Closing, Gone, OpenSpan, SeenOpening, Undecided, VmRecord};
 use crate::ruling::{Confirmations, Ruling, Rulings};
 use crate::source::Sources;
 
@@ -211,6 +211,7 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
     };
     prove_shut(&mut record, openings, look, audits);
     note_findings(&mut record, &judged, look, audits);
+    note_undecided(&mut record, &judged, look);
     let mut plan =
         Plan { record, closes, opens: Vec::new(), cut_short: BTreeSet::new(), shut_by_another: BTreeSet::new(), audits: Vec::new() };
     let mut lost = Vec::new();
@@ -389,6 +390,30 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
         keep_unread(record, &mut found);
     }
     replace_findings(record, found, audits, look.rulings);
+}
+
+/// Remembers the ports on which nobody has decided: until all that is open there is covered, or two reads show nothing.
+fn note_undecided(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>) {
+    let is_left = |judged: &&Judged<'_>| judged.judgement == Judgement::Left && judged.opening.sources.is_understood();
+    let left: BTreeSet<u16> = judged.iter().filter(is_left).filter_map(|judged| judged.opening.port()).collect();
+    let others: BTreeSet<u16> = judged.iter().filter(|one| !is_left(one)).filter_map(|judged| judged.opening.port()).collect();
+    for port in &left {
+        let undecided = record.undecided.entry(*port).or_insert(Undecided { since: look.now, first_shut_read: None });
+        undecided.first_shut_read = None;
+    }
+    let (closings, shut) = (&record.closings, &record.shut);
+    record.undecided.retain(|port, undecided| match undecided.first_shut_read {
+        _ if left.contains(port) || closings.contains_key(port) => true,
+        _ if others.contains(port) || shut.get(port).is_some_and(|shut| *shut > undecided.since) => false,
+        _ if !look.groups_settled => true,
+        None => {
+            undecided.first_shut_read = Some(look.ended);
+            true
+        }
+        Some(first) => look.now < first + BETWEEN_READS,
+    });
+    let second = record.undecided.values().filter_map(|undecided| undecided.first_shut_read).min();
+    record.judge_again = earliest(record.judge_again, second.map(|first| first + BETWEEN_READS + TimeDelta::seconds(1)));
 }
 
 /// What is being shut stays a finding until it is proved shut, also while a read does not show it.
@@ -624,6 +649,8 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
     let goes = |opening: &Opening| plan.closes.iter().any(|close| close.opening == *opening) || is_on_its_way(&plan.record, opening, look);
     let kept: Vec<&Opening> = openings.iter().filter(|opening| !goes(opening)).collect();
     let before = std::mem::take(&mut plan.record.taken_down);
+    let ids: BTreeSet<&str> = plan.record.grants.iter().map(|grant| grant.id.as_str()).collect();
+    plan.record.replaced.retain(|id, _| ids.contains(id.as_str()));
     let live: Vec<Grant> = plan.record.grants.iter().filter(|grant| grant.is_live(look.now)).cloned().collect();
     let ports: BTreeSet<u16> = live.iter().map(|grant| grant.port).collect();
     let mut opens = Vec::new();
@@ -631,10 +658,13 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
         let there = kept.iter().filter(|o| o.ports.contains(port)).fold(Sources::default(), |all, o| all.union(&o.sources));
         // What is approved, or opening, has no rule of its own yet: one that lets it in goes when somebody else's time is over.
         let lacks = |grant: &Grant| matches!(grant.phase, Phase::Approved | Phase::Opening) || !there.covers(&grant.sources);
+        // Somebody who goes on opening has won after so many times.
+        let is_replaced = |grant: &Grant| {
+            let times = plan.record.replaced.get(&grant.id).copied().unwrap_or_default();
+            times < BRAKE && was_replaced(&plan.record, grant, look)
+        };
         let may_open = |grant: &Grant| match grant.phase {
-            Phase::Open => {
-                before.contains(&grant.id) || is_being_taken_down(&plan.record, grant) || was_replaced(&plan.record, grant, look)
-            }
+            Phase::Open => before.contains(&grant.id) || is_being_taken_down(&plan.record, grant) || is_replaced(grant),
             Phase::Requested | Phase::Waiting | Phase::Approved | Phase::Opening | Phase::Closing | Phase::Closed | Phase::Declined(_) => {
                 true
             }
@@ -643,8 +673,16 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
             live.iter().filter(|grant| grant.port == port).partition(|grant| lacks(grant) && !may_open(grant));
         plan.shut_by_another.extend(gone.iter().map(|grant| grant.id.clone()));
         let lacking: Vec<&Grant> = wanted.iter().copied().filter(|grant| lacks(grant)).collect();
-        plan.record.taken_down.extend(lacking.iter().filter(|grant| grant.phase == Phase::Open).map(|grant| grant.id.clone()));
-        if lacking.is_empty() {
+        for grant in lacking.iter().filter(|grant| grant.phase == Phase::Open) {
+            if !before.contains(&grant.id) && !is_being_taken_down(&plan.record, grant) {
+                *plan.record.replaced.entry(grant.id.clone()).or_default() += 1;
+            }
+            plan.record.taken_down.insert(grant.id.clone());
+        }
+        // What nobody has decided on yet would go with the next initiate: who lost a rule to it waits for the decision.
+        let would_replace = look.newer == Newer::Replaces && plan.record.undecided_at(port).next().is_some();
+        let waits = |grant: &&Grant| would_replace && grant.phase == Phase::Open && plan.record.replaced.contains_key(&grant.id);
+        if lacking.iter().all(waits) {
             continue;
         }
         let together = live_sources(wanted.iter().copied(), port, look.now);
@@ -681,21 +719,17 @@ fn is_being_taken_down(record: &VmRecord, grant: &Grant) -> bool {
     targets.any(|target| target.ports.contains(grant.port) && grant.sources.minus(&target.sources) != grant.sources)
 }
 
-/// Whether JIT took a grant's rule away for a newer opening of the port that does not let the grant's person in, as its records
-/// say (`Revoked`, `NewerRequestInitiated` in the REST specification): nobody meant to shut it, and a newer opening that no rule
-/// permits must not end anybody's grant. Somebody who goes on opening wins after some tries, as with [`BRAKE`].
+/// Whether JIT took a grant's rule, which Portcullis had asked for, away for somebody else's newer opening of the port that does not
+/// let the grant's person in. Its records say so (`Revoked`, `NewerRequestInitiated` in the REST specification). Nobody meant to
+/// shut it, and an opening that no rule permits must not end anybody's grant.
 fn was_replaced(record: &VmRecord, grant: &Grant, look: &Look<'_>) -> bool {
     let of_port = look.records().iter().filter(|known| known.port == grant.port && known.end > look.now);
-    let newest_of = |lets_in: bool| of_port.clone().filter(|known| known.sources.covers(&grant.sources) == lets_in).max_by_key(|k| k.start);
-    let is_replaced = match (newest_of(true), newest_of(false)) {
-        (Some(own), Some(newer)) => {
-            let is_by_us = record.asked.iter().any(|asked| asked.is_of(newer));
-            own.was_replaced() && newer.start > own.start && !is_by_us
-        }
+    let newest = |lets_in: bool| of_port.clone().filter(|known| known.sources.covers(&grant.sources) == lets_in).max_by_key(|k| k.start);
+    let is_ours = |known: &JitRecord| record.asked.iter().any(|asked| asked.is_of(known));
+    match (newest(true), newest(false)) {
+        (Some(own), Some(newer)) => is_ours(own) && own.was_replaced() && newer.start > own.start && !is_ours(newer),
         (Some(_) | None, _) => false,
-    };
-    let asked = record.asked.iter().filter(|asked| asked.port == grant.port && asked.sources.covers(&grant.sources));
-    is_replaced && asked.filter(|asked| asked.at + BRAKE_SPAN > look.now).count() < BRAKE
+    }
 }
 
 /// The earlier of two times.
@@ -1405,34 +1439,98 @@ mod tests {
         let own = || record(22, "203.0.113.4", "09:00:00", "13:00:00", RecordStatus::Revoked);
         let replaced = || reason("NewerRequestInitiated", own());
         let newer = |source, start| record(22, source, start, "11:00:00", RecordStatus::Initiated);
-        let asked = |at_: &str, source: &str| Asked { port: 22, sources: Sources::read([source]), at: at(at_), until: at("11:00:00") };
-        let others = || vec![newer("198.51.100.7", "09:59:00")];
+        let asked =
+            |source: &str, at_: &str, until: &str| Asked { port: 22, sources: Sources::read([source]), at: at(at_), until: at(until) };
+        let ours = || asked("203.0.113.4", "09:00:00", "13:00:00");
+        let others = || newer("198.51.100.7", "09:59:00");
         let cases: [(&str, Vec<JitRecord>, Vec<Asked>, bool); 7] = [
-            ("replaced", [vec![replaced()], others()].concat(), vec![], true),
-            ("revoked by hand", [vec![own()], others()].concat(), vec![], false),
-            ("nothing newer", vec![replaced()], vec![], false),
-            ("an older one beside", vec![replaced(), newer("198.51.100.7", "08:59:00")], vec![], false),
-            ("by what Portcullis asked for", [vec![replaced()], others()].concat(), vec![asked("09:59:00", "198.51.100.7")], false),
+            ("replaced", vec![replaced(), others()], vec![ours()], true),
+            ("what somebody opened themselves", vec![replaced(), others()], vec![], false),
+            ("revoked by hand", vec![own(), others()], vec![ours()], false),
+            ("nothing newer", vec![replaced()], vec![ours()], false),
+            ("an older one beside", vec![replaced(), newer("198.51.100.7", "08:59:00")], vec![ours()], false),
             (
-                "a newer one of its own was shut by hand",
-                [vec![replaced(), newer("203.0.113.4", "09:58:00")], others()].concat(),
-                vec![],
+                "by what Portcullis asked for",
+                vec![replaced(), others()],
+                vec![ours(), asked("198.51.100.7", "09:59:00", "11:00:00")],
                 false,
             ),
-            (
-                "again and again",
-                [vec![replaced()], others()].concat(),
-                ["09:51:00", "09:54:00", "09:57:00"].map(|time| asked(time, "203.0.113.4")).to_vec(),
-                false,
-            ),
+            ("a newer one of its own was shut by hand", vec![replaced(), newer("203.0.113.4", "09:58:00"), others()], vec![ours()], false),
         ];
         for (name, records, asked, again) in cases {
-            let mut story = Story::of(Vec::new()).granted(vec![grant("g", 22, "203.0.113.4", "13:00:00", Phase::Open)]);
-            story.records = records;
-            story.memory.asked = asked;
+            let mut story = replaced_story(records, asked);
             let plan = story.look("10:00:00");
             assert_eq!((plan.opens.len(), plan.shut_by_another.len()), if again { (1, 0) } else { (0, 1) }, "{name}");
         }
+    }
+
+    /// A grant from nine to one whose rule is not there.
+    fn replaced_story(records: Vec<JitRecord>, asked: Vec<Asked>) -> Story {
+        let mut story = Story::of(Vec::new()).granted(vec![grant("g", 22, "203.0.113.4", "13:00:00", Phase::Open)]);
+        story.records = records;
+        story.memory.asked = asked;
+        story
+    }
+
+    #[test]
+    fn what_jit_replaced_waits_while_nobody_has_decided_on_what_took_its_place_and_is_given_up_after_three_times() {
+        let ours = Asked { port: 22, sources: Sources::read(["203.0.113.4"]), at: at("09:00:00"), until: at("13:00:00") };
+        let own = record(22, "203.0.113.4", "09:00:00", "13:00:00", RecordStatus::Revoked);
+        let own = JitRecord { status_reason: "NewerRequestInitiated".to_owned(), ..own };
+        let newer = record(22, "198.51.100.7", "09:59:00", "11:00:00", RecordStatus::Initiated);
+        let other = opening(2, "22", &["198.51.100.7"]);
+        let mut story = replaced_story(vec![own, newer], vec![ours]);
+        story.openings = vec![other.clone()];
+        let wait = Ruling::Wait { until: at("10:30:00"), why: "Microsoft Graph answered 503".to_owned() };
+        story.rulings.insert(other.rule.clone(), wait);
+        for time in ["10:00:00", "10:00:20", "10:10:00"] {
+            let plan = story.look(time);
+            assert_eq!((plan.opens.len(), plan.shut_by_another.len(), plan.closes.len()), (0, 0, 0), "{time}");
+        }
+        let refused = Violation::Unapproved { said: "no rule permits it".to_owned() };
+        story.rulings.insert(other.rule.clone(), Ruling::Shut { why: refused, rule: None, decision: None });
+        let plan = story.look_and_shut("10:11:00");
+        assert_eq!((plan.opens, plan.closes.len()), (vec![open(22, &["203.0.113.4"], "13:00:00", &["g"])], 1));
+        // It is there, and the same happens again and again.
+        for (there, gone, again) in [("10:12:00", "10:13:00", true), ("10:14:00", "10:15:00", true), ("10:16:00", "10:17:00", false)] {
+            story.openings = vec![home(1)];
+            story.look(there);
+            story.openings = vec![other.clone()];
+            let plan = story.look(gone);
+            assert_eq!((plan.opens.len(), plan.shut_by_another.len()), if again { (1, 0) } else { (0, 1) }, "{gone}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_decided_on_is_over_when_it_is_covered_or_two_reads_show_nothing_of_it() {
+        let mut story = Story::of(vec![home(1)]);
+        story.look("10:00:00");
+        // Another opening, or a single read without one, gains no time by it.
+        for (time, openings) in [
+            ("10:01:00", vec![]),
+            ("10:01:20", vec![opening(2, "22", &["198.51.100.7"])]),
+            ("10:02:00", vec![]),
+            ("10:02:20", vec![home(3)]),
+        ] {
+            story.openings = openings;
+            story.look(time);
+            assert_eq!(story.memory.undecided[&22].since, at("10:00:00"), "{time}");
+        }
+        story.openings.clear();
+        story.look("10:03:00");
+        story.conclude("10:03:00");
+        assert_eq!(story.next(), Some(at("10:03:32")), "the second read is not left to chance");
+        story.settled = false;
+        story.look("10:03:40");
+        assert!(!story.memory.undecided.is_empty(), "while a group is being written no read shows anything");
+        story.settled = true;
+        story.look("10:03:50");
+        assert!(story.memory.undecided.is_empty() && story.memory.is_at_rest());
+        story.openings = vec![home(4)];
+        story.look("10:10:00");
+        story.memory.grants = vec![grant("g", 22, "203.0.113.4", "11:00:00", Phase::Open)];
+        story.look("10:11:00");
+        assert!(story.memory.undecided.is_empty());
     }
 
     #[test]

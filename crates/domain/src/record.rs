@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arm_id::{RuleId, VmId};
 use crate::behind::{Behind, CLOCKS_DIFFER_BY};
-use crate::finding::Finding;
+use crate::finding::{Finding, FindingCode};
 use crate::grant::Grant;
 use crate::initiate::Asking;
 use crate::jit::{ENDS_DIFFER_BY, JitRecord};
@@ -65,6 +65,12 @@ pub struct VmRecord {
     /// initiated again.
     #[serde(default)]
     pub taken_down: BTreeSet<String>,
+    /// How often JIT replaced a grant's rule by somebody else's opening, so that it was opened again, by the grant's id.
+    #[serde(default)]
+    pub replaced: BTreeMap<String, usize>,
+    /// Ports with an opening that no grant covers and on which nobody has decided.
+    #[serde(default)]
+    pub undecided: BTreeMap<u16, Undecided>,
     /// Adopted grants that ended before their time: their JIT records, which may run on, are no reason to adopt again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended_early: Vec<EndedEarly>,
@@ -177,6 +183,16 @@ pub struct SeenOpening {
     pub opening: Opening,
     /// When it was first seen.
     pub first: DateTime<Utc>,
+}
+
+/// A port on which nobody has decided yet. What is opened there meanwhile, by whomever, gains no time by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Undecided {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// When a read first showed nothing of it any more; it is over with a second one.
+    pub first_shut_read: Option<DateTime<Utc>>,
 }
 
 /// A port that is being shut.
@@ -468,6 +484,8 @@ impl VmRecord {
             would_close: BTreeSet::new(),
             blind: None,
             taken_down: BTreeSet::new(),
+            replaced: BTreeMap::new(),
+            undecided: BTreeMap::new(),
             ended_early: Vec::new(),
             asked: Vec::new(),
             awaits_opening: false,
@@ -496,12 +514,29 @@ impl VmRecord {
         spans.filter(|length| *length > TimeDelta::zero()).fold(TimeDelta::zero(), |all, length| all + length)
     }
 
+    /// The findings of a port on which nobody has decided, those left out that are being shut.
+    pub fn undecided_at(&self, port: u16) -> impl Iterator<Item = &Finding> {
+        let targets = self.closings.values().flat_map(|closing| &closing.targets);
+        let shut: BTreeSet<String> = targets.map(|target| target.rule.to_string().to_ascii_lowercase()).collect();
+        let is_left = move |finding: &&Finding| {
+            finding.code == FindingCode::Unapproved && finding.port == Some(port) && !shut.contains(&finding.about.to_ascii_lowercase())
+        };
+        self.findings.values().filter(is_left)
+    }
+
+    /// Since when nobody has decided on an opening, or on what was open at its port before it: patience counts from then.
+    /// Absent where a look has yet to find out that nobody does.
+    pub fn undecided_since(&self, opening: &Opening) -> Option<DateTime<Utc>> {
+        opening.port().and_then(|port| self.undecided.get(&port)).map(|undecided| undecided.since)
+    }
+
     /// Whether it need not be in the index of what is open: nothing is open, being shut, found or in alarm.
     pub fn is_at_rest(&self) -> bool {
         self.grants.is_empty()
             && self.openings.is_empty()
             && self.closings.is_empty()
             && self.findings.is_empty()
+            && self.undecided.is_empty()
             && self.alarms.is_empty()
             && self.blind.is_none()
     }
@@ -749,13 +784,14 @@ mod tests {
     fn only_a_record_with_nothing_in_it_is_at_rest() {
         assert!(record().is_at_rest());
         type Fill = fn(&mut VmRecord);
-        let fills: [(&str, Fill); 6] = [
+        let fills: [(&str, Fill); 7] = [
             ("grants", |r| r.grants.push(samples::grant("g", 22, "203.0.113.4", "11:00:00", crate::grant::Phase::Open))),
             ("openings", |r| r.openings.push(SeenOpening { opening: samples::opening(1, "22", &["*"]), first: now() })),
             ("closings", |r| drop(r.closings.insert(22, closing()))),
             ("findings", |r| {
                 drop(r.findings.insert("f".to_owned(), Finding::new(crate::finding::FindingCode::Unapproved, "k", None, "a", now())))
             }),
+            ("undecided", |r| drop(r.undecided.insert(22, Undecided { since: now(), first_shut_read: None }))),
             ("alarms", |r| {
                 drop(r.alarms.insert("a".to_owned(), Alarm { cause: Cause::Lock, port: None, since: now(), text: String::new() }))
             }),
@@ -777,7 +813,9 @@ mod tests {
             Cause::MissingRight,
             Cause::RuleReturns,
             Cause::Firewall,
+            Cause::Brake,
             Cause::Unreadable,
+            Cause::Undecided,
             Cause::CannotLook,
         ];
         for cause in causes {
@@ -785,6 +823,6 @@ mod tests {
             assert!(cause.cure().len() > 20);
         }
         let late: Vec<Cause> = causes.into_iter().filter(|c| !c.is_alarm_at_once()).collect();
-        assert_eq!(late, [Cause::Slow, Cause::CannotLook]);
+        assert_eq!(late, [Cause::Slow, Cause::Undecided, Cause::CannotLook]);
     }
 }

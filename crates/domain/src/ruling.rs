@@ -134,7 +134,7 @@ pub enum Confirmation {
     Confirmed {
         /// Who says so, as the end of a sentence.
         by: String,
-        /// Whose it is, if it is not whom the grant names.
+        /// Whose it is by that, and by which name, where it says so.
         who: Option<Wanter>,
     },
     /// Somebody else says that it was another person.

@@ -12,8 +12,9 @@ use portcullis_domain::judge::Violation;
 use portcullis_domain::opening::Opening;
 use portcullis_domain::reconcile::{Close, Jit, Look, Mode, Open, begun, reconcile, to_be_ruled};
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
-use portcullis_domain::ruling::{CONFIRMED_WITHIN, Ruling, Rulings};
+use portcullis_domain::ruling::{CONFIRMED_WITHIN, Confirmation, Ruling, Rulings};
 use portcullis_domain::want::{Answer, Became, Want};
+use portcullis_rules::set::Rules;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -282,7 +283,9 @@ async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen
 /// What becomes of openings while nobody can be told who asked for them.
 fn nobodys(record: &VmRecord, openings: &[Opening], now: DateTime<Utc>, why: &NotSeen) -> Rulings {
     let ruling = |opening: &Opening| {
-        let until = record.first_seen(opening).unwrap_or(now) + CONFIRMED_WITHIN;
+        // While JIT could be read it was decided on, or waited for something else.
+        let unread = record.blind.as_ref().map(|blind| blind.since);
+        let until = record.undecided_since(opening).into_iter().chain(unread).max().unwrap_or(now) + CONFIRMED_WITHIN;
         match now < until {
             true => Ruling::Wait { until, why: format!("who asked for it cannot be told: {why}") },
             false => {
@@ -337,13 +340,14 @@ async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
     }
     match app.rulebook.rules().await {
         Ok(rules) => {
-            let asking = || Asking::of(app, rules, run, sight);
-            // Whose claim is not confirmed has no grant any more: what it covered is ruled on in this very look.
-            ruled.confirmations = asking().confirmations().await?;
-            let seen = seen_as(app, run.now, run.now, sight, &ruled);
-            let begun = begun(&run.record, &seen);
-            let openings = to_be_ruled(&begun, &seen);
-            ruled.rulings = asking().begun(&begun).rule(&openings).await?;
+            ruled.rulings = rulings(app, rules, run, sight, &ruled).await?;
+            // Others may take all the time there is for these: what nothing covers was ruled on before.
+            ruled.confirmations = Asking::of(app, rules, run, sight).confirmations().await?;
+            if ruled.confirmations.values().any(|found| matches!(found, Confirmation::Contradicted { .. })) {
+                // What only a contradicted claim covered is ruled on in this very look, too.
+                let more = rulings(app, rules, run, sight, &ruled).await?;
+                ruled.rulings.extend(more);
+            }
         }
         Err(why) => {
             app.tell_failing("rules", "rules", why, "the rules cannot be used, so that nothing opens and what no hard limit forbids stays")
@@ -351,6 +355,15 @@ async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
         }
     }
     Ok(ruled)
+}
+
+/// What the rules say of what is left when the look has begun with what was found out so far.
+async fn rulings(app: &App, rules: &Rules, run: &Run, sight: &Sight, ruled: &Ruled) -> Result<Rulings, Stopped> {
+    let seen = seen_as(app, run.now, run.now, sight, ruled);
+    let begun = begun(&run.record, &seen);
+    let known = |opening: &Opening| ruled.rulings.contains_key(&opening.rule);
+    let openings: Vec<Opening> = to_be_ruled(&begun, &seen).into_iter().filter(|opening| !known(opening)).collect();
+    Asking::of(app, rules, run, sight).begun(&begun).rule(&openings).await
 }
 
 fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a Sight, ruled: &'a Ruled) -> Look<'a> {

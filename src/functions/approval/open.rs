@@ -73,7 +73,12 @@ fn justification(run: &Run, open: &Open) -> String {
     let mut told = String::from("Portcullis:");
     for (n, grant) in grants.iter().enumerate() {
         let name: String = grant.name.chars().take(LONGEST_NAME).collect();
-        let who = if name.is_empty() { grant.person.clone() } else { format!("{name} ({})", grant.person) };
+        let who = match name.as_str() {
+            "" => grant.person.clone(),
+            // Whom an event named is called by the object id, too.
+            _ if name.contains(&grant.person) => name,
+            _ => format!("{name} ({})", grant.person),
+        };
         let one = format!(" grant {} for {who};", grant.id);
         let rest = format!(" and {} more grants;", grants.len() - n);
         if told.len() + one.len() + rest.len() > LONGEST_REASON {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::ArmId;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
-use portcullis_domain::grant::{Grant, Origin, Phase, live_sources};
+use portcullis_domain::grant::{End, Grant, Origin, Phase, live_sources};
 use portcullis_domain::jit::JitRecord;
 use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
 use portcullis_domain::opening::{Opening, short_hash};
@@ -141,7 +141,7 @@ impl<'a> Asking<'a> {
     /// What the rules say if this record was the reason. Where several people may have made it, it must be permitted to
     /// each of them.
     async fn judge(&self, opening: &Opening, candidate: &Candidate) -> Result<Verdict, Stopped> {
-        let patience = self.first_seen(opening) + CONFIRMED_WITHIN;
+        let patience = self.record.undecided_since(opening).unwrap_or(self.now) + CONFIRMED_WITHIN;
         let makers = match &candidate.said_to_be {
             SaidToBe::Named(name) => match self.id_of(name).await {
                 Ok(id) => vec![self.maker(id, name.clone(), false).await],
@@ -171,6 +171,9 @@ impl<'a> Asking<'a> {
         };
         let mut decisions: Vec<(Maker, Decision)> = Vec::new();
         for maker in makers {
+            if maker.is_claimed && self.was_never_confirmed(opening) {
+                return Ok(not_told("an event says who opened it, and what was adopted on one before was confirmed by nobody"));
+            }
             let decision = self.rules.decide(&self.wish(opening, candidate.record.as_ref(), &maker).await?);
             match &decision.outcome {
                 Outcome::Open { .. } | Outcome::BreakGlass { .. } => decisions.push((maker, decision)),
@@ -189,6 +192,13 @@ impl<'a> Asking<'a> {
             return Ok(Verdict::Shut { why: Violation::AnySource { sources: together }, rule: None, decision: Some(stored(&decision)) });
         }
         Ok(Verdict::Adopt(Box::new(adoption)))
+    }
+
+    /// Whether a grant of this port that stood on an event alone has ended by that, and is not proved shut yet: whoever opens it
+    /// again and again on events alone must not keep it open.
+    fn was_never_confirmed(&self, opening: &Opening) -> bool {
+        let of_port = self.record.grants.iter().filter(|grant| opening.ports.contains(grant.port));
+        of_port.into_iter().any(|grant| matches!(grant.ended, Some(End::Unconfirmed | End::Contradicted { .. })))
     }
 
     async fn maker(&self, id: String, name: String, is_claimed: bool) -> Maker {
@@ -258,7 +268,7 @@ impl<'a> Asking<'a> {
     /// text: beside it stands the object id, by which it is decided.
     async fn claimed(&self, claim: &Claim) -> Option<Maker> {
         let id = object_id(&claim.object_id)?;
-        let name = if claim.name.is_empty() { id.clone() } else { format!("{} ({id})", claim.name) };
+        let name = named(claim, &id);
         Some(self.maker(id, name, true).await)
     }
 
@@ -300,7 +310,7 @@ impl<'a> Asking<'a> {
             name: maker.name,
             rule: decision.outcome.rule().map(|rule| rule.id.clone()).unwrap_or_default(),
             origin,
-            // Whoever opens again and again on events alone gains no time by it; what is found late has a moment for it.
+            // From when it was asked for, however late it is adopted; what is found late has a moment for it.
             confirm_by: maker.is_claimed.then_some((from + CONFIRMED_WITHIN).max(self.now + NOBODYS_AFTER)),
             ended: None,
             first_shut_read: None,
@@ -326,7 +336,7 @@ impl<'a> Asking<'a> {
         if let Some(name) = &record.requestor {
             let by = || "JIT's own record".to_owned();
             return Ok(match self.id_of(name).await {
-                Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: by(), who: None }),
+                Ok(id) if id == grant.person => Some(Confirmation::Confirmed { by: by(), who: Some(Wanter { id, name: name.clone() }) }),
                 // Whoever sent an event in another's name must not get this person's opening shut.
                 Ok(id) => match self.is_permitted(grant, record, &id, name).await? {
                     Some(true) => Some(Confirmation::Confirmed { by: by(), who: Some(Wanter { id, name: name.clone() }) }),
@@ -361,8 +371,9 @@ impl<'a> Asking<'a> {
                 }
             }
         }
-        let who = (*sure != grant.person).then(|| Wanter { id: sure.clone(), name: name.clone() });
-        Ok(Some(Confirmation::Confirmed { by: "the activity log".to_owned(), who }))
+        // Whatever name the event gave, this one is Azure's own.
+        let who = Wanter { id: sure.clone(), name: name.clone() };
+        Ok(Some(Confirmation::Confirmed { by: "the activity log".to_owned(), who: Some(who) }))
     }
 
     /// What an event says against a grant that stands on another one's word: that it was somebody whom no rule permits it.
@@ -374,7 +385,7 @@ impl<'a> Asking<'a> {
                 Some(true) => {}
                 None => return Ok(Dispute::Undecided),
                 Some(false) => {
-                    let said = format!("another event names {} ({id}) at the same time, whom no rule permits it", claim.shown());
+                    let said = format!("another event names {} at the same time, whom no rule permits it", named(claim, &id));
                     return Ok(Dispute::Said(said));
                 }
             }
@@ -452,6 +463,11 @@ fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
     let name = entry.get("caller").and_then(Value::as_str).unwrap_or(&id).to_owned();
     let at = entry.get("eventTimestamp").and_then(Value::as_str).and_then(time::parse)?;
     Some((at, id, name))
+}
+
+/// Whom an event names, for people.
+fn named(claim: &Claim, id: &str) -> String {
+    if claim.name.is_empty() { id.to_owned() } else { format!("{} ({id})", claim.name) }
 }
 
 const TOO_LATE: &str = "did not answer in time";

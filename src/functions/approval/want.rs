@@ -226,12 +226,13 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
     let (port, sources, person, what) = match &want.what {
         What::Open { port, sources, person, .. } => {
             let what = format!("{} asks to open port {port} of {name} to {sources}{}", want.by.shown(), whom(person));
-            (Some(*port), Some(sources.clone()), person, what)
+            (Some(*port), Some(sources.clone()), person.clone(), what)
         }
         What::Close { grant } => {
             let known = run.record.grants.iter().find(|known| known.id == *grant);
             let place = known.map_or_else(|| name.to_owned(), |known| format!("port {} of {name}", known.port));
-            (known.map(|known| known.port), None, &want.by, format!("{} ends grant {grant} for {place}", want.by.shown()))
+            let whose = known.map_or_else(|| want.by.clone(), |known| Wanter { id: known.person.clone(), name: known.name.clone() });
+            (known.map(|known| known.port), None, whose, format!("{} ends grant {grant} for {place}", want.by.shown()))
         }
     };
     let id = format!("{}-want-{}-{}", AuditRecord::prefix(&run.record.vm), want.id, kind.text());
