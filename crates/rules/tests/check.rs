@@ -913,7 +913,21 @@ fn a_condition_that_no_value_passes_is_told() {
             "`context.timeOfDay < duration(\"6h\")` and `context.timeOfDay >= duration(\"22h\")` never hold together; put `||` between them",
             "context.timeOfDay < duration(\"6h\")",
         ),
-        ("when { context.leastPort > 1024 } unless { context.leastPort > 22 }", "never hold together", "context.leastPort > 22"),
+        (
+            "when { context.leastPort > 1024 } unless { context.leastPort > 22 }",
+            "`context.leastPort > 22` always holds where `context.leastPort > 1024` does",
+            "context.leastPort > 22",
+        ),
+        (
+            "when { context.leastPort >= 100 && context.leastPort >= 50 && context.leastPort < 80 }",
+            "`context.leastPort < 80` and `context.leastPort >= 100` never hold together",
+            "context.leastPort < 80",
+        ),
+        (
+            "unless { context.timeOfDay >= duration(\"6h\") || context.timeOfDay < duration(\"22h\") }",
+            "`context.timeOfDay < duration(\"22h\")` or `context.timeOfDay >= duration(\"6h\")` always holds; put `&&` between them",
+            "context.timeOfDay < duration(\"22h\")",
+        ),
     ] {
         let told = underlined(&rule("permit", condition));
         assert!(
@@ -931,6 +945,13 @@ fn a_condition_that_no_value_passes_is_told() {
     ] {
         assert_eq!(underlined(&rule("permit", condition)), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_number_that_is_too_large_to_negate_ends_nothing() {
+    let rule = "@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource) \
+        when { context.approvalsToday < -(-9223372036854775808) };";
+    assert_eq!(underlined(rule), Vec::<String>::new());
 }
 
 #[test]
