@@ -985,11 +985,23 @@ fn a_permit_that_lets_in_somebody_unknown_is_told() {
     ] {
         assert_eq!(underlined(&rule(head, more)), Vec::<String>::new(), "{head} {more}");
     }
-    let forbidden = format!(
-        "{}\n@id(\"b\") @reason(\"x\") forbid (principal is Unknown, action, resource);",
-        rule("principal, action == Action::\"open\"", "")
-    );
-    assert_eq!(underlined(&forbidden), Vec::<String>::new());
+    let with =
+        |forbid: &str| underlined(&format!("{}\n@id(\"b\") @reason(\"x\") {forbid};", rule("principal, action == Action::\"open\"", "")));
+    for forbid in [
+        "forbid (principal is Unknown, action, resource)",
+        "forbid (principal is Unknown, action == Action::\"open\", resource)",
+        "forbid (principal, action, resource) when { principal is Unknown }",
+        "forbid (principal, action, resource) unless { principal is Person }",
+    ] {
+        assert_eq!(with(forbid), Vec::<String>::new(), "{forbid}");
+    }
+    for forbid in [
+        "forbid (principal is Unknown, action == Action::\"ask\", resource)",
+        "forbid (principal is Unknown, action, resource) unless { resource.name == \"a\" }",
+        "forbid (principal is Person, action, resource) unless { principal in Group::\"responders\" }",
+    ] {
+        assert_eq!(with(forbid).len(), 1, "{forbid}");
+    }
 }
 
 #[test]
