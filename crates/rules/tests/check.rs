@@ -1160,6 +1160,8 @@ fn what_cedar_says_is_told_in_words_of_ours() {
         let rule = format!("@id(\"a\") @reason(\"x\")\npermit (principal is Person, action == Action::\"open\", resource)\n{condition};\n");
         underlined(&rule).join("\n")
     };
+    let turned = told("when { resource.name == \"a\u{202e}b\" }");
+    assert!(turned.contains("has marks that move what is seen after them; write it without them"), "{turned}");
     let conditions = CONDITIONS.lines().map(|condition| format!("{condition}\n{}", told(condition)));
     insta::assert_snapshot!(conditions.collect::<Vec<_>>().join("\n\n"), @r#"
     when { context.prots.contains(22) }
@@ -1321,6 +1323,48 @@ fn what_cedar_says_is_told_in_words_of_ours() {
 
     when { context.reason == "a\q" }
     Error a.cedar: `\q` means nothing in a text; write `\\` for a backslash `"a\q"`
+
+    when { principal.getTag("x") == "y" }
+    Error a.cedar: a Person has no tags; tags are the machine's: `resource.hasTag("environment")` `principal.getTag("x")`
+
+    when { context.direct | context.direct }
+    Error a.cedar: `|` means nothing in a rule; write `||` `|`
+
+    when { resource.name == “web” }
+    Error a.cedar: `“` is no quote of a rule; write `"` `“`
+
+    when { context.direct ~ context.direct }
+    Error a.cedar: `~` means nothing in a rule; take it away, or put it into a text in quotes `~`
+
+    when { resource.name == "abc }
+    Error a.cedar: a text begins here and does not end; put a `"` behind it `"`
+    Error a.cedar: the rule does not end; put a `;` here ``
+
+    when { context.sources.contains("203.0.113.4") }
+    Error a.cedar: a text is never an address; write an address as `ip("203.0.113.4")` `context.sources.contains("203.0.113.4")`
+
+    when { context.ports.containsAny(context.sources) }
+    Error a.cedar: a number is never an address; write an address as `ip("203.0.113.4")` `context.ports.containsAny(context.sources)`
+
+    when { context has incident && context.incident == "x" }
+    Error a.cedar: a text is never a record; compare things of one kind `context.incident == "x"`
+
+    when { context.reason.length > 3 }
+    Error a.cedar: a text has no parts that a `.` could name; compare it as a whole `context.reason.length`
+
+    when { context.leastPort == 1.5 }
+    Error a.cedar: `5` cannot stand here; write a whole number `5`
+
+    when { context.duration > duration("2h" }
+    Error a.cedar: `}` cannot stand here; a comma or the end of the bracket must stand here `}`
+
+    when { context.direct && }
+    Error a.cedar: `}` cannot stand here; a value must stand here: a text in quotes, a number, `true`, or a name such as `context.direct` `}`
+
+    when { context.weekday == Severity::"low" }
+    Warning a.cedar: the rule never holds, whatever is asked for; look for what excludes something else in it, or for a kind that never stands there `@id("a") @reason("x")
+    permit (principal is Person, action == Action::"open", resource)
+    when { context.weekday == Severity::"low" };`
     "#);
     let heads =
         HEADS.lines().map(|head| format!("{head}\n{}", underlined(&format!("@id(\"a\") @reason(\"x\")\npermit ({head});\n")).join("\n")));
@@ -1415,7 +1459,20 @@ when { context.direct === true }
 when { principal in [Group::"responders" Group::"security-duty"] }
 whn { true }
 unless { true } && true
-when { context.reason == "a\q" }"#;
+when { context.reason == "a\q" }
+when { principal.getTag("x") == "y" }
+when { context.direct | context.direct }
+when { resource.name == “web” }
+when { context.direct ~ context.direct }
+when { resource.name == "abc }
+when { context.sources.contains("203.0.113.4") }
+when { context.ports.containsAny(context.sources) }
+when { context has incident && context.incident == "x" }
+when { context.reason.length > 3 }
+when { context.leastPort == 1.5 }
+when { context.duration > duration("2h" }
+when { context.direct && }
+when { context.weekday == Severity::"low" }"#;
 
 const HEADS: &str = r#"principal, action == "open", resource
 principal, Action::"open", resource
