@@ -64,7 +64,7 @@ pub enum Outcome {
 
 /// What a decision comes to, without what made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decided {
     /// It may be opened without a person.
     Open,
     /// It may be opened around the other rules.
@@ -79,22 +79,22 @@ pub enum Verdict {
     Undecided,
 }
 
-impl Verdict {
+impl Decided {
     /// All that can come of a request for an opening.
-    pub const OF_OPENINGS: [Verdict; 5] = [Verdict::Open, Verdict::BreakGlass, Verdict::Ask, Verdict::Refuse, Verdict::Undecided];
+    pub const OF_OPENINGS: [Decided; 5] = [Decided::Open, Decided::BreakGlass, Decided::Ask, Decided::Refuse, Decided::Undecided];
 
     /// All that can come of a right.
-    pub const OF_RIGHTS: [Verdict; 2] = [Verdict::Permit, Verdict::Refuse];
+    pub const OF_RIGHTS: [Decided; 2] = [Decided::Permit, Decided::Refuse];
 
     /// It as scenario files and lists write it.
     pub fn text(self) -> &'static str {
         match self {
-            Verdict::Open => "open",
-            Verdict::BreakGlass => "breakGlass",
-            Verdict::Ask => "ask",
-            Verdict::Permit => "permit",
-            Verdict::Refuse => "refuse",
-            Verdict::Undecided => "undecided",
+            Decided::Open => "open",
+            Decided::BreakGlass => "breakGlass",
+            Decided::Ask => "ask",
+            Decided::Permit => "permit",
+            Decided::Refuse => "refuse",
+            Decided::Undecided => "undecided",
         }
     }
 }
@@ -245,10 +245,10 @@ impl Refusal {
 
 impl Permission {
     /// What it comes to.
-    pub fn verdict(&self) -> Verdict {
+    pub fn decided(&self) -> Decided {
         match self {
-            Permission::Permit { .. } => Verdict::Permit,
-            Permission::Refuse { .. } => Verdict::Refuse,
+            Permission::Permit { .. } => Decided::Permit,
+            Permission::Refuse { .. } => Decided::Refuse,
         }
     }
 
@@ -345,17 +345,17 @@ impl Decision {
 impl Outcome {
     /// The outcome as scenario files and lists write it.
     pub fn text(&self) -> &'static str {
-        self.verdict().text()
+        self.decided().text()
     }
 
     /// What it comes to.
-    pub fn verdict(&self) -> Verdict {
+    pub fn decided(&self) -> Decided {
         match self {
-            Outcome::Open { .. } => Verdict::Open,
-            Outcome::BreakGlass { .. } => Verdict::BreakGlass,
-            Outcome::Ask { .. } => Verdict::Ask,
-            Outcome::Refuse(_) => Verdict::Refuse,
-            Outcome::Undecided { .. } => Verdict::Undecided,
+            Outcome::Open { .. } => Decided::Open,
+            Outcome::BreakGlass { .. } => Decided::BreakGlass,
+            Outcome::Ask { .. } => Decided::Ask,
+            Outcome::Refuse(_) => Decided::Refuse,
+            Outcome::Undecided { .. } => Decided::Undecided,
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use portcullis_domain::duration;
 
 use crate::action::Action;
-use crate::decision::{Decision, Ground, Lack, Miss, Outcome, Permission, Refusal, Verdict};
+use crate::decision::{Decided, Decision, Ground, Lack, Miss, Outcome, Permission, Refusal};
 use crate::files::RuleFiles;
 use crate::mistake::Mistake;
 use crate::set::{Found, Names, Rules, find};
@@ -44,8 +44,8 @@ pub enum Subject {
 /// What must come of a scenario; what is absent is not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
-    /// What it comes to: one of [`Verdict::OF_OPENINGS`], or of a right one of [`Verdict::OF_RIGHTS`].
-    pub decision: Verdict,
+    /// What it comes to: one of [`Decided::OF_OPENINGS`], or of a right one of [`Decided::OF_RIGHTS`].
+    pub decision: Decided,
     /// The deciding rule.
     pub rule: Option<String>,
     /// Why it is refused.
@@ -241,7 +241,7 @@ fn differences(expect: &Expect, came: &Came) -> Vec<String> {
             compare("the nearest miss", expect.nearest.as_deref(), decision.nearest.as_ref().map(|miss| miss.rule.id.clone()));
         }
         Came::Right(permission) => {
-            compare("the decision", Some(expect.decision.text()), Some(permission.verdict().text().to_owned()));
+            compare("the decision", Some(expect.decision.text()), Some(permission.decided().text().to_owned()));
             compare("the deciding rule", expect.rule.as_deref(), permission.rules().next().map(|rule| rule.id.clone()));
         }
     }

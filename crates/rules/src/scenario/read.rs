@@ -9,7 +9,7 @@ use portcullis_domain::source::Sources;
 use serde_saphyr::Location;
 
 use crate::action::Action;
-use crate::decision::{Ground, Verdict};
+use crate::decision::{Decided, Ground};
 use crate::mistake::{Mistake, nearest};
 use crate::people::is_guid;
 use crate::set::Names;
@@ -161,12 +161,12 @@ impl<'a> Reader<'a> {
     fn expect(&mut self, subject: Subject, node: &Node) -> Option<Expect> {
         let wrong_before = self.reading.mistakes.len();
         let given = self.reading.fields("`expect`", node, &EXPECT);
-        let (name, verdicts): (_, &[Verdict]) = match subject {
-            Subject::Opening => ("decision", &Verdict::OF_OPENINGS),
-            Subject::Right(_) => ("decision on a right", &Verdict::OF_RIGHTS),
+        let (name, known): (_, &[Decided]) = match subject {
+            Subject::Opening => ("decision", &Decided::OF_OPENINGS),
+            Subject::Right(_) => ("decision on a right", &Decided::OF_RIGHTS),
         };
-        let verdicts: Vec<(&str, Verdict)> = verdicts.iter().map(|verdict| (verdict.text(), *verdict)).collect();
-        let decision = given.get("decision").and_then(|node| self.reading.one_of(name, node, &verdicts));
+        let known: Vec<(&str, Decided)> = known.iter().map(|decided| (decided.text(), *decided)).collect();
+        let decision = given.get("decision").and_then(|node| self.reading.one_of(name, node, &known));
         if !given.contains_key("decision") {
             self.reading.missing(wrong_before, node, "`expect`", "decision");
         }
@@ -455,19 +455,19 @@ fn unseen(field: &str, subject: Subject) -> Option<(String, &'static str)> {
 }
 
 /// Why something cannot be expected of a decision on an opening.
-fn never_met(field: &str, decision: Verdict, because: Option<Ground>) -> Option<String> {
+fn never_met(field: &str, decision: Decided, because: Option<Ground>) -> Option<String> {
     let is_met = match field {
-        "max" => matches!(decision, Verdict::Open | Verdict::BreakGlass | Verdict::Ask),
-        "approvers" => decision == Verdict::Ask,
-        "because" => decision == Verdict::Refuse,
-        "rule" => decision != Verdict::Undecided,
-        "nearest" => !matches!(decision, Verdict::Open | Verdict::Undecided),
+        "max" => matches!(decision, Decided::Open | Decided::BreakGlass | Decided::Ask),
+        "approvers" => decision == Decided::Ask,
+        "because" => decision == Decided::Refuse,
+        "rule" => decision != Decided::Undecided,
+        "nearest" => !matches!(decision, Decided::Open | Decided::Undecided),
         _ => true,
     };
     if !is_met {
         return Some(format!("the decision is `{}`", decision.text()));
     }
-    let because = because.filter(|_| decision == Verdict::Refuse)?;
+    let because = because.filter(|_| decision == Decided::Refuse)?;
     let is_met = match field {
         "rule" => matches!(because, Ground::Forbidden | Ground::Erred),
         "nearest" => because != Ground::Limits,
