@@ -465,6 +465,14 @@ fn a_forgotten_semicolon_hides_nothing_of_the_next_rule() {
 }
 
 #[test]
+fn what_is_missing_at_the_end_of_a_rule_is_told_where_its_text_ends() {
+    insta::assert_snapshot!(underlined("@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource) when { context.direct").join("\n"), @r"
+    Error a.cedar: the rule ends here, and something is missing; a `&&`, a `||`, a comparison or the end of the condition must stand here; `!` says that something is not so ``
+    Error a.cedar: the rule does not end; put a `;` here ``
+    ");
+}
+
+#[test]
 fn whoever_asks_is_never_a_group_and_what_is_opened_never_more_than_a_machine() {
     insta::assert_snapshot!(shown(r#"
 @id("a") @reason("x") @max("PT1H")
@@ -502,6 +510,16 @@ unless { principal == Group::"security-duty" || ResourceGroup::"5a4db0c5-0001-40
       |
       = help: write `resource in ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg"`
     "#);
+    for (condition, cure) in [
+        ("principal == Unknown::\"x\"", "somebody unknown has no id; write `principal is Unknown`"),
+        (
+            "resource == Weekday::\"monday\"",
+            "what is opened is never a Weekday: comparing them says nothing; write `resource == VM::\"…\"`",
+        ),
+    ] {
+        let told = underlined(&format!("@id(\"a\") @reason(\"x\") forbid (principal, action, resource) when {{ {condition} }};"));
+        assert!(told.iter().any(|line| line.contains(cure)), "{told:#?}");
+    }
 }
 
 #[test]
