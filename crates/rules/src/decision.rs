@@ -62,6 +62,71 @@ pub enum Outcome {
     },
 }
 
+/// What a decision comes to, without what made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// It may be opened without a person.
+    Open,
+    /// It may be opened around the other rules.
+    BreakGlass,
+    /// People decide.
+    Ask,
+    /// Somebody has the right.
+    Permit,
+    /// It may not be opened, or nobody has the right.
+    Refuse,
+    /// Nobody knows yet.
+    Undecided,
+}
+
+impl Decided {
+    /// All that can come of a request for an opening.
+    pub const OF_OPENINGS: [Decided; 5] = [Decided::Open, Decided::BreakGlass, Decided::Ask, Decided::Refuse, Decided::Undecided];
+
+    /// All that can come of a right.
+    pub const OF_RIGHTS: [Decided; 2] = [Decided::Permit, Decided::Refuse];
+
+    /// It as scenario files and lists write it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Decided::Open => "open",
+            Decided::BreakGlass => "breakGlass",
+            Decided::Ask => "ask",
+            Decided::Permit => "permit",
+            Decided::Refuse => "refuse",
+            Decided::Undecided => "undecided",
+        }
+    }
+}
+
+/// Why something is refused, without what refused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// It breaks hard limits.
+    Limits,
+    /// Rules forbid it.
+    Forbidden,
+    /// A rule could not be worked out.
+    Erred,
+    /// No rule permits it.
+    NothingPermits,
+}
+
+impl Ground {
+    /// All there are.
+    pub const ALL: [Ground; 4] = [Ground::Limits, Ground::Forbidden, Ground::Erred, Ground::NothingPermits];
+
+    /// It as scenario files and lists write it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Ground::Limits => "limits",
+            Ground::Forbidden => "forbidden",
+            Ground::Erred => "erred",
+            Ground::NothingPermits => "nothingPermits",
+        }
+    }
+}
+
 /// Why something may not be opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "because", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -164,21 +229,26 @@ pub enum Permission {
 impl Refusal {
     /// The reason as scenario files write it.
     pub fn text(&self) -> &'static str {
+        self.ground().text()
+    }
+
+    /// Why it is refused.
+    pub fn ground(&self) -> Ground {
         match self {
-            Refusal::Limits { .. } => "limits",
-            Refusal::Forbidden { .. } => "forbidden",
-            Refusal::Erred { .. } => "erred",
-            Refusal::NothingPermits => "nothingPermits",
+            Refusal::Limits { .. } => Ground::Limits,
+            Refusal::Forbidden { .. } => Ground::Forbidden,
+            Refusal::Erred { .. } => Ground::Erred,
+            Refusal::NothingPermits => Ground::NothingPermits,
         }
     }
 }
 
 impl Permission {
-    /// The permission as scenario files write it.
-    pub fn text(&self) -> &'static str {
+    /// What it comes to.
+    pub fn decided(&self) -> Decided {
         match self {
-            Permission::Permit { .. } => "permit",
-            Permission::Refuse { .. } => "refuse",
+            Permission::Permit { .. } => Decided::Permit,
+            Permission::Refuse { .. } => Decided::Refuse,
         }
     }
 
@@ -275,12 +345,17 @@ impl Decision {
 impl Outcome {
     /// The outcome as scenario files and lists write it.
     pub fn text(&self) -> &'static str {
+        self.decided().text()
+    }
+
+    /// What it comes to.
+    pub fn decided(&self) -> Decided {
         match self {
-            Outcome::Open { .. } => "open",
-            Outcome::BreakGlass { .. } => "breakGlass",
-            Outcome::Ask { .. } => "ask",
-            Outcome::Refuse(_) => "refuse",
-            Outcome::Undecided { .. } => "undecided",
+            Outcome::Open { .. } => Decided::Open,
+            Outcome::BreakGlass { .. } => Decided::BreakGlass,
+            Outcome::Ask { .. } => Decided::Ask,
+            Outcome::Refuse(_) => Decided::Refuse,
+            Outcome::Undecided { .. } => Decided::Undecided,
         }
     }
 

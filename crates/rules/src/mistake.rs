@@ -218,6 +218,14 @@ impl Lines {
     pub(crate) fn line(&self, at: usize) -> usize {
         self.0.partition_point(|begin| *begin <= at) + 1
     }
+
+    /// The line and column of a byte of the same text, from 1; columns count characters.
+    pub(crate) fn place(&self, text: &str, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        let begin = line.checked_sub(2).and_then(|before| self.0.get(before)).copied().unwrap_or_default();
+        let before = text.get(begin..at).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
 }
 
 /// The known name that somebody meant, if one is so near that it is likely.
@@ -249,6 +257,15 @@ mod tests {
         assert_eq!(mistake.to_string(), "a.cedar: `prinzipal` is none; did you mean `principal`?");
         let nowhere = Mistake::error("a.cedar", 900..901, "it ends too early").as_warning();
         assert!(nowhere.shown(&files, "", Colours::Plain).starts_with("warning: it ends too early"));
+    }
+
+    #[test]
+    fn the_places_of_a_text_are_the_same_however_they_are_found() {
+        let text = "é a\n\n b é\r\nc";
+        let lines = Lines::of(text);
+        for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
+            assert_eq!(lines.place(text, at), place(text, at), "{at}");
+        }
     }
 
     #[test]

@@ -180,8 +180,10 @@ impl Said<'_> {
             if self.cure.contains("branches of a conditional") {
                 return told(format!("this is {} or {}", kind(one), kind(other)), "both sides of `if … then … else …` must be of one kind");
             }
-            let what = format!("{} is never {}", kind(one), kind(other));
-            return told(what, mixed(one, other));
+            // Of two sets it is what is in them that differs.
+            let within = |kind: &str| kind.strip_prefix("Set<").and_then(|kind| kind.strip_suffix('>')).map(str::to_owned);
+            let (one, other) = within(one).zip(within(other)).unwrap_or_else(|| (one.to_owned(), other.to_owned()));
+            return told(format!("{} is never {}", kind(&one), kind(&other)), mixed(&one, &other));
         }
         let (wanted, is) = self.after("unexpected type: expected ")?.split_once(" but saw ")?;
         if wanted.contains("OpenRecord") {
@@ -429,5 +431,58 @@ fn expected(found: &str, cure: &str) -> String {
         _ if signs.contains(&",") && !signs.contains(&"is") => "a comma or the end of the bracket must stand here".to_owned(),
         _ if signs.contains(&"is") => "`==`, `in`, `is`, a comma or the end of the head must stand here".to_owned(),
         _ => cure.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::shape;
+
+    /// What becomes of something that Cedar might say of these bytes of a rule in the middle of a file.
+    fn heard(what: &str, cure: Option<&str>, span: std::ops::Range<usize>) -> Mistake {
+        const RULE: &str = "permit (principal, action, resource) when { \"é\" };";
+        let shape = shape(RULE);
+        let source = Source { file: "a.cedar", text: RULE, start: 100, shape: &shape };
+        let said = Mistake { cure: cure.map(str::to_owned), ..Mistake::error("a.cedar", span, what) };
+        in_our_words(said, &source)
+    }
+
+    #[test]
+    fn what_is_not_known_keeps_its_words_its_cure_and_its_place() {
+        for (what, cure, span) in [
+            ("the moon is in the wrong phase", Some("wait for `two` days"), 108..117),
+            ("", None, 145..147),
+            ("the types Long", None, 100..100),
+            ("unexpected type: expected", Some("expected `"), 0..5),
+            ("`", Some("`"), 900..901),
+        ] {
+            let as_said = Mistake { cure: cure.map(str::to_owned), ..Mistake::error("a.cedar", span.clone(), what) };
+            assert_eq!(heard(what, cure, span), as_said);
+        }
+    }
+
+    #[test]
+    fn of_what_is_cut_short_the_place_is_kept() {
+        for what in [
+            "attribute `",
+            "attribute  in context for ",
+            "attribute ` on entity type `",
+            "unable to guarantee safety of access to tag ",
+            "unable to guarantee safety of access to optional attribute",
+            "x is of an enumerated entity type",
+            "unrecognized entity type",
+            "unrecognized action",
+            "invalid variable: ",
+            "invalid member access",
+            "is not a valid method",
+            "the types  and  are not compatible",
+            "unexpected type: expected  but saw ",
+            "error during extension function argument validation: failed to parse as ",
+            "unexpected token",
+        ] {
+            assert_eq!(heard(what, None, 145..147).span, 145..147, "{what}");
+        }
+        assert_eq!(heard("invalid token", None, 145..145).span, 145..147, "the whole of a character");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use portcullis_domain::duration;
 
 use crate::action::Action;
-use crate::decision::{Decision, Lack, Miss, Outcome, Permission, Refusal};
+use crate::decision::{Decided, Decision, Ground, Lack, Miss, Outcome, Permission, Refusal};
 use crate::files::RuleFiles;
 use crate::mistake::Mistake;
 use crate::set::{Found, Names, Rules, find};
@@ -42,14 +42,14 @@ pub enum Subject {
 }
 
 /// What must come of a scenario; what is absent is not looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
-    /// `open`, `breakGlass`, `ask`, `refuse` or `undecided`; of a right `permit` or `refuse`.
-    pub decision: String,
+    /// What it comes to: one of [`Decided::OF_OPENINGS`], or of a right one of [`Decided::OF_RIGHTS`].
+    pub decision: Decided,
     /// The deciding rule.
     pub rule: Option<String>,
-    /// Why it is refused: `limits`, `forbidden`, `erred` or `nothingPermits`.
-    pub because: Option<String>,
+    /// Why it is refused.
+    pub because: Option<Ground>,
     /// The longest time of the deciding rule, in ISO 8601.
     pub max: Option<String>,
     /// Who decides, as `@approvers` writes it.
@@ -228,9 +228,9 @@ fn differences(expect: &Expect, came: &Came) -> Vec<String> {
     match came {
         Came::Opening(decision) => {
             let outcome = &decision.outcome;
-            compare("the decision", Some(&expect.decision), Some(outcome.text().to_owned()));
+            compare("the decision", Some(expect.decision.text()), Some(outcome.text().to_owned()));
             compare("the deciding rule", expect.rule.as_deref(), outcome.rule().map(|rule| rule.id.clone()));
-            compare("the reason", expect.because.as_deref(), because(outcome).map(str::to_owned));
+            compare("the reason", expect.because.map(Ground::text), because(outcome).map(str::to_owned));
             let cap = outcome.cap_seconds().map(|seconds| duration::format(wish::seconds(seconds)));
             compare("the longest time", expect.max.as_deref(), cap);
             let approvers = match outcome {
@@ -241,7 +241,7 @@ fn differences(expect: &Expect, came: &Came) -> Vec<String> {
             compare("the nearest miss", expect.nearest.as_deref(), decision.nearest.as_ref().map(|miss| miss.rule.id.clone()));
         }
         Came::Right(permission) => {
-            compare("the decision", Some(&expect.decision), Some(permission.text().to_owned()));
+            compare("the decision", Some(expect.decision.text()), Some(permission.decided().text().to_owned()));
             compare("the deciding rule", expect.rule.as_deref(), permission.rules().next().map(|rule| rule.id.clone()));
         }
     }

@@ -1,5 +1,6 @@
 //! A rule set: loaded and checked, with every mistake at once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -155,6 +156,15 @@ pub(crate) fn find(files: &RuleFiles) -> Found {
     }
 }
 
+/// Whether the semicolon of a rule is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is, or the statement is no rule that could be told to lack it.
+    Written,
+    /// It is not.
+    Forgotten,
+}
+
 /// A set that is being checked.
 struct Check<'a> {
     files: &'a RuleFiles,
@@ -255,27 +265,17 @@ impl<'a> Check<'a> {
             return;
         }
         let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
-        let mut whole = rule_text.to_owned();
-        if is_a_rule && !rule_text.ends_with(';') {
-            let end = rule_text.len();
-            self.mistakes.push(source.mistake(&(end..end), "the rule does not end").cured("put a `;` here"));
-            whole.push(';');
-        }
-        let policy = match Policy::parse(Some(PolicyId::new("rule")), &whole) {
-            Ok(policy) => policy,
-            Err(errors) => {
-                let mut told: Vec<Mistake> = errors.iter().map(|error| in_our_words(diagnosed(&source, error), &source)).collect();
-                // A head in another order is wrong in several places, and mended in one.
-                told.dedup_by(|one, other| (&one.what, &one.cure) == (&other.what, &other.cure));
-                self.mistakes.extend(told);
-                // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
-                if is_a_rule {
-                    self.terms(&source, effect_of(rule_text, &shape), None, line);
-                } else {
-                    self.names.unread = true;
-                }
-                return;
+        let end = if is_a_rule && !rule_text.ends_with(';') { End::Forgotten } else { End::Written };
+        let (policy, wrong) = parsed(&source, end);
+        self.mistakes.extend(wrong);
+        let Some(policy) = policy else {
+            // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
+            if is_a_rule {
+                self.terms(&source, effect_of(rule_text, &shape), None, line);
+            } else {
+                self.names.unread = true;
             }
+            return;
         };
         self.validate(&source, &policy);
         let effect = match policy.effect() {
@@ -395,14 +395,7 @@ impl<'a> Check<'a> {
         let literals: BTreeSet<(String, String)> =
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
         let spoken = Spoken::of(policy);
-        for (variable, kind, id) in spoken.compared {
-            let (is, what) = if variable == "principal" { ("Person", "somebody who asks") } else { ("VM", "what is opened") };
-            if kind != is {
-                let span = source.find(&format!("{kind}::{id:?}"));
-                let mistake = source.mistake(&span, format!("{what} is never a {kind}: comparing them says nothing"));
-                self.mistakes.push(mistake.cured(format!("write `{variable} in {kind}::{id:?}`")));
-            }
-        }
+        self.mistakes.extend(spoken.compared.iter().filter_map(|(variable, kind, id)| of_another_kind(source, variable, kind, id)));
         for (kind, id) in &literals {
             let Some(mistake) = self.literal(source, kind, id) else { continue };
             // The first place is the mistake's own.
@@ -486,6 +479,48 @@ impl<'a> Check<'a> {
             hash: hash(self.files),
         };
         Found { rules: Ok(rules), mistakes: self.mistakes }
+    }
+}
+
+/// A rule as Cedar reads it, with every mistake in how it is written. One that only lacks its end is read all the same.
+fn parsed(source: &Source<'_>, end: End) -> (Option<Policy>, Vec<Mistake>) {
+    let (text, ends) = (source.text, source.text.len());
+    let whole = match end {
+        End::Written => Cow::Borrowed(text),
+        End::Forgotten => Cow::Owned(format!("{text};")),
+    };
+    let (policy, mut wrong) = match Policy::parse(Some(PolicyId::new("rule")), whole) {
+        Ok(policy) => (Some(policy), Vec::new()),
+        Err(errors) => (None, errors.iter().map(|error| in_our_words(diagnosed(source, error), source)).collect::<Vec<_>>()),
+    };
+    // A head in another order is wrong in several places, and mended in one.
+    wrong.dedup_by(|one, other| (&one.what, &one.cure) == (&other.what, &other.cure));
+    if end == End::Forgotten {
+        // What Cedar finds at the end that is not written is told where the text ends.
+        for mistake in wrong.iter_mut().filter(|mistake| mistake.span.end > source.start + ends) {
+            let cure = mistake.cure.take();
+            *mistake = Mistake { cure, ..source.mistake(&(ends..ends), "the rule ends here, and something is missing") };
+        }
+        wrong.push(source.mistake(&(ends..ends), "the rule does not end").cured("put a `;` here"));
+    }
+    (policy, wrong)
+}
+
+/// What is wrong where whoever asks, or what is opened, is compared with something that neither can be.
+fn of_another_kind(source: &Source<'_>, variable: &str, kind: &str, id: &str) -> Option<Mistake> {
+    let (is, what) = if variable == "principal" { ("Person", "somebody who asks") } else { ("VM", "what is opened") };
+    let mistake = |what: String| source.mistake(&source.find(&format!("{kind}::{id:?}")), what);
+    match kind {
+        _ if kind == is => None,
+        "Unknown" if variable == "principal" => {
+            Some(mistake("somebody unknown has no id".to_owned()).cured("write `principal is Unknown`"))
+        }
+        _ => {
+            let may_hold_it = ["Group", "ResourceGroup", "Subscription", "ManagementGroup"].contains(&kind);
+            let cure =
+                if may_hold_it { format!("write `{variable} in {kind}::{id:?}`") } else { format!("write `{variable} == {is}::\"…\"`") };
+            Some(mistake(format!("{what} is never a {kind}: comparing them says nothing")).cured(cure))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cedar_policy::{
     Effect, Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint, ValidationMode, ValidationWarning, Validator,
 };
+use serde_json::json;
 
 use crate::action::Action;
 use crate::mistake::Mistake;
@@ -29,7 +30,7 @@ impl Unknown {
                 PrincipalConstraint::Is(kind) => kind.to_string() == "Unknown",
                 _ => false,
             };
-            let of_all = policy.resource_constraint() == ResourceConstraint::Any && !policy.has_non_scope_constraint();
+            let of_all = policy.resource_constraint() == ResourceConstraint::Any && asks_at_most_for_unknown(policy);
             self.forbidden.extend(actions.iter().filter(|_| of_unknown && of_all));
         } else if actions.iter().any(|action| action.opens()) && may_match(source, validator) {
             let opens = actions.iter().copied().filter(|action| action.opens()).collect();
@@ -44,6 +45,14 @@ impl Unknown {
     pub(crate) fn mistakes(self) -> impl Iterator<Item = Mistake> {
         self.let_in.into_iter().filter(move |(actions, _)| !actions.is_subset(&self.forbidden)).map(|(_, mistake)| mistake)
     }
+}
+
+/// Whether the conditions of a rule, where it has any, say no more than that it is about somebody unknown.
+fn asks_at_most_for_unknown(policy: &Policy) -> bool {
+    let is = |kind: &str| json!({"is": {"left": {"Var": "principal"}, "entity_type": kind}});
+    let known = [json!({"kind": "when", "body": is("Unknown")}), json!({"kind": "unless", "body": is("Person")})];
+    let written = policy.to_json().ok();
+    written.and_then(|json| json["conditions"].as_array().map(|all| all.iter().all(|one| known.contains(one)))).unwrap_or_default()
 }
 
 /// Whether a rule can hold for somebody unknown, who is nobody but whoever opened something around Portcullis.

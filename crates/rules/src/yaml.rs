@@ -10,7 +10,7 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, Location, Options, Spanned};
 
-use crate::mistake::{Lines, Mistake, place};
+use crate::mistake::{Lines, Mistake};
 
 /// Something that stands in a file, with its place.
 pub(crate) type Node = Spanned<Stands>;
@@ -82,6 +82,8 @@ pub(crate) struct Reading<'a> {
     file: &'a str,
     text: &'a str,
     lines: Lines,
+    /// Where fields begin of which it is told that they stand there again: what an alias repeats is wrong once.
+    again: BTreeSet<usize>,
     /// What is wrong so far.
     pub(crate) mistakes: Vec<Mistake>,
 }
@@ -89,7 +91,7 @@ pub(crate) struct Reading<'a> {
 impl<'a> Reading<'a> {
     /// Begins to read a file.
     pub(crate) fn of(file: &'a str, text: &'a str) -> Self {
-        Reading { file, text, lines: Lines::of(text), mistakes: Vec::new() }
+        Reading { file, text, lines: Lines::of(text), again: BTreeSet::new(), mistakes: Vec::new() }
     }
 
     /// All that stands in the file; nothing where it is no YAML, which is then told. One that holds nothing but comments is
@@ -142,14 +144,12 @@ impl<'a> Reading<'a> {
     }
 
     fn twice(&mut self, first: &Spanned<String>, again: &Spanned<String>) {
-        let (line, column) = place(self.text, span(self.text, first.referenced).start);
-        let mistake = self
-            .mistake(again.referenced, format!("`{}` is here twice", again.value))
-            .cured(format!("it stands in line {line}, column {column}, too: keep one of them"));
-        // What an alias repeats is wrong once.
-        if !self.mistakes.contains(&mistake) {
-            self.mistakes.push(mistake);
+        if !self.again.insert(span(self.text, again.referenced).start) {
+            return;
         }
+        let (line, column) = self.lines.place(self.text, span(self.text, first.referenced).start);
+        let cure = format!("it stands in line {line}, column {column}, too: keep one of them");
+        self.wrong_but(again.referenced, format!("`{}` is here twice", again.value), cure);
     }
 
     /// What is wrong at a place.

@@ -465,6 +465,14 @@ fn a_forgotten_semicolon_hides_nothing_of_the_next_rule() {
 }
 
 #[test]
+fn what_is_missing_at_the_end_of_a_rule_is_told_where_its_text_ends() {
+    insta::assert_snapshot!(underlined("@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource) when { context.direct").join("\n"), @r"
+    Error a.cedar: the rule ends here, and something is missing; a `&&`, a `||`, a comparison or the end of the condition must stand here; `!` says that something is not so ``
+    Error a.cedar: the rule does not end; put a `;` here ``
+    ");
+}
+
+#[test]
 fn whoever_asks_is_never_a_group_and_what_is_opened_never_more_than_a_machine() {
     insta::assert_snapshot!(shown(r#"
 @id("a") @reason("x") @max("PT1H")
@@ -502,6 +510,16 @@ unless { principal == Group::"security-duty" || ResourceGroup::"5a4db0c5-0001-40
       |
       = help: write `resource in ResourceGroup::"5a4db0c5-0001-4000-8000-000000000001/rg"`
     "#);
+    for (condition, cure) in [
+        ("principal == Unknown::\"x\"", "somebody unknown has no id; write `principal is Unknown`"),
+        (
+            "resource == Weekday::\"monday\"",
+            "what is opened is never a Weekday: comparing them says nothing; write `resource == VM::\"…\"`",
+        ),
+    ] {
+        let told = underlined(&format!("@id(\"a\") @reason(\"x\") forbid (principal, action, resource) when {{ {condition} }};"));
+        assert!(told.iter().any(|line| line.contains(cure)), "{told:#?}");
+    }
 }
 
 #[test]
@@ -913,7 +931,21 @@ fn a_condition_that_no_value_passes_is_told() {
             "`context.timeOfDay < duration(\"6h\")` and `context.timeOfDay >= duration(\"22h\")` never hold together; put `||` between them",
             "context.timeOfDay < duration(\"6h\")",
         ),
-        ("when { context.leastPort > 1024 } unless { context.leastPort > 22 }", "never hold together", "context.leastPort > 22"),
+        (
+            "when { context.leastPort > 1024 } unless { context.leastPort > 22 }",
+            "`context.leastPort > 22` always holds where `context.leastPort > 1024` does",
+            "context.leastPort > 22",
+        ),
+        (
+            "when { context.leastPort >= 100 && context.leastPort >= 50 && context.leastPort < 80 }",
+            "`context.leastPort < 80` and `context.leastPort >= 100` never hold together",
+            "context.leastPort < 80",
+        ),
+        (
+            "unless { context.timeOfDay >= duration(\"6h\") || context.timeOfDay < duration(\"22h\") }",
+            "`context.timeOfDay < duration(\"22h\")` or `context.timeOfDay >= duration(\"6h\")` always holds; put `&&` between them",
+            "context.timeOfDay < duration(\"22h\")",
+        ),
     ] {
         let told = underlined(&rule("permit", condition));
         assert!(
@@ -931,6 +963,13 @@ fn a_condition_that_no_value_passes_is_told() {
     ] {
         assert_eq!(underlined(&rule("permit", condition)), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_number_that_is_too_large_to_negate_ends_nothing() {
+    let rule = "@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource) \
+        when { context.approvalsToday < -(-9223372036854775808) };";
+    assert_eq!(underlined(rule), Vec::<String>::new());
 }
 
 #[test]
@@ -964,11 +1003,23 @@ fn a_permit_that_lets_in_somebody_unknown_is_told() {
     ] {
         assert_eq!(underlined(&rule(head, more)), Vec::<String>::new(), "{head} {more}");
     }
-    let forbidden = format!(
-        "{}\n@id(\"b\") @reason(\"x\") forbid (principal is Unknown, action, resource);",
-        rule("principal, action == Action::\"open\"", "")
-    );
-    assert_eq!(underlined(&forbidden), Vec::<String>::new());
+    let with =
+        |forbid: &str| underlined(&format!("{}\n@id(\"b\") @reason(\"x\") {forbid};", rule("principal, action == Action::\"open\"", "")));
+    for forbid in [
+        "forbid (principal is Unknown, action, resource)",
+        "forbid (principal is Unknown, action == Action::\"open\", resource)",
+        "forbid (principal, action, resource) when { principal is Unknown }",
+        "forbid (principal, action, resource) unless { principal is Person }",
+    ] {
+        assert_eq!(with(forbid), Vec::<String>::new(), "{forbid}");
+    }
+    for forbid in [
+        "forbid (principal is Unknown, action == Action::\"ask\", resource)",
+        "forbid (principal is Unknown, action, resource) unless { resource.name == \"a\" }",
+        "forbid (principal is Person, action, resource) unless { principal in Group::\"responders\" }",
+    ] {
+        assert_eq!(with(forbid).len(), 1, "{forbid}");
+    }
 }
 
 #[test]
@@ -1127,6 +1178,8 @@ fn what_cedar_says_is_told_in_words_of_ours() {
         let rule = format!("@id(\"a\") @reason(\"x\")\npermit (principal is Person, action == Action::\"open\", resource)\n{condition};\n");
         underlined(&rule).join("\n")
     };
+    let turned = told("when { resource.name == \"a\u{202e}b\" }");
+    assert!(turned.contains("has marks that move what is seen after them; write it without them"), "{turned}");
     let conditions = CONDITIONS.lines().map(|condition| format!("{condition}\n{}", told(condition)));
     insta::assert_snapshot!(conditions.collect::<Vec<_>>().join("\n\n"), @r#"
     when { context.prots.contains(22) }
@@ -1288,6 +1341,48 @@ fn what_cedar_says_is_told_in_words_of_ours() {
 
     when { context.reason == "a\q" }
     Error a.cedar: `\q` means nothing in a text; write `\\` for a backslash `"a\q"`
+
+    when { principal.getTag("x") == "y" }
+    Error a.cedar: a Person has no tags; tags are the machine's: `resource.hasTag("environment")` `principal.getTag("x")`
+
+    when { context.direct | context.direct }
+    Error a.cedar: `|` means nothing in a rule; write `||` `|`
+
+    when { resource.name == “web” }
+    Error a.cedar: `“` is no quote of a rule; write `"` `“`
+
+    when { context.direct ~ context.direct }
+    Error a.cedar: `~` means nothing in a rule; take it away, or put it into a text in quotes `~`
+
+    when { resource.name == "abc }
+    Error a.cedar: a text begins here and does not end; put a `"` behind it `"`
+    Error a.cedar: the rule does not end; put a `;` here ``
+
+    when { context.sources.contains("203.0.113.4") }
+    Error a.cedar: a text is never an address; write an address as `ip("203.0.113.4")` `context.sources.contains("203.0.113.4")`
+
+    when { context.ports.containsAny(context.sources) }
+    Error a.cedar: a number is never an address; write an address as `ip("203.0.113.4")` `context.ports.containsAny(context.sources)`
+
+    when { context has incident && context.incident == "x" }
+    Error a.cedar: a text is never a record; compare things of one kind `context.incident == "x"`
+
+    when { context.reason.length > 3 }
+    Error a.cedar: a text has no parts that a `.` could name; compare it as a whole `context.reason.length`
+
+    when { context.leastPort == 1.5 }
+    Error a.cedar: `5` cannot stand here; write a whole number `5`
+
+    when { context.duration > duration("2h" }
+    Error a.cedar: `}` cannot stand here; a comma or the end of the bracket must stand here `}`
+
+    when { context.direct && }
+    Error a.cedar: `}` cannot stand here; a value must stand here: a text in quotes, a number, `true`, or a name such as `context.direct` `}`
+
+    when { context.weekday == Severity::"low" }
+    Warning a.cedar: the rule never holds, whatever is asked for; look for what excludes something else in it, or for a kind that never stands there `@id("a") @reason("x")
+    permit (principal is Person, action == Action::"open", resource)
+    when { context.weekday == Severity::"low" };`
     "#);
     let heads =
         HEADS.lines().map(|head| format!("{head}\n{}", underlined(&format!("@id(\"a\") @reason(\"x\")\npermit ({head});\n")).join("\n")));
@@ -1382,7 +1477,20 @@ when { context.direct === true }
 when { principal in [Group::"responders" Group::"security-duty"] }
 whn { true }
 unless { true } && true
-when { context.reason == "a\q" }"#;
+when { context.reason == "a\q" }
+when { principal.getTag("x") == "y" }
+when { context.direct | context.direct }
+when { resource.name == “web” }
+when { context.direct ~ context.direct }
+when { resource.name == "abc }
+when { context.sources.contains("203.0.113.4") }
+when { context.ports.containsAny(context.sources) }
+when { context has incident && context.incident == "x" }
+when { context.reason.length > 3 }
+when { context.leastPort == 1.5 }
+when { context.duration > duration("2h" }
+when { context.direct && }
+when { context.weekday == Severity::"low" }"#;
 
 const HEADS: &str = r#"principal, action == "open", resource
 principal, Action::"open", resource

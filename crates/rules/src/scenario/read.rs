@@ -9,6 +9,7 @@ use portcullis_domain::source::Sources;
 use serde_saphyr::Location;
 
 use crate::action::Action;
+use crate::decision::{Decided, Ground};
 use crate::mistake::{Mistake, nearest};
 use crate::people::is_guid;
 use crate::set::Names;
@@ -114,7 +115,7 @@ impl<'a> Reader<'a> {
         let mut wished = defaults.clone();
         wished.extend(given.get("given").map(|node| self.given("`given`", node, subject.unwrap_or(Subject::Opening))).unwrap_or_default());
         let wish = self.wish(&wished, subject.unwrap_or(Subject::Opening));
-        let expect = given.get("expect").map(|node| self.expect(subject.unwrap_or(Subject::Opening), node));
+        let expect = given.get("expect").and_then(|node| self.expect(subject.unwrap_or(Subject::Opening), node));
         for field in ["name", "expect"].into_iter().filter(|field| !given.contains_key(field)) {
             self.reading.missing(wrong_before, node, "a scenario", field);
         }
@@ -157,24 +158,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn expect(&mut self, subject: Subject, node: &Node) -> Expect {
+    fn expect(&mut self, subject: Subject, node: &Node) -> Option<Expect> {
         let wrong_before = self.reading.mistakes.len();
         let given = self.reading.fields("`expect`", node, &EXPECT);
-        let (name, decisions): (_, &[&str]) = match subject {
-            Subject::Opening => ("decision", &["open", "breakGlass", "ask", "refuse", "undecided"]),
-            Subject::Right(_) => ("decision on a right", &["permit", "refuse"]),
+        let (name, known): (_, &[Decided]) = match subject {
+            Subject::Opening => ("decision", &Decided::OF_OPENINGS),
+            Subject::Right(_) => ("decision on a right", &Decided::OF_RIGHTS),
         };
-        let decision = given.get("decision").and_then(|node| self.word(name, node, decisions));
+        let known: Vec<(&str, Decided)> = known.iter().map(|decided| (decided.text(), *decided)).collect();
+        let decision = given.get("decision").and_then(|node| self.reading.one_of(name, node, &known));
         if !given.contains_key("decision") {
             self.reading.missing(wrong_before, node, "`expect`", "decision");
         }
-        let reasons = ["limits", "forbidden", "erred", "nothingPermits"];
-        let because = given.get("because").and_then(|node| self.word("reason to refuse", node, &reasons));
+        let grounds = Ground::ALL.map(|ground| (ground.text(), ground));
+        let because = given.get("because").and_then(|node| self.reading.one_of("reason to refuse", node, &grounds));
         for (field, node) in &given {
             if matches!(subject, Subject::Right(_)) && !["decision", "rule"].contains(field) {
                 let cure = "of a right only `decision` and `rule` can be expected";
                 self.reading.wrong_but(node.referenced, format!("a right has no `{field}`"), cure);
-            } else if let Some(why) = decision.as_deref().and_then(|decision| never_met(field, decision, because.as_deref())) {
+            } else if let Some(why) = decision.and_then(|decision| never_met(field, decision, because)) {
                 let what = format!("no `{field}` can be expected where {why}");
                 self.reading.wrong_but(node.referenced, what, "take it away, or expect something else");
             }
@@ -183,7 +185,7 @@ impl<'a> Reader<'a> {
         let nearest = given.get("nearest").and_then(|node| self.rule("`nearest`", node));
         let max = self.seconds("`max`", given.get("max")).map(|seconds| duration::format(wish::seconds(seconds)));
         let approvers = given.get("approvers").and_then(|node| self.approvers(node));
-        Expect { decision: decision.unwrap_or_default(), rule, because, max, approvers, nearest }
+        Some(Expect { decision: decision?, rule, because, max, approvers, nearest })
     }
 
     fn approvers(&mut self, node: &Node) -> Option<String> {
@@ -195,11 +197,6 @@ impl<'a> Reader<'a> {
         };
         self.group(text.at, &group);
         Some(format!("{count} of {group}"))
-    }
-
-    fn word(&mut self, name: &str, node: &Node, known: &[&str]) -> Option<String> {
-        let known: Vec<(&str, &str)> = known.iter().map(|word| (*word, *word)).collect();
-        self.reading.one_of(name, node, &known).map(str::to_owned)
     }
 
     /// The id of a rule.
@@ -458,26 +455,25 @@ fn unseen(field: &str, subject: Subject) -> Option<(String, &'static str)> {
 }
 
 /// Why something cannot be expected of a decision on an opening.
-fn never_met(field: &str, decision: &str, because: Option<&str>) -> Option<String> {
-    let opens = ["open", "breakGlass", "ask"].contains(&decision);
+fn never_met(field: &str, decision: Decided, because: Option<Ground>) -> Option<String> {
     let is_met = match field {
-        "max" => opens,
-        "approvers" => decision == "ask",
-        "because" => decision == "refuse",
-        "rule" => decision != "undecided",
-        "nearest" => !["open", "undecided"].contains(&decision),
+        "max" => matches!(decision, Decided::Open | Decided::BreakGlass | Decided::Ask),
+        "approvers" => decision == Decided::Ask,
+        "because" => decision == Decided::Refuse,
+        "rule" => decision != Decided::Undecided,
+        "nearest" => !matches!(decision, Decided::Open | Decided::Undecided),
         _ => true,
     };
     if !is_met {
-        return Some(format!("the decision is `{decision}`"));
+        return Some(format!("the decision is `{}`", decision.text()));
     }
-    let because = because.filter(|_| decision == "refuse")?;
+    let because = because.filter(|_| decision == Decided::Refuse)?;
     let is_met = match field {
-        "rule" => ["forbidden", "erred"].contains(&because),
-        "nearest" => because != "limits",
+        "rule" => matches!(because, Ground::Forbidden | Ground::Erred),
+        "nearest" => because != Ground::Limits,
         _ => true,
     };
-    (!is_met).then(|| format!("it is refused because of `{because}`"))
+    (!is_met).then(|| format!("it is refused because of `{}`", because.text()))
 }
 
 /// The machine of a scenario whose own cannot be read; such a scenario is never decided on.
