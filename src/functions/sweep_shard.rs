@@ -229,8 +229,9 @@ struct Listed {
     jit_unread: Option<CallFailed>,
 }
 
-/// So long JIT's policies may take to be listed: what the groups alone show to be wrong must be sent within the invocation.
-const JIT_WITHIN: Duration = Duration::from_secs(10);
+/// So long JIT's policies may take to be listed, all pages together: what the groups alone show to be wrong must be sent within the
+/// invocation.
+const JIT_WITHIN: Duration = Duration::from_secs(9);
 
 async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
