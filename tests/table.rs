@@ -230,7 +230,7 @@ impl Beside {
     const fn minutes(self) -> (i64, i64, i64) {
         match self {
             Beside::Short => (5, 3, 5),
-            Beside::ManagementGroup | Beside::Nameless | Beside::PlanOff => (44, 6, 38),
+            Beside::ManagementGroup | Beside::Nameless | Beside::PlanOff => (44, 6, 44),
             Beside::Nothing | Beside::OneSource | Beside::PolicyWritten | Beside::Neighbour => (16, 6, 17),
         }
     }
