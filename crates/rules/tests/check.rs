@@ -965,6 +965,142 @@ fn a_condition_that_no_value_passes_is_told() {
     }
 }
 
+/// What is said of a rule of each effect with this condition: that of a permit, and that of a forbid.
+fn told_of_both(condition: &str) -> String {
+    let of = |effect: &str| {
+        let head = format!("@id(\"a\") @reason(\"x\") {effect} (principal is Person, action == Action::\"open\", resource)");
+        underlined(&format!("{head} {condition};"))
+    };
+    let (permit, forbid) = (of("permit"), of("forbid"));
+    let unweighed =
+        |told: &[String]| told.iter().map(|one| one.split_once(' ').map_or("", |(_, said)| said).to_owned()).collect::<Vec<_>>();
+    assert_eq!(unweighed(&permit), unweighed(&forbid), "{condition}");
+    assert!(permit.iter().all(|one| one.starts_with("Warning")), "{permit:?}");
+    let weight = forbid.iter().map(|one| one.split_whitespace().next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
+    format!("{condition}\n  {weight}: {}", unweighed(&permit).join("\n  ").replace("a.cedar: ", ""))
+}
+
+#[test]
+fn a_condition_or_an_exception_that_never_holds_is_told_and_is_an_error_where_a_forbid_then_forbids_less() {
+    let told: Vec<String> = [
+        "unless { context.timeOfDay >= duration(\"22h\") && context.timeOfDay < duration(\"6h\") }",
+        "unless { context.timeOfDay >= duration(\"25h\") }",
+        "unless { context.widestPrefix > 32 }",
+        "unless { context.leastPort >= 1 }",
+        "when { !(context.timeOfDay >= duration(\"22h\") && context.timeOfDay < duration(\"6h\")) }",
+        "when { context.timeOfDay >= duration(\"6h\") || context.timeOfDay < duration(\"22h\") }",
+        "when { context.weekday == Weekday::\"monday\" && context.weekday == Weekday::\"tuesday\" }",
+        "when { context.weekday == Weekday::\"monday\" } unless { context.weekday != Weekday::\"sunday\" }",
+        "when { [Weekday::\"monday\"].contains(context.weekday) } unless { [Weekday::\"monday\"].contains(context.weekday) }",
+        "when { context.direct || context.timeOfDay >= duration(\"22h\") && context.timeOfDay < duration(\"6h\") }",
+        "when { context.direct || context.timeOfDay >= duration(\"24h\") }",
+        "when { if context.direct then context.leastPort > 70000 else context.leastPort == 22 }",
+        "when { if context.leastPort > 80 then context.leastPort < 80 else context.direct }",
+        "when { context.timeOfDay.toHours() >= 22 && context.timeOfDay.toHours() < 6 }",
+        "when { context.leastPort == 3389 && context.greatestPort == 22 }",
+        "when { context.ports.contains(22) && context.leastPort > 1024 }",
+        "when { resource.hasTag(\"a\") && resource.getTag(\"a\") == \"x\" && resource.getTag(\"a\") == \"y\" }",
+        "when { resource.name == \"web-1\" && resource.name == \"web-2\" }",
+        "when { context has incident && context.incident.age < duration(\"-1h\") }",
+        "when { context.direct } unless { context.direct }",
+        "when { context.direct == true && !context.direct }",
+        "when { context.networks.contains(Network::\"office\") && !context.networks.contains(Network::\"office\") }",
+        "when { context.leastPort != 22 && context.leastPort == 22 }",
+        "when { (context.leastPort < 22 || context.leastPort > 80) && context.leastPort >= 22 && context.leastPort <= 80 }",
+        "when { context.sources.contains(ip(\"2001:db8::1\")) }",
+        "when { context.sources.contains(ip(\"198.51.100.7/24\")) }",
+        "when { context.duration > duration(\"25h\") }",
+    ]
+    .map(told_of_both)
+    .into();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    unless { context.timeOfDay >= duration("22h") && context.timeOfDay < duration("6h") }
+      Warning: `context.timeOfDay < duration("6h")` and `context.timeOfDay >= duration("22h")` never hold together; put `||` between them for a time that goes over midnight `context.timeOfDay < duration("6h")`
+    unless { context.timeOfDay >= duration("25h") }
+      Warning: `context.timeOfDay >= duration("25h")` never holds: a time of day is at least 0h and less than 24h; write a value that there can be, or take it away `context.timeOfDay >= duration("25h")`
+    unless { context.widestPrefix > 32 }
+      Warning: `context.widestPrefix > 32` never holds: a prefix is at most 32 long; write a value that there can be, or take it away `context.widestPrefix > 32`
+    unless { context.leastPort >= 1 }
+      Error: `context.leastPort >= 1` always holds: ports are from 1 to 65535; write a value that there can be, or take it away `context.leastPort >= 1`
+    when { !(context.timeOfDay >= duration("22h") && context.timeOfDay < duration("6h")) }
+      Warning: `context.timeOfDay < duration("6h")` and `context.timeOfDay >= duration("22h")` never hold together; put `||` between them for a time that goes over midnight `context.timeOfDay < duration("6h")`
+    when { context.timeOfDay >= duration("6h") || context.timeOfDay < duration("22h") }
+      Warning: `context.timeOfDay < duration("22h")` or `context.timeOfDay >= duration("6h")` always holds; put `&&` between them for a time that does not go over midnight `context.timeOfDay < duration("22h")`
+    when { context.weekday == Weekday::"monday" && context.weekday == Weekday::"tuesday" }
+      Error: `context.weekday == Weekday::"tuesday"` and `context.weekday == Weekday::"monday"` never hold together; look which of them is meant `context.weekday == Weekday::"tuesday"`
+    when { context.weekday == Weekday::"monday" } unless { context.weekday != Weekday::"sunday" }
+      Error: `context.weekday != Weekday::"sunday"` always holds where `context.weekday == Weekday::"monday"` does; look which of them is meant `context.weekday != Weekday::"sunday"`
+    when { [Weekday::"monday"].contains(context.weekday) } unless { [Weekday::"monday"].contains(context.weekday) }
+      Error: `[Weekday::"monday"].contains(context.weekday)` cannot both hold and not hold; look which of them is meant `[Weekday::"monday"].contains(context.weekday)`
+    when { context.direct || context.timeOfDay >= duration("22h") && context.timeOfDay < duration("6h") }
+      Error: `context.timeOfDay < duration("6h")` and `context.timeOfDay >= duration("22h")` never hold together; put `||` between them for a time that goes over midnight `context.timeOfDay < duration("6h")`
+    when { context.direct || context.timeOfDay >= duration("24h") }
+      Error: `context.timeOfDay >= duration("24h")` never holds: a time of day is at least 0h and less than 24h; write a value that there can be, or take it away `context.timeOfDay >= duration("24h")`
+    when { if context.direct then context.leastPort > 70000 else context.leastPort == 22 }
+      Error: `context.leastPort > 70000` never holds: ports are from 1 to 65535; write a value that there can be, or take it away `context.leastPort > 70000`
+    when { if context.leastPort > 80 then context.leastPort < 80 else context.direct }
+      Error: `context.leastPort < 80` and `context.leastPort > 80` never hold together; look which of them is meant `context.leastPort < 80`
+    when { context.timeOfDay.toHours() >= 22 && context.timeOfDay.toHours() < 6 }
+      Error: `context.timeOfDay.toHours() < 6` and `context.timeOfDay.toHours() >= 22` never hold together; put `||` between them for a time that goes over midnight `context.timeOfDay.toHours() < 6`
+    when { context.leastPort == 3389 && context.greatestPort == 22 }
+      Error: `context.greatestPort == 22` and `context.leastPort == 3389` never hold together; look which of them is meant `context.greatestPort == 22`
+    when { context.ports.contains(22) && context.leastPort > 1024 }
+      Error: `context.leastPort > 1024` and `context.ports.contains(22)` never hold together; look which of them is meant `context.leastPort > 1024`
+    when { resource.hasTag("a") && resource.getTag("a") == "x" && resource.getTag("a") == "y" }
+      Error: `resource.getTag("a") == "y"` and `resource.getTag("a") == "x"` never hold together; look which of them is meant `resource.getTag("a") == "y"`
+    when { resource.name == "web-1" && resource.name == "web-2" }
+      Error: `resource.name == "web-2"` and `resource.name == "web-1"` never hold together; look which of them is meant `resource.name == "web-2"`
+    when { context has incident && context.incident.age < duration("-1h") }
+      Error: `context.incident.age < duration("-1h")` never holds: no incident is of the future; write a value that there can be, or take it away `context.incident.age < duration("-1h")`
+    when { context.direct } unless { context.direct }
+      Error: `context.direct` cannot both hold and not hold; look which of them is meant `context.direct`
+    when { context.direct == true && !context.direct }
+      Error: `context.direct` always holds where `context.direct == true` does; look which of them is meant `context.direct`
+    when { context.networks.contains(Network::"office") && !context.networks.contains(Network::"office") }
+      Error: `context.networks.contains(Network::"office")` cannot both hold and not hold; look which of them is meant `context.networks.contains(Network::"office")`
+    when { context.leastPort != 22 && context.leastPort == 22 }
+      Error: `context.leastPort == 22` and `context.leastPort != 22` never hold together; look which of them is meant `context.leastPort == 22`
+    when { (context.leastPort < 22 || context.leastPort > 80) && context.leastPort >= 22 && context.leastPort <= 80 }
+      Error: `context.leastPort <= 80` never holds together with the rest; look which of them is meant `context.leastPort <= 80`
+    when { context.sources.contains(ip("2001:db8::1")) }
+      Warning: `2001:db8::1` is never a source: JIT takes no IPv6 address, and hard limits refuse it; write a value that there can be, or take it away `ip("2001:db8::1")`
+    when { context.sources.contains(ip("198.51.100.7/24")) }
+      Error: `198.51.100.7/24` is never a source: a range begins at its first address; write `ip("198.51.100.0/24")` `ip("198.51.100.7/24")`
+    when { context.duration > duration("25h") }
+      Warning: `context.duration > duration("25h")` never holds: hard limits hold it from 5 minutes to 24 hours; write a value that there can be, or take it away `context.duration > duration("25h")`
+    "#);
+}
+
+#[test]
+fn what_a_rules_own_longest_time_excludes_is_told() {
+    let rule = |condition: &str| {
+        let head = "@id(\"a\") @reason(\"x\") @max(\"PT2H\") permit (principal is Person, action == Action::\"open\", resource)";
+        underlined(&format!("{head} {condition};")).join("\n")
+    };
+    insta::assert_snapshot!(rule("when { context.duration > duration(\"4h\") }"), @r#"Warning a.cedar: `context.duration > duration("4h")` never holds up to this rule's `@max` of PT2H, and beyond it the rule permits nothing; raise `@max`, or take the condition away `context.duration > duration("4h")`"#);
+    assert_eq!(rule("when { context.duration >= duration(\"2h\") }"), "");
+}
+
+#[test]
+fn a_condition_that_some_value_passes_is_not_told() {
+    for condition in [
+        "when { context.timeOfDay.toHours() >= 23 || context.timeOfDay.toHours() < 0 + 6 }",
+        "when { context.timeOfDay.toHours() == 22 && context.timeOfDay > duration(\"22h30m\") }",
+        "when { context.leastPort == 22 && context.greatestPort == 3389 && context.ports.contains(443) }",
+        "when { context.leastPort != 22 && context.greatestPort != 22 && context.weekday != Weekday::\"monday\" }",
+        "when { context.direct || !context.direct && context.leastPort == 22 } unless { context.leastPort == 80 || context.direct }",
+        "when { if context.direct then context.leastPort == 22 else context.leastPort == 80 }",
+        "when { if context.direct then false else context.leastPort == 80 } unless { context.reason == \"\" }",
+        "when { context.networks.contains(Network::\"office\") } unless { context.ports.containsAny([3389]) }",
+        "when { resource.hasTag(\"a\") && (resource.getTag(\"a\") == \"x\" || resource.getTag(\"a\") == \"y\") }",
+        "when { context.sources.contains(ip(\"198.51.100.7\")) || context.sources.contains(ip(\"198.51.100.0/24\")) }",
+        "when { [Weekday::\"saturday\", Weekday::\"sunday\"].contains(context.weekday) } unless { context.weekday == Weekday::\"sunday\" }",
+    ] {
+        let rule = format!("@id(\"a\") @reason(\"x\") forbid (principal is Person, action == Action::\"open\", resource) {condition};");
+        assert_eq!(underlined(&rule), Vec::<String>::new(), "{condition}");
+    }
+}
+
 #[test]
 fn a_number_that_is_too_large_to_negate_ends_nothing() {
     let rule = "@id(\"a\") @reason(\"x\") permit (principal is Person, action == Action::\"open\", resource) \
