@@ -66,6 +66,11 @@ impl People {
         People { unread: true, unread_ids: true, ..self }
     }
 
+    /// Whether there may be groups that cannot be read.
+    pub(crate) fn is_read_in_part(&self) -> bool {
+        self.unread
+    }
+
     /// The groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(name, group)| (name.as_str(), group))

@@ -44,10 +44,24 @@ pub(crate) struct Names {
     pub(crate) people: People,
     /// The networks.
     pub(crate) networks: BTreeSet<String>,
+    /// The groups that conditions and heads of rules name.
+    pub(crate) asked_groups: BTreeSet<String>,
+    /// Whether there may be rules that name groups and cannot be read.
+    pub(crate) unread_groups: bool,
     /// The rules by id, each with its file and line.
     pub(crate) rules: BTreeMap<String, (String, usize)>,
     /// Whether there may be rules whose id cannot be read.
     pub(crate) unread: bool,
+}
+
+impl Names {
+    /// Whether a rule asks for a group that only Entra knows, or one that cannot be read may do.
+    pub(crate) fn may_ask_entra(&self) -> bool {
+        self.unread
+            || self.unread_groups
+            || self.people.is_read_in_part()
+            || self.people.entra_groups().any(|(name, _)| self.asked_groups.contains(name))
+    }
 }
 
 /// A set as its files have it: to be used, or no more than what is named in it.
@@ -189,7 +203,7 @@ impl<'a> Check<'a> {
         let networks = if files.says_more(NETWORKS) { networks.read_in_part() } else { networks };
         // Whatever is not read may be meant to hold rules.
         let unread = files.not_read().next().is_some() || files.unreadable().iter().any(|mistake| mistake.file.ends_with(".cedar"));
-        let names = Names { people, networks: networks.names().map(str::to_owned).collect(), rules: BTreeMap::new(), unread };
+        let names = Names { people, networks: networks.names().map(str::to_owned).collect(), unread, ..Names::default() };
         let validator = Validator::new(schema.clone());
         Check {
             files,
@@ -262,6 +276,7 @@ impl<'a> Check<'a> {
             let mistake = source.mistake(&place, "from here on the rule is nested too deeply, or is too long, to be read");
             self.mistakes.push(mistake.cured("take it apart into several rules"));
             self.terms(&source, effect_of(rule_text, &shape), None, line);
+            self.names.unread_groups = true;
             return;
         }
         let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
@@ -269,6 +284,7 @@ impl<'a> Check<'a> {
         let (policy, wrong) = parsed(&source, end);
         self.mistakes.extend(wrong);
         let Some(policy) = policy else {
+            self.names.unread_groups = true;
             // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
             if is_a_rule {
                 self.terms(&source, effect_of(rule_text, &shape), None, line);
@@ -394,6 +410,7 @@ impl<'a> Check<'a> {
     fn names(&mut self, source: &Source<'_>, policy: &Policy) {
         let literals: BTreeSet<(String, String)> =
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
+        self.names.asked_groups.extend(literals.iter().filter(|(kind, _)| kind == "Group").map(|(_, id)| id.clone()));
         let spoken = Spoken::of(policy);
         self.mistakes.extend(spoken.compared.iter().filter_map(|(variable, kind, id)| of_another_kind(source, variable, kind, id)));
         for (kind, id) in &literals {

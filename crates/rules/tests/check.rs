@@ -615,6 +615,11 @@ fn a_file_that_was_meant_to_be_read_does_not_go_unseen() {
     for name in ["README.md", ".gitignore", "notes.txt", "a.cedar~", "tests/a.yaml", "tests/README.md"] {
         write(name, "");
     }
+    // What is left of a file that is being edited, or beside one that was copied, is hidden.
+    for name in [".b.cedar", "._a.cedar", "tests/.t.yaml"] {
+        write(name, "no rule and no scenario");
+    }
+    std::os::unix::fs::symlink("somebody@nowhere", folder.path().join(".#a.cedar")).unwrap();
     assert_eq!(Rules::check(&RuleFiles::read(folder.path()).unwrap()).1, []);
     write("b.ceder", "");
     write("peopel.yaml", "");
@@ -965,6 +970,19 @@ fn a_condition_that_no_value_passes_is_told() {
     }
 }
 
+#[test]
+fn groups_that_nobody_has_to_be_asked_about_cannot_be_unreachable() {
+    let people = "groups:\n  a: {members: []}\n  b: {entra: bbbbbbbb-0000-4000-8000-000000000002}\n";
+    let scenario = "scenarios:\n  - name: x\n    given: {person: {groupsUnreachable: true}}\n    expect: {decision: undecided}\n";
+    let told = |group: &str| {
+        let rule = format!("@id(\"a\") @reason(\"x\") permit (principal in Group::\"{group}\", action == Action::\"open\", resource);");
+        let files = RuleFiles::of([("a.cedar", rule.as_str()), ("people.yaml", people), ("tests/x.yaml", scenario)]);
+        scenario::check(&files).mistakes.iter().map(|mistake| mistake.what.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("b"), Vec::<String>::new());
+    assert_eq!(told("a"), ["nobody looks at `groupsUnreachable`: no rule names a group of Entra, so nobody has to be reached"]);
+}
+
 /// What is said of a rule of each effect with this condition: that of a permit, and that of a forbid.
 fn told_of_both(condition: &str) -> String {
     let of = |effect: &str| {
@@ -1187,14 +1205,15 @@ fn told_of(scenarios: &str) -> String {
 
 #[test]
 fn a_field_under_which_nothing_stands_is_not_taken_for_absent() {
-    insta::assert_snapshot!(told_of("defaults:\nscenarios:\n  - name: one\n    expect:\n  - name: two\n    given: {incident: , reason: , vm: {tags: {a: }}}\n    expect: {decision: open, rule: }\n  -\n  - name:\n    expect: {decision: open}\n"), @r"
+    insta::assert_snapshot!(told_of("defaults:\nscenarios:\n  - name: one\n    expect:\n  - name: two\n    given: {incident: , reason: , vm: {tags: {a: }}}\n    expect: {decision: open, rule: }\n  -\n  - name:\n    expect: {decision: open}\n"), @r#"
     4: nothing stands under `expect`; say what it is, or take it away
     6: nothing stands under `incident`; say what it is, or take it away
     6: nothing stands under `reason`; say what it is, or take it away
+    6: nothing stands under the tag `a`; write its value, or `""` for an empty one
     7: nothing stands under `rule`; say what it is, or take it away
     8: nothing stands here, and a scenario must be fields such as `name`
     9: nothing stands under `name`; say what it is, or take it away
-    ");
+    "#);
 }
 
 #[test]
