@@ -17,10 +17,10 @@ use crate::miss::Part;
 use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::People;
-use crate::said::{diagnosed, in_our_words, of_bare_action};
+use crate::said::{CUT_SHORT, UNENDED, diagnosed, in_our_words, of_bare_action, without_echoes};
 use crate::spoken::{Spoken, attributes};
-use crate::terms::{self, Effect, Source, Terms};
-use crate::text::{Shape, places, shape, statements, too_much};
+use crate::terms::{self, Effect, MISSING, Source, Terms};
+use crate::text::{Shape, opened, places, shape, statements, too_much};
 use crate::unknown::Unknown;
 
 /// The schema that rules are checked against: what this program can say to a rule.
@@ -189,6 +189,8 @@ struct Check<'a> {
     rules: BTreeMap<String, Rule>,
     zones: BTreeMap<&'static str, (Tz, PolicySet)>,
     unknown: Unknown,
+    /// Whether the statement before is a rule's annotations without the rule.
+    cut: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -214,6 +216,7 @@ impl<'a> Check<'a> {
             rules: BTreeMap::new(),
             zones: BTreeMap::new(),
             unknown: Unknown::default(),
+            cut: false,
             mistakes,
         }
     }
@@ -221,6 +224,7 @@ impl<'a> Check<'a> {
     fn everything(&mut self) {
         self.schema_file();
         for (file, text) in self.files.rules() {
+            self.cut = false;
             let lines = Lines::of(text);
             for span in statements(text) {
                 self.statement(file, &text[span.clone()], span.start, lines.line(span.start));
@@ -281,16 +285,24 @@ impl<'a> Check<'a> {
         }
         let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
         let end = if is_a_rule && !rule_text.ends_with(';') { End::Forgotten } else { End::Written };
+        let is_cut = !shape.annotations.is_empty() && !is_headed(rule_text, &shape);
         let (policy, wrong) = parsed(&source, end);
         self.mistakes.extend(wrong);
         let Some(policy) = policy else {
             self.names.unread_groups = true;
             // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
             if is_a_rule {
+                let told = self.mistakes.len();
                 self.terms(&source, effect_of(rule_text, &shape), None, line);
+                // What is cut in two, or broken, has its other annotations elsewhere.
+                if is_cut || self.cut {
+                    let said = self.mistakes.split_off(told);
+                    self.mistakes.extend(said.into_iter().filter(|mistake| !mistake.what.starts_with(MISSING)));
+                }
             } else {
                 self.names.unread = true;
             }
+            self.cut = is_cut;
             return;
         };
         self.validate(&source, &policy);
@@ -301,8 +313,16 @@ impl<'a> Check<'a> {
         let actions = self.actions(&source, &policy, effect);
         self.names(&source, &policy);
         self.mistakes.extend(never_met(&source, &policy));
+        let said = self.mistakes.split_off(before);
+        self.mistakes.extend(without_what_follows(said));
         let known = Some(&actions).filter(|actions| !actions.is_empty());
-        let Some(terms) = self.terms(&source, effect, known, line) else { return };
+        let told = self.mistakes.len();
+        let terms = self.terms(&source, effect, known, line);
+        if std::mem::take(&mut self.cut) {
+            let said = self.mistakes.split_off(told);
+            self.mistakes.extend(said.into_iter().filter(|mistake| !mistake.what.starts_with(MISSING)));
+        }
+        let Some(terms) = terms else { return };
         let broken = self.mistakes[before..].iter().any(|mistake| mistake.weight == Weight::Error);
         if !broken {
             self.unknown.look(&source, &policy, &actions, &self.validator);
@@ -367,7 +387,7 @@ impl<'a> Check<'a> {
             true => mistake.cured("a rule about closing or seeing can ask who it is and which machine, and nothing else"),
             false => mistake,
         });
-        self.mistakes.extend(cured.map(|mistake| in_our_words(mistake, source)));
+        self.mistakes.extend(without_echoes(cured.map(|mistake| in_our_words(mistake, source)).collect()));
     }
 
     fn validated(&self, source: &Source<'_>, policy: &Policy) -> Vec<Mistake> {
@@ -462,6 +482,9 @@ impl<'a> Check<'a> {
             "Network" if self.files.text(NETWORKS).is_none() => {
                 Some(mistake(format!("`{id}` is no network: there is no {NETWORKS}")).cured(format!("write {NETWORKS}, with its networks")))
             }
+            "Group" if self.names.people.groups().next().is_none() => {
+                Some(mistake(format!("`{id}` is no group: {PEOPLE} has none")).cured("write it under `groups` there"))
+            }
             "Group" => unknown("group of people.yaml", self.names.people.groups().map(|(name, _)| name).collect()),
             "Network" => unknown("network of networks.yaml", self.networks.names().collect()),
             "Person" => shaped(1, "OBJECT-ID"),
@@ -510,17 +533,33 @@ fn parsed(source: &Source<'_>, end: End) -> (Option<Policy>, Vec<Mistake>) {
         Ok(policy) => (Some(policy), Vec::new()),
         Err(errors) => (None, errors.iter().map(|error| in_our_words(diagnosed(source, error), source)).collect::<Vec<_>>()),
     };
+    if let Some(opens) = opened(text) {
+        for mistake in wrong.iter_mut().filter(|mistake| mistake.what == UNENDED) {
+            mistake.span = source.start + opens..source.start + opens + 1;
+        }
+    }
     // A head in another order is wrong in several places, and mended in one.
     wrong.dedup_by(|one, other| (&one.what, &one.cure) == (&other.what, &other.cure));
     if end == End::Forgotten {
         // What Cedar finds at the end that is not written is told where the text ends.
         for mistake in wrong.iter_mut().filter(|mistake| mistake.span.end > source.start + ends) {
             let cure = mistake.cure.take();
-            *mistake = Mistake { cure, ..source.mistake(&(ends..ends), "the rule ends here, and something is missing") };
+            *mistake = Mistake { cure, ..source.mistake(&(ends..ends), CUT_SHORT) };
         }
-        wrong.push(source.mistake(&(ends..ends), "the rule does not end").cured("put a `;` here"));
+        // What is cut short lacks more than that, and what that is is told.
+        if !wrong.iter().any(|mistake| [CUT_SHORT, UNENDED].contains(&mistake.what.as_str())) {
+            wrong.push(source.mistake(&(ends..ends), "the rule does not end").cured("put a `;` here"));
+        }
     }
     (policy, wrong)
+}
+
+/// Leaves out each warning that is about what an error is about, too, such as that the rule never holds.
+fn without_what_follows(said: Vec<Mistake>) -> Vec<Mistake> {
+    let errors: Vec<Range<usize>> =
+        said.iter().filter(|mistake| mistake.weight == Weight::Error).map(|mistake| mistake.span.clone()).collect();
+    let follows = |warning: &Mistake| errors.iter().any(|error| warning.span.start < error.end && error.start < warning.span.end);
+    said.into_iter().filter(|mistake| mistake.weight == Weight::Error || !follows(mistake)).collect()
 }
 
 /// What is wrong where whoever asks, or what is opened, is compared with something that neither can be.
