@@ -790,25 +790,25 @@ scenarios:
     let told: Vec<String> =
         mistakes.iter().map(|mistake| format!("{}: {mistake}", mistake.place(&files).0).replace("tests/a.yaml: ", "")).collect();
     insta::assert_snapshot!(told.join("\n"), @r"
-    2: 70000 is more than 65535, the most that a port can be
-    2: a text stands here, and a port must be a whole number
+    2: 70000 is more than 65535, the most that a port can be; write a whole number of at most 65535
+    2: a text stands here, and a port must be a whole number; write it with digits alone
     3: `directly` is no way; did you mean `direct`?
     5: `nme` is not known in a scenario; did you mean `name`?
-    7: a text stands here, and `person` must be fields such as `id`
+    7: a text stands here, and `person` must be fields such as `id`; write `{id: ada}`
     8: a number stands here, and `ports` must be a list; write `[22]`
-    9: a text stands here, and `alerts` must be a whole number
+    9: a text stands here, and `alerts` must be a whole number; write it with digits alone
     10: `hgh` is no severity; did you mean `high`?
     10: `opn` is not known in `incident`; did you mean `open`?
     10: `soon` is not an ISO 8601 duration such as PT3H or PT1H30M; write PT2H for two hours, PT30M for thirty minutes
-    11: a list stands here, and `tags` must be names with something under each
+    11: a list stands here, and `tags` must be names with something under each; write `{name: value}`
     11: a list stands here, and `name` must be a text
     12: `desicion` is not known in `expect`; did you mean `decision`?
     12: a list stands here, and `rule` must be a text
     14: `name` is here twice; it stands in line 13, column 5, too: keep one of them
     15: `open` is no right of its own; leave `right` away: a request tries open, breakGlass and ask
-    16: a text stands here, and `expect` must be fields such as `decision`
-    17: a scenario needs `expect`, and this one has none
-    18: a text stands here, and a scenario must be fields such as `name`
+    16: a text stands here, and `expect` must be fields such as `decision`; write `{decision: open}`
+    17: a scenario needs `expect`, and this one has none; write `expect: …` here
+    18: a text stands here, and a scenario must be fields such as `name`; write `{name: just a text}`
     ");
 }
 
@@ -1047,6 +1047,22 @@ fn one_thing_that_is_written_wrong_is_told_once_where_it_is_and_how_to_write_it(
     "#);
 }
 
+#[test]
+fn a_section_under_another_name_is_told_once() {
+    let rule = "@id(\"a\") @reason(\"x\") permit (principal in Group::\"b\", action == Action::\"open\", resource) \
+                when { context.networks.contains(Network::\"office\") };";
+    let people = "persons:\n  ada@contoso.com: aaaaaaaa-0000-4000-8000-000000000001\ngroups:\n  b: {members: [ada@contoso.com]}\n";
+    let files = RuleFiles::of([("a.cedar", rule), ("people.yaml", people), ("networks.yaml", "network:\n  office: [198.51.100.0/24]\n")]);
+    let told: Vec<String> = Rules::check(&files).1.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "networks.yaml: `network` is not known in networks.yaml; did you mean `networks`?",
+            "people.yaml: `persons` is not known in people.yaml; known are people, groups",
+        ]
+    );
+}
+
 /// What is said of a rule of each effect with this condition: that of a permit, and that of a forbid.
 fn told_of_both(condition: &str) -> String {
     let of = |effect: &str| {
@@ -1283,9 +1299,9 @@ fn a_field_under_which_nothing_stands_is_not_taken_for_absent() {
 #[test]
 fn a_field_that_stands_twice_is_told_with_both_places_and_hides_nothing() {
     insta::assert_snapshot!(told_of("scenarios:\n  - name: one\n    given: {ports: [ssh]}\n    given:\n      ports: [22]\n      alerts: many\n    expect: {decision: open, decision: ask}\nscenarios:\n  - nme: two\n    expect: {decision: open}\n"), @r"
-    3: a text stands here, and a port must be a whole number
+    3: a text stands here, and a port must be a whole number; write it with digits alone
     4: `given` is here twice; it stands in line 3, column 5, too: keep one of them
-    6: a text stands here, and `alerts` must be a whole number
+    6: a text stands here, and `alerts` must be a whole number; write it with digits alone
     7: `decision` is here twice; it stands in line 7, column 14, too: keep one of them
     8: `scenarios` is here twice; it stands in line 1, column 1, too: keep one of them
     9: `nme` is not known in a scenario; did you mean `name`?
@@ -1348,7 +1364,7 @@ fn what_contradicts_itself_in_a_scenario_is_told() {
     9: somebody unknown has neither an id nor groups; take this away, or `unknown`
     9: somebody unknown has neither an id nor groups; take this away, or `unknown`
     9: 0 is no port; ports are from 1 to 65535
-    9: `-1` is not a whole number from 0 to 65535, which a port must be
+    9: `-1` is not a whole number from 0 to 65535, which a port must be; write it with digits alone
     9: the tag `Env` is here twice: Azure does not tell their cases apart; keep one of them
     10: no `rule` can be expected where it is refused because of `limits`; take it away, or expect something else
     10: no `nearest` can be expected where it is refused because of `limits`; take it away, or expect something else

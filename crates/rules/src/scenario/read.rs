@@ -327,7 +327,7 @@ impl<'a> Reader<'a> {
     }
 
     fn vm(&mut self, vm: Option<&Node>) -> VmFacts {
-        let known = ["id", "name", "resourceGroup", "subscription", "managementGroups", "managementGroupsUnreachable", "tags"];
+        let known = ["name", "id", "resourceGroup", "subscription", "managementGroups", "managementGroupsUnreachable", "tags"];
         let given = vm.map(|node| self.reading.fields("`vm`", node, &known)).unwrap_or_default();
         let groups = self.texts("`managementGroups`", given.get("managementGroups")).into_iter().map(|group| group.value);
         let above = match self.flag("`managementGroupsUnreachable`", given.get("managementGroupsUnreachable")) {
