@@ -1048,6 +1048,13 @@ fn one_thing_that_is_written_wrong_is_told_once_where_it_is_and_how_to_write_it(
 }
 
 #[test]
+fn what_is_forbidden_to_whoever_opens_around_portcullis_is_forbidden_to_everybody_unknown() {
+    let permit = "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource);";
+    let forbid = "@id(\"b\") @reason(\"x\") forbid (principal is Unknown, action, resource)";
+    assert_eq!(shown(&format!("{permit} {} when {{ context.direct }};", forbid.replace("action,", "action == Action::\"open\","))), "");
+}
+
+#[test]
 fn a_section_under_another_name_is_told_once() {
     let rule = "@id(\"a\") @reason(\"x\") permit (principal in Group::\"b\", action == Action::\"open\", resource) \
                 when { context.networks.contains(Network::\"office\") };";
