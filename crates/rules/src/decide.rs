@@ -103,7 +103,7 @@ impl Rules {
                         _ if of.contains(name) => {
                             all.insert(name.to_owned());
                         }
-                        Group::Entra(_) if !not_of.contains(name) => {
+                        Group::Entra(_) if !not_of.contains(name) && self.names.asked_groups.contains(name) => {
                             return Err(format!("whether this person is in group `{name}` is not known"));
                         }
                         Group::Entra(_) | Group::Listed(_) => {}
@@ -111,7 +111,7 @@ impl Rules {
                 }
                 Ok(all)
             }
-            Groups::Unreachable { .. } if self.people().entra_groups().next().is_none() => Ok(all),
+            Groups::Unreachable { .. } if !self.names.may_ask_entra() => Ok(all),
             Groups::Unreachable { why } => Err(why.clone()),
         }
     }

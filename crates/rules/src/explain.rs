@@ -6,13 +6,18 @@ use portcullis_domain::duration::spoken;
 use crate::action::Action;
 use crate::decision::{Decision, Miss, Named, Outcome, Permission, Refusal};
 use crate::miss;
+use crate::mistake::hanging;
 use crate::plain::plain;
 use crate::set::Rules;
-use crate::wish::{self, Groups, ManagementGroups, VmFacts, Way, Who, Wish};
+use crate::wish::{self, Groups, Incident, ManagementGroups, VmFacts, Way, Who, Wish};
 
 /// Tells a decision of this set, with the deciding rules' text. `shown_in` is put before the names of files.
 pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
-    let mut text = format!("{}: {}\n", told(&decision.outcome), plain(&decision.outcome.sentence()));
+    let said = match &decision.outcome {
+        Outcome::Undecided { why } => why.clone(),
+        outcome => outcome.sentence(),
+    };
+    let mut text = format!("{}\n", hanging(&format!("{}: {said}", told(&decision.outcome)), 2));
     let (title, deciding): (_, Vec<&Named>) = match &decision.outcome {
         Outcome::Refuse(Refusal::Forbidden { rules, .. }) => ("The rule that forbids it", rules.iter().collect()),
         other => ("The rule that decided", other.rule().into_iter().collect()),
@@ -24,7 +29,7 @@ pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
     }
     text.push_str("\nThe facts\n");
     for (name, fact) in facts(rules, &decision.wish) {
-        text.push_str(&format!("  {name:<11}{}\n", plain(&fact)));
+        text.push_str(&format!("  {name:<11}{}\n", hanging(&fact, 13)));
     }
     text.push_str(&format!("\nRule set {}\n", plain(&decision.set)));
     text
@@ -36,7 +41,7 @@ pub fn permission(rules: &Rules, action: Action, permission: &Permission, wish: 
         Permission::Permit { .. } => "permitted",
         Permission::Refuse { .. } => "refused",
     };
-    let mut text = format!("{told}: {}\n", plain(&permission.sentence()));
+    let mut text = format!("{}\n", hanging(&format!("{told}: {}", permission.sentence()), 2));
     text.push_str(&texts(rules, "The rule that decided", &permission.rules().collect::<Vec<_>>(), shown_in));
     // To close or to see, nothing decides but who it is and which machine.
     let seen = if action == Action::Approve { usize::MAX } else { 2 };
@@ -48,7 +53,7 @@ pub fn permission(rules: &Rules, action: Action, permission: &Permission, wish: 
     }
     text.push_str("\nThe facts\n");
     for (name, fact) in facts(rules, wish).into_iter().take(seen) {
-        text.push_str(&format!("  {name:<11}{}\n", plain(&fact)));
+        text.push_str(&format!("  {name:<11}{}\n", hanging(&fact, 13)));
     }
     text.push_str(&format!("\nRule set {}\n", rules.hash()));
     text
@@ -82,7 +87,7 @@ fn nearest(rules: &Rules, miss: &Miss, shown_in: &str) -> String {
     }
     text.push_str(", but\n");
     for lack in &miss.lacks {
-        text.push_str(&format!("  - {}\n", plain(&lack.sentence())));
+        text.push_str(&format!("  - {}\n", hanging(&lack.sentence(), 4)));
     }
     text
 }
@@ -107,12 +112,9 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     };
     facts.push(("way", way.to_owned()));
     facts.push(("reason", if wish.reason.is_empty() { "none given".to_owned() } else { wish.reason.clone() }));
-    if let Some(incident) = &wish.incident {
-        let state = if incident.open { "open" } else { "closed" };
-        let names = if incident.names_this_vm { "names this machine" } else { "does not name this machine" };
-        let owner = incident.owner.as_deref().map(|owner| format!(", owned by {owner}")).unwrap_or_default();
-        let age = spoken(wish::seconds(incident.age_seconds));
-        facts.push(("incident", format!("{state}, severity {}, {names}, {age} old{owner}", incident.severity.text())));
+    match &wish.incident {
+        Some(incident) => facts.push(("incident", incident_fact(incident))),
+        None => facts.push(("incident", "none".to_owned())),
     }
     facts.extend(wish.alerts.map(|alerts| ("alerts", format!("{alerts} open"))));
     facts.extend(wish.window.iter().map(|window| ("window", window.clone())));
@@ -120,6 +122,14 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     let open = spoken(wish::seconds(wish.open_today_seconds));
     facts.push(("today", format!("{} approvals without a person, machine open for {open}", wish.approvals_today)));
     facts
+}
+
+fn incident_fact(incident: &Incident) -> String {
+    let state = if incident.open { "open" } else { "closed" };
+    let names = if incident.names_this_vm { "names this machine" } else { "does not name this machine" };
+    let owner = incident.owner.as_deref().map(|owner| format!(", owned by {owner}")).unwrap_or_default();
+    let age = spoken(wish::seconds(incident.age_seconds));
+    format!("{state}, severity {}, {names}, {age} old{owner}", incident.severity.text())
 }
 
 fn who(rules: &Rules, who: &Who) -> String {
@@ -140,7 +150,9 @@ fn machine(vm: &VmFacts) -> String {
     let groups: Vec<&str> = vm.management_groups.names().collect();
     if let ManagementGroups::Unreachable { why } = &vm.management_groups {
         text.push_str(&format!(", below management groups that are not known ({why})"));
-    } else if !groups.is_empty() {
+    } else if groups.is_empty() {
+        text.push_str(", below no management group that is known");
+    } else {
         text.push_str(&format!(", below {}", groups.join(", ")));
     }
     let tags: Vec<String> = vm.tags.iter().map(|(name, value)| format!("{name} = {value}")).collect();

@@ -115,9 +115,9 @@ impl RuleFiles {
         self.iter().filter(|(name, _)| is_read(name))
     }
 
-    /// Files and folders that are neither rules nor scenarios nor notes for people; a folder's name ends with `/`.
+    /// Files and folders that are neither rules nor scenarios nor notes for people nor hidden; a folder's name ends with `/`.
     pub fn not_read(&self) -> impl Iterator<Item = &str> {
-        let is_note = |name: &str| name.starts_with('.') || [".md", ".txt", "~"].iter().any(|end| name.ends_with(end));
+        let is_note = |name: &str| is_hidden(name) || [".md", ".txt", "~"].iter().any(|end| name.ends_with(end));
         let is_used = move |name: &str| match name.strip_prefix(TESTS_IN) {
             Some(name) => is_yaml(name) || is_note(name),
             None => is_read(name) || is_note(name),
@@ -130,13 +130,18 @@ impl RuleFiles {
     }
 }
 
+/// Whether it is a file that shells and editors do not show, such as what is left of one that is being edited.
+fn is_hidden(name: &str) -> bool {
+    name.strip_prefix(TESTS_IN).unwrap_or(name).starts_with('.')
+}
+
 fn is_read(name: &str) -> bool {
     let decides = name.ends_with(".cedar") || [SCHEMA, PEOPLE, NETWORKS].contains(&name);
-    decides && !name.starts_with(TESTS_IN)
+    decides && !name.starts_with(TESTS_IN) && !is_hidden(name)
 }
 
 fn is_yaml(name: &str) -> bool {
-    name.ends_with(".yaml") || name.ends_with(".yml")
+    (name.ends_with(".yaml") || name.ends_with(".yml")) && !is_hidden(name)
 }
 
 /// Everything in a folder, whatever it is: what cannot be read must not go unseen. A folder's name ends with `/`, unless it

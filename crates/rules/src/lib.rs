@@ -9,6 +9,7 @@
 
 pub mod action;
 mod bounds;
+mod cases;
 mod decide;
 pub mod decision;
 pub mod explain;

@@ -150,33 +150,41 @@ const WIDEST: usize = 100;
 
 /// A sentence over as many lines as it needs; what stands in backticks stays together where a line can hold it.
 fn wrapped(text: &str) -> String {
+    folded(text, WIDEST).join("\n")
+}
+
+/// A sentence over as many lines as it needs, each but the first indented so far.
+pub(crate) fn hanging(text: &str, indent: usize) -> String {
+    folded(text, WIDEST.saturating_sub(indent)).join(&format!("\n{}", " ".repeat(indent)))
+}
+
+fn folded(text: &str, widest: usize) -> Vec<String> {
     let text = plain(text);
-    let (mut lines, mut width) = (String::new(), 0);
+    let mut lines: Vec<String> = Vec::new();
     let mut rest = text.as_ref();
     while !rest.is_empty() {
-        let end = unit(rest);
-        let (word, after) = rest.split_at(end);
-        let length = word.chars().count();
-        let fits = width + 1 + length <= WIDEST;
-        if width > 0 {
-            lines.push(if fits { ' ' } else { '\n' });
+        let (word, after) = rest.split_at(unit(rest, widest));
+        match lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= widest) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
         }
-        width = if width > 0 && fits { width + 1 + length } else { length };
-        lines.push_str(word);
         rest = after.trim_start_matches(' ');
     }
     lines
 }
 
 /// The length of what stays on one line at the beginning of a text.
-fn unit(text: &str) -> usize {
+fn unit(text: &str, widest: usize) -> usize {
     let mut is_code = false;
     let end = text.find(|c: char| {
         is_code ^= c == '`';
         c == ' ' && !is_code
     });
     let word = text.find(' ').unwrap_or(text.len());
-    end.filter(|end| *end <= WIDEST).unwrap_or(if text.len() <= WIDEST && !is_code { text.len() } else { word })
+    end.filter(|end| *end <= widest).unwrap_or(if text.len() <= widest && !is_code { text.len() } else { word })
 }
 
 /// In one line: file, what and cure.

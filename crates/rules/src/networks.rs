@@ -6,7 +6,7 @@ use portcullis_domain::source::Sources;
 
 use crate::files::NETWORKS;
 use crate::mistake::Mistake;
-use crate::yaml::{Reading, Stands, Text};
+use crate::yaml::{Reading, Stands, Text, holds_others};
 
 /// The networks that rules may name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ impl Networks {
             networks.insert(network.value.clone(), read_network(&mut reading, &network.value, &ranges));
         }
         let unread = !root.value.may_hold_names() || file.get("networks").is_some_and(|node| !node.value.may_hold_names());
+        // Another section may be meant to hold them, which is told.
+        let unread = unread || holds_others(&root, &["networks"]);
         (Networks { networks, unread }, reading.mistakes)
     }
 
@@ -70,9 +72,9 @@ fn read_network(reading: &mut Reading<'_>, network: &str, ranges: &[Text]) -> So
             Ok(read) => {
                 whole = whole.union(&read);
                 if range.value.contains(':') {
-                    let wrong =
-                        reading.mistake(range.at, format!("`{}` is never met: JIT takes no IPv6 addresses", range.value)).as_warning();
-                    reading.mistakes.push(wrong);
+                    let what = format!("`{}` is never met: JIT takes no IPv6 addresses", range.value);
+                    let wrong = reading.mistake(range.at, what).cured("take it away, or write the IPv4 addresses that people have there");
+                    reading.mistakes.push(wrong.as_warning());
                 }
             }
             Err((what, cure)) => reading.wrong_but(range.at, what, cure),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::PEOPLE;
 use crate::mistake::Mistake;
-use crate::yaml::{Node, Reading, Text};
+use crate::yaml::{Node, Reading, Text, holds_others};
 
 /// The groups that rules may name, and the people whose object ids are known without Microsoft Graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,9 @@ impl People {
         let Some(root) = reading.root() else { return (People::default().read_in_part(), reading.mistakes) };
         let mut people = People::default();
         let file = reading.sections("people.yaml", &root, &["people", "groups"]);
+        // Another section may be meant to hold them, which is told.
+        let others = holds_others(&root, &["people", "groups"]);
+        people.unread_ids = others;
         if let Some(node) = file.get("people") {
             for (name, given) in reading.named("`people`", node) {
                 let text = reading.text("an object id", given);
@@ -56,14 +59,19 @@ impl People {
                 people.groups.insert(name.value.clone(), read.unwrap_or_else(|| Group::Listed(BTreeSet::new())));
             }
         }
-        people.unread_ids = !root.value.may_hold_names() || file.get("people").is_some_and(|node| !node.value.may_hold_names());
-        people.unread = !root.value.may_hold_names() || file.get("groups").is_some_and(|node| !node.value.may_hold_names());
+        people.unread_ids |= !root.value.may_hold_names() || file.get("people").is_some_and(|node| !node.value.may_hold_names());
+        people.unread = others || !root.value.may_hold_names() || file.get("groups").is_some_and(|node| !node.value.may_hold_names());
         (people, reading.mistakes)
     }
 
     /// The same where the file says more than can be read of it.
     pub(crate) fn read_in_part(self) -> Self {
         People { unread: true, unread_ids: true, ..self }
+    }
+
+    /// Whether there may be groups that cannot be read.
+    pub(crate) fn is_read_in_part(&self) -> bool {
+        self.unread
     }
 
     /// The groups, by name.
@@ -128,7 +136,7 @@ fn read_group(reading: &mut Reading<'_>, name: &str, node: &Node, people: &Peopl
         (None, None) if reading.mistakes.len() > wrong_before => None,
         (None, None) => {
             let what = format!("group `{name}` has no members: give `entra` (the object id of an Entra group) or `members`");
-            reading.wrong(node.referenced, what);
+            reading.wrong_but(node.referenced, what, "write `members: []` for a group in which nobody is");
             None
         }
     }
@@ -144,6 +152,9 @@ fn read_member(reading: &mut Reading<'_>, member: &Text, people: &People) -> Opt
     }
     if !member.value.contains('@') {
         return object_id(reading, member);
+    }
+    if people.unread_ids {
+        return None;
     }
     let cure = match crate::mistake::nearest(&member.value, people.names()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -222,6 +233,8 @@ mod tests {
           |
         6 |   none: {}
           |         ^
+          |
+          = help: write `members: []` for a group in which nobody is
         error: `bobb@contoso.com` has no object id here
          --> people.yaml:9:9
           |

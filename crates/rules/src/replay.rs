@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::decision::{Decision, Outcome, Refusal};
 use crate::plain::plain;
 use crate::set::Rules;
-use crate::wish::{self, Who};
+use crate::wish::{self, Who, Wish};
 
 /// A decision as a file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,16 +56,19 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// Reads decisions: a JSON list, a page of the API as it answers it, or one JSON object a line; each a decision or something that
-/// holds one as `decision`, as audit records do. A record that holds none is counted; whatever else it is, it is told.
+/// Reads decisions: a JSON list, a page of the API as it answers it, one JSON object, or one a line; each a decision or something that
+/// holds one as `decision`, as audit records do. An audit record that holds none is counted; whatever else it is, it is told.
 pub fn read(text: &str) -> File {
     let text = text.trim_start_matches('\u{feff}');
     let mut file = File::default();
     let mut values: Vec<(usize, Value)> = Vec::new();
     let is_list = text.trim_start().starts_with('[');
-    let page = if is_list { None } else { serde_json::from_str::<Value>(text).ok() };
-    if let Some(Value::Array(items)) = page.and_then(|mut page| page.get_mut("items").map(Value::take)) {
+    let mut whole = if is_list { None } else { serde_json::from_str::<Value>(text).ok() };
+    if let Some(Value::Array(items)) = whole.as_mut().and_then(|page| page.get_mut("items").map(Value::take)) {
         values.extend(items.into_iter().enumerate().map(|(n, value)| (n + 1, value)));
+    } else if let Some(one) = whole.filter(|_| text.lines().count() > 1) {
+        let before = text.lines().take_while(|line| line.trim().is_empty()).count();
+        values.push((before + 1, one));
     } else if is_list {
         match serde_json::from_str::<Vec<Value>>(text) {
             Ok(list) => values.extend(list.into_iter().enumerate().map(|(n, value)| (n + 1, value))),
@@ -83,19 +86,40 @@ pub fn read(text: &str) -> File {
         let is_record = value.is_object();
         let held = match value.get_mut("decision").map(Value::take) {
             Some(held) => held,
-            None if ["outcome", "wish", "set"].iter().any(|name| value.get(name).is_some()) || !is_record => value,
-            None => Value::Null,
+            None if is_audit_record(&value) => Value::Null,
+            None => value,
         };
         if held.is_null() && is_record {
             file.without += 1;
             continue;
         }
-        match serde_json::from_value(held) {
+        match serde_json::from_value::<Decision>(held) {
+            Ok(decision) if let Some(time) = less_than_none(&decision.wish) => {
+                file.unreadable.push(Unreadable { line, why: format!("it is no decision: `{time}` is less than no time") });
+            }
             Ok(decision) => file.decisions.push(Stored { line, decision }),
             Err(why) => file.unreadable.push(Unreadable { line, why: format!("it is no decision: {}", said(&why)) }),
         }
     }
+    file.unreadable.sort_by_key(|unreadable| unreadable.line);
     file
+}
+
+/// Whether it has what every audit record has, and no decision has.
+fn is_audit_record(value: &Value) -> bool {
+    value.get("kind").is_some_and(Value::is_string)
+}
+
+/// The time of a wish that is less than none, by its name, where one is.
+fn less_than_none(wish: &Wish) -> Option<&'static str> {
+    let age = wish.incident.as_ref().map(|incident| incident.age_seconds);
+    let times = [
+        ("seconds", Some(wish.seconds)),
+        ("jitLongestSeconds", wish.jit_longest_seconds),
+        ("openTodaySeconds", Some(wish.open_today_seconds)),
+        ("ageSeconds", age),
+    ];
+    times.into_iter().find(|(_, seconds)| seconds.is_some_and(|seconds| seconds < 0)).map(|(name, _)| name)
 }
 
 /// What is wrong with a line, without its place in the file, which is told beside it.

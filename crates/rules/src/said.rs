@@ -44,7 +44,14 @@ pub(crate) fn in_our_words(mistake: Mistake, source: &Source<'_>) -> Mistake {
     let length = if mistake.what == "invalid token" { rest.chars().next().map_or(0, char::len_utf8) } else { mistake.span.len() };
     let mistake = Mistake { span: mistake.span.start..mistake.span.start + length, ..mistake };
     let words = rest.get(..length).unwrap_or_default();
-    let said = Said { what: &mistake.what, cure: mistake.cure.as_deref().unwrap_or_default(), words, rule: source.text };
+    let said = Said {
+        what: &mistake.what,
+        cure: mistake.cure.as_deref().unwrap_or_default(),
+        words,
+        before: source.text.get(..start).unwrap_or_default().trim_end(),
+        behind: rest.get(length..).unwrap_or_default().trim_start(),
+        rule: source.text,
+    };
     let told = said.names().or_else(|| said.kinds()).or_else(|| said.values()).or_else(|| said.grammar()).or_else(|| said.whole());
     match told {
         Some((what, cure)) => Mistake { what, cure: Some(cure), ..mistake },
@@ -60,6 +67,9 @@ struct Said<'a> {
     what: &'a str,
     cure: &'a str,
     words: &'a str,
+    /// What stands before them in the rule, and what behind them.
+    before: &'a str,
+    behind: &'a str,
     rule: &'a str,
 }
 
@@ -73,6 +83,37 @@ fn unknown<'n>(what: impl Into<String>, name: &str, known: impl IntoIterator<Ite
     let cure = nearest(name, known.iter().copied())
         .map_or_else(|| format!("known are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
     told(what, cure)
+}
+
+/// What is said of a rule that ends before it says all.
+pub(crate) const CUT_SHORT: &str = "the rule ends here, and something is missing";
+
+/// What is said of a text whose second quote is missing.
+pub(crate) const UNENDED: &str = "a text begins here and does not end";
+
+/// What is said of both sides of a `+`, and of what their sum is compared with.
+const DURATIONS_ADDED: &str = "durations cannot be added, taken away or multiplied";
+
+/// What is said of both sides of a `>=`.
+const NO_SEVERITY_IS_MORE: &str = "no Severity is more or less than another here";
+
+/// Leaves of what is said of one rule, in the order of its places, the first of what one thing that is written wrong brings about.
+pub(crate) fn without_echoes(told: Vec<Mistake>) -> Vec<Mistake> {
+    let adds = told.iter().any(|mistake| mistake.what == DURATIONS_ADDED);
+    let mut kept: Vec<Mistake> = Vec::new();
+    for mistake in told {
+        let is_said = |what: &str| kept.iter().any(|kept| kept.what == what);
+        let is_echo = match mistake.what.as_str() {
+            what @ (DURATIONS_ADDED | NO_SEVERITY_IS_MORE) => is_said(what),
+            "a duration stands here, and a number is needed" => adds,
+            "`in` asks for a group, and a set stands here" => kept.last().is_some_and(|kept| kept.what.ends_with(" is in nothing")),
+            _ => false,
+        };
+        if !is_echo {
+            kept.push(mistake);
+        }
+    }
+    kept
 }
 
 const KINDS: [&str; 10] =
@@ -153,6 +194,15 @@ impl Said<'_> {
         if self.what.starts_with("invalid member access") {
             return Self::variable(self.named(1));
         }
+        if self.what.ends_with("is not a valid method") && ["startsWith", "endsWith", "matches"].contains(&name) {
+            return told(format!("nothing has a `.{name}(…)`"), "write `like \"web-*\"`, where `*` stands for anything");
+        }
+        if self.what.starts_with("call to `contains` requires") {
+            return told("`.contains(…)` asks for one thing", "for several write `.containsAny([…])` or `.containsAll([…])`");
+        }
+        if self.what.starts_with("invalid string literal") && self.before.ends_with('[') {
+            return told("nothing is reached by its number", "ask a set `.contains(…)`, `.containsAny([…])` or `.containsAll([…])`");
+        }
         if self.what.ends_with("is not a valid method") {
             return unknown(format!("nothing has a `.{name}(…)`"), name, METHODS);
         }
@@ -203,9 +253,12 @@ impl Said<'_> {
                 format!("{} stands here, where something must be true or not", kind(is)),
                 "compare it with something: `==`, `<`, `.contains(…)`",
             ),
+            ("Long", "duration") if self.is_reckoned() => {
+                told(DURATIONS_ADDED, "count in minutes: `context.openToday.toMinutes() + context.duration.toMinutes() <= 240`")
+            }
             ("Long", "String") if self.cure.contains("concatenation") => told("a rule cannot put texts together", "write the text out"),
             ("datetime, or duration, or Long", "Severity") => told(
-                "no Severity is more or less than another here",
+                NO_SEVERITY_IS_MORE,
                 "name those that are meant: `[Severity::\"medium\", Severity::\"high\"].contains(context.incident.severity)`",
             ),
             _ if wanted.starts_with("Set<__cedar::internal::AnyEntity>") && is.starts_with("Set<") => told(
@@ -229,6 +282,16 @@ impl Said<'_> {
             ),
             _ => told(format!("{} stands here, and {} is needed", kind(is), kind(wanted)), mixed(wanted, is)),
         }
+    }
+
+    /// Whether it is added to something, taken from it or multiplied.
+    fn is_reckoned(&self) -> bool {
+        self.before.ends_with(['+', '-', '*']) || self.behind.starts_with(['+', '-', '*'])
+    }
+
+    /// Whether it stands behind the number of a duration without quotes.
+    fn is_in_duration(&self) -> bool {
+        self.before.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("duration(")
     }
 
     /// Texts, numbers and functions that are written as none can be.
@@ -263,7 +326,12 @@ impl Said<'_> {
             return told("`like` takes a pattern in quotes, and nothing else", "write it out, such as `like \"web-*\"`");
         }
         if self.what.ends_with("is not a valid escape") {
-            return told(format!("`{name}` means nothing in a text", name = self.named(0)), "write `\\\\` for a backslash");
+            let cure = if self.before.ends_with("like") {
+                "a pattern has but `*`, which stands for anything, and `\\*` for a star itself; write `\\\\` for a backslash"
+            } else {
+                "write `\\\\` for a backslash"
+            };
+            return told(format!("`{name}` means nothing in a text", name = self.named(0)), cure);
         }
         if self.what.contains("contains mixed scripts") {
             return told(format!("{} has letters of several scripts, which may look like others", self.named(0)), "write it in one script");
@@ -283,7 +351,7 @@ impl Said<'_> {
         if self.what == "invalid token" {
             return match self.words {
                 _ if self.cure.contains("single quotes") => told("a text stands in double quotes", "write `\"…\"`"),
-                _ if self.cure.contains("closed") => told("a text begins here and does not end", "put a `\"` behind it"),
+                _ if self.cure.contains("closed") => told(UNENDED, "put a `\"` behind it"),
                 "&" => told("`&` means nothing in a rule", "write `&&`"),
                 "|" => told("`|` means nothing in a rule", "write `||`"),
                 "#" => told("`#` means nothing in a rule", "a comment begins with `//`"),
@@ -294,10 +362,20 @@ impl Said<'_> {
             };
         }
         if self.what.starts_with("unexpected token") {
-            return told(format!("`{}` cannot stand here", self.named(0)), expected(self.named(0), self.cure));
+            let found = self.named(0);
+            let before_it = |sign: &str| self.before.ends_with(sign);
+            let cure = match found {
+                "=" if before_it("==") => "take it away: `==` has two of them".to_owned(),
+                ">" if before_it("<") => "write `!=`".to_owned(),
+                "contains" | "containsAny" | "containsAll" => format!("write `.{found}(…)` behind the set"),
+                _ if before_it("@id") || before_it("@reason") => "put the value into brackets: `@id(\"…\")`".to_owned(),
+                _ if self.is_in_duration() => "a duration stands in quotes: `duration(\"2h\")`".to_owned(),
+                _ => expected(found, self.cure),
+            };
+            return told(format!("`{found}` cannot stand here"), cure);
         }
         if self.what.starts_with("unexpected end of input") {
-            return told("the rule ends here, and something is missing", expected("", self.cure));
+            return told(CUT_SHORT, expected("", self.cure));
         }
         if self.what.starts_with("multiple relational operators") {
             return told("this compares more than two things at once", "compare two at a time, with `&&` between");

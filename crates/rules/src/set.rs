@@ -17,10 +17,10 @@ use crate::miss::Part;
 use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::People;
-use crate::said::{diagnosed, in_our_words, of_bare_action};
+use crate::said::{CUT_SHORT, UNENDED, diagnosed, in_our_words, of_bare_action, without_echoes};
 use crate::spoken::{Spoken, attributes};
-use crate::terms::{self, Effect, Source, Terms};
-use crate::text::{Shape, places, shape, statements, too_much};
+use crate::terms::{self, Effect, MISSING, Source, Terms};
+use crate::text::{Shape, opened, places, shape, statements, too_much};
 use crate::unknown::Unknown;
 
 /// The schema that rules are checked against: what this program can say to a rule.
@@ -44,10 +44,24 @@ pub(crate) struct Names {
     pub(crate) people: People,
     /// The networks.
     pub(crate) networks: BTreeSet<String>,
+    /// The groups that conditions and heads of rules name.
+    pub(crate) asked_groups: BTreeSet<String>,
+    /// Whether there may be rules that name groups and cannot be read.
+    pub(crate) unread_groups: bool,
     /// The rules by id, each with its file and line.
     pub(crate) rules: BTreeMap<String, (String, usize)>,
     /// Whether there may be rules whose id cannot be read.
     pub(crate) unread: bool,
+}
+
+impl Names {
+    /// Whether a rule asks for a group that only Entra knows, or one that cannot be read may do.
+    pub(crate) fn may_ask_entra(&self) -> bool {
+        self.unread
+            || self.unread_groups
+            || self.people.is_read_in_part()
+            || self.people.entra_groups().any(|(name, _)| self.asked_groups.contains(name))
+    }
 }
 
 /// A set as its files have it: to be used, or no more than what is named in it.
@@ -175,6 +189,8 @@ struct Check<'a> {
     rules: BTreeMap<String, Rule>,
     zones: BTreeMap<&'static str, (Tz, PolicySet)>,
     unknown: Unknown,
+    /// Whether the statement before is a rule's annotations without the rule.
+    cut: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -189,7 +205,7 @@ impl<'a> Check<'a> {
         let networks = if files.says_more(NETWORKS) { networks.read_in_part() } else { networks };
         // Whatever is not read may be meant to hold rules.
         let unread = files.not_read().next().is_some() || files.unreadable().iter().any(|mistake| mistake.file.ends_with(".cedar"));
-        let names = Names { people, networks: networks.names().map(str::to_owned).collect(), rules: BTreeMap::new(), unread };
+        let names = Names { people, networks: networks.names().map(str::to_owned).collect(), unread, ..Names::default() };
         let validator = Validator::new(schema.clone());
         Check {
             files,
@@ -200,6 +216,7 @@ impl<'a> Check<'a> {
             rules: BTreeMap::new(),
             zones: BTreeMap::new(),
             unknown: Unknown::default(),
+            cut: false,
             mistakes,
         }
     }
@@ -207,6 +224,7 @@ impl<'a> Check<'a> {
     fn everything(&mut self) {
         self.schema_file();
         for (file, text) in self.files.rules() {
+            self.cut = false;
             let lines = Lines::of(text);
             for span in statements(text) {
                 self.statement(file, &text[span.clone()], span.start, lines.line(span.start));
@@ -262,19 +280,29 @@ impl<'a> Check<'a> {
             let mistake = source.mistake(&place, "from here on the rule is nested too deeply, or is too long, to be read");
             self.mistakes.push(mistake.cured("take it apart into several rules"));
             self.terms(&source, effect_of(rule_text, &shape), None, line);
+            self.names.unread_groups = true;
             return;
         }
         let is_a_rule = !shape.head.is_empty() && !shape.annotations.is_empty() || is_headed(rule_text, &shape);
         let end = if is_a_rule && !rule_text.ends_with(';') { End::Forgotten } else { End::Written };
+        let is_cut = !shape.annotations.is_empty() && !is_headed(rule_text, &shape);
         let (policy, wrong) = parsed(&source, end);
         self.mistakes.extend(wrong);
         let Some(policy) = policy else {
+            self.names.unread_groups = true;
             // Its name is taken, and what it says of itself is checked, so that nothing is told only after it is mended.
             if is_a_rule {
+                let told = self.mistakes.len();
                 self.terms(&source, effect_of(rule_text, &shape), None, line);
+                // What is cut in two, or broken, has its other annotations elsewhere.
+                if is_cut || self.cut {
+                    let said = self.mistakes.split_off(told);
+                    self.mistakes.extend(said.into_iter().filter(|mistake| !mistake.what.starts_with(MISSING)));
+                }
             } else {
                 self.names.unread = true;
             }
+            self.cut = is_cut;
             return;
         };
         self.validate(&source, &policy);
@@ -285,8 +313,16 @@ impl<'a> Check<'a> {
         let actions = self.actions(&source, &policy, effect);
         self.names(&source, &policy);
         self.mistakes.extend(never_met(&source, &policy));
+        let said = self.mistakes.split_off(before);
+        self.mistakes.extend(without_what_follows(said));
         let known = Some(&actions).filter(|actions| !actions.is_empty());
-        let Some(terms) = self.terms(&source, effect, known, line) else { return };
+        let told = self.mistakes.len();
+        let terms = self.terms(&source, effect, known, line);
+        if std::mem::take(&mut self.cut) {
+            let said = self.mistakes.split_off(told);
+            self.mistakes.extend(said.into_iter().filter(|mistake| !mistake.what.starts_with(MISSING)));
+        }
+        let Some(terms) = terms else { return };
         let broken = self.mistakes[before..].iter().any(|mistake| mistake.weight == Weight::Error);
         if !broken {
             self.unknown.look(&source, &policy, &actions, &self.validator);
@@ -351,7 +387,7 @@ impl<'a> Check<'a> {
             true => mistake.cured("a rule about closing or seeing can ask who it is and which machine, and nothing else"),
             false => mistake,
         });
-        self.mistakes.extend(cured.map(|mistake| in_our_words(mistake, source)));
+        self.mistakes.extend(without_echoes(cured.map(|mistake| in_our_words(mistake, source)).collect()));
     }
 
     fn validated(&self, source: &Source<'_>, policy: &Policy) -> Vec<Mistake> {
@@ -394,6 +430,7 @@ impl<'a> Check<'a> {
     fn names(&mut self, source: &Source<'_>, policy: &Policy) {
         let literals: BTreeSet<(String, String)> =
             policy.entity_literals().iter().map(|uid: &EntityUid| (uid.type_name().to_string(), uid.id().unescaped().to_owned())).collect();
+        self.names.asked_groups.extend(literals.iter().filter(|(kind, _)| kind == "Group").map(|(_, id)| id.clone()));
         let spoken = Spoken::of(policy);
         self.mistakes.extend(spoken.compared.iter().filter_map(|(variable, kind, id)| of_another_kind(source, variable, kind, id)));
         for (kind, id) in &literals {
@@ -445,6 +482,9 @@ impl<'a> Check<'a> {
             "Network" if self.files.text(NETWORKS).is_none() => {
                 Some(mistake(format!("`{id}` is no network: there is no {NETWORKS}")).cured(format!("write {NETWORKS}, with its networks")))
             }
+            "Group" if self.names.people.groups().next().is_none() => {
+                Some(mistake(format!("`{id}` is no group: {PEOPLE} has none")).cured("write it under `groups` there"))
+            }
             "Group" => unknown("group of people.yaml", self.names.people.groups().map(|(name, _)| name).collect()),
             "Network" => unknown("network of networks.yaml", self.networks.names().collect()),
             "Person" => shaped(1, "OBJECT-ID"),
@@ -493,17 +533,33 @@ fn parsed(source: &Source<'_>, end: End) -> (Option<Policy>, Vec<Mistake>) {
         Ok(policy) => (Some(policy), Vec::new()),
         Err(errors) => (None, errors.iter().map(|error| in_our_words(diagnosed(source, error), source)).collect::<Vec<_>>()),
     };
+    if let Some(opens) = opened(text) {
+        for mistake in wrong.iter_mut().filter(|mistake| mistake.what == UNENDED) {
+            mistake.span = source.start + opens..source.start + opens + 1;
+        }
+    }
     // A head in another order is wrong in several places, and mended in one.
     wrong.dedup_by(|one, other| (&one.what, &one.cure) == (&other.what, &other.cure));
     if end == End::Forgotten {
         // What Cedar finds at the end that is not written is told where the text ends.
         for mistake in wrong.iter_mut().filter(|mistake| mistake.span.end > source.start + ends) {
             let cure = mistake.cure.take();
-            *mistake = Mistake { cure, ..source.mistake(&(ends..ends), "the rule ends here, and something is missing") };
+            *mistake = Mistake { cure, ..source.mistake(&(ends..ends), CUT_SHORT) };
         }
-        wrong.push(source.mistake(&(ends..ends), "the rule does not end").cured("put a `;` here"));
+        // What is cut short lacks more than that, and what that is is told.
+        if !wrong.iter().any(|mistake| [CUT_SHORT, UNENDED].contains(&mistake.what.as_str())) {
+            wrong.push(source.mistake(&(ends..ends), "the rule does not end").cured("put a `;` here"));
+        }
     }
     (policy, wrong)
+}
+
+/// Leaves out each warning that is about what an error is about, too, such as that the rule never holds.
+fn without_what_follows(said: Vec<Mistake>) -> Vec<Mistake> {
+    let errors: Vec<Range<usize>> =
+        said.iter().filter(|mistake| mistake.weight == Weight::Error).map(|mistake| mistake.span.clone()).collect();
+    let follows = |warning: &Mistake| errors.iter().any(|error| warning.span.start < error.end && error.start < warning.span.end);
+    said.into_iter().filter(|mistake| mistake.weight == Weight::Error || !follows(mistake)).collect()
 }
 
 /// What is wrong where whoever asks, or what is opened, is compared with something that neither can be.

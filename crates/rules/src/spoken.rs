@@ -126,3 +126,57 @@ pub(crate) fn path(json: &Value) -> Option<String> {
     let name = json["."]["attr"].as_str()?;
     Some(format!("{}.{name}", path(&json["."]["left"])?))
 }
+
+/// How a rule writes something, with one space around each sign. What nobody writes in a condition is `…`.
+pub(crate) fn written(json: &Value) -> String {
+    let Some((sign, value)) = json.as_object().and_then(|fields| fields.iter().next()) else { return "…".to_owned() };
+    let list = |items: &Value| items.as_array().into_iter().flatten().map(written).collect::<Vec<_>>().join(", ");
+    let joined = |json: &Value| {
+        let text = written(json);
+        let is_whole = json.as_object().is_some_and(|fields| fields.keys().any(|sign| JOINS.contains(&sign.as_str())));
+        if is_whole { format!("({text})") } else { text }
+    };
+    let (left, right) = (&value["left"], &value["right"]);
+    match sign.as_str() {
+        "Var" => value.as_str().unwrap_or_default().to_owned(),
+        "Value" => match (value["__entity"]["type"].as_str(), value["__entity"]["id"].as_str()) {
+            (Some(kind), Some(id)) => format!("{kind}::{id:?}"),
+            _ => value.to_string(),
+        },
+        "Set" => format!("[{}]", list(value)),
+        "." => format!("{}.{}", joined(left), value["attr"].as_str().unwrap_or_default()),
+        "has" => {
+            let name = &value["attr"];
+            let names = name.as_array().map_or_else(|| vec![name], |names| names.iter().collect());
+            let names: Vec<&str> = names.into_iter().filter_map(Value::as_str).collect();
+            format!("{} has {}", joined(left), names.join("."))
+        }
+        "is" => format!("{} is {}", joined(left), value["entity_type"].as_str().unwrap_or_default()),
+        "like" => {
+            let parts = value["pattern"].as_array().into_iter().flatten();
+            format!("{} like \"{}\"", joined(left), parts.map(|part| part["Literal"].as_str().unwrap_or("*")).collect::<String>())
+        }
+        "!" => format!("!{}", joined(&value["arg"])),
+        "neg" => format!("-{}", joined(&value["arg"])),
+        "isEmpty" => format!("{}.isEmpty()", joined(&value["arg"])),
+        "duration" | "ip" => format!("{sign}({})", list(value)),
+        "if-then-else" => format!("if {} then {} else {}", written(&value["if"]), written(&value["then"]), written(&value["else"])),
+        "contains" | "containsAll" | "containsAny" | "hasTag" | "getTag" => format!("{}.{sign}({})", joined(left), written(right)),
+        _ if JOINS.contains(&sign.as_str()) => {
+            let side = |json: &Value| if json[sign].is_object() { written(json) } else { joined(json) };
+            let is_comparison = !["&&", "||"].contains(&sign.as_str());
+            let inner = |json: &Value| {
+                let compares = json.as_object().is_some_and(|fields| fields.keys().any(|own| !["&&", "||"].contains(&own.as_str())));
+                if !is_comparison && compares { written(json) } else { side(json) }
+            };
+            format!("{} {sign} {}", inner(left), inner(right))
+        }
+        _ => match value.as_array().and_then(|items| items.split_first()) {
+            Some((of, rest)) => format!("{}.{sign}({})", joined(of), rest.iter().map(written).collect::<Vec<_>>().join(", ")),
+            None => "…".to_owned(),
+        },
+    }
+}
+
+/// The signs that stand between two things.
+const JOINS: [&str; 12] = ["&&", "||", "==", "!=", "<", "<=", ">", ">=", "in", "+", "-", "*"];

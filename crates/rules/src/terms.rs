@@ -15,6 +15,9 @@ use crate::mistake::Mistake;
 use crate::people::People;
 use crate::text::{Shape, places};
 
+/// What is said of a rule that lacks an annotation, before its name.
+pub(crate) const MISSING: &str = "the rule has no";
+
 /// The annotations there are.
 const NAMES: [&str; 7] = ["id", "reason", "max", "approvers", "escalate", "expire", "timezone"];
 
@@ -110,6 +113,12 @@ impl<'a> Annotations<'a> {
         Some((unescaped(&text[span.clone()]), span))
     }
 
+    /// Whether another name is told to be meant for this one.
+    fn is_meant(&self, name: &str) -> bool {
+        let cure = format!("did you mean `{name}`?");
+        self.mistakes.iter().any(|mistake| mistake.cure.as_deref() == Some(cure.as_str()))
+    }
+
     fn refuse_unknown(&mut self) {
         for annotation in &self.source.shape.annotations {
             let name = &self.source.text[annotation.name.clone()];
@@ -132,10 +141,10 @@ impl<'a> Annotations<'a> {
                     .push(self.source.mistake(&span, format!("`@{name}` is empty")).cured(format!("write `@{name}(\"{example}\")`")));
                 String::new()
             }
-            None if self.is_there(name) => String::new(),
+            None if self.is_there(name) || self.is_meant(name) => String::new(),
             None => {
                 self.mistakes
-                    .push(self.source.head(format!("the rule has no `@{name}`")).cured(format!("put `@{name}(\"{example}\")` before it")));
+                    .push(self.source.head(format!("{MISSING} `@{name}`")).cured(format!("put `@{name}(\"{example}\")` before it")));
                 String::new()
             }
         }
@@ -296,14 +305,20 @@ pub(crate) fn count_and_group(text: &str) -> Option<(u32, String)> {
     Some((count, group.trim().to_owned()))
 }
 
+/// How `@escalate` is written.
+const ESCALATE: &str = "write `PT15M security-leads; PT30M ciso`, with a `;` between";
+
 fn escalations(all: &mut Annotations<'_>, people: &People) -> Vec<Escalation> {
     let Some((value, span)) = all.find("escalate") else { return Vec::new() };
     let mut found: Vec<Escalation> = Vec::new();
     for part in value.split(';').map(str::trim) {
-        let read = part.split_once(' ').and_then(|(after, group)| Some((duration::parse(after).ok()?, group.trim())));
+        let read = part
+            .split_once(' ')
+            .filter(|(_, group)| !group.contains(", "))
+            .and_then(|(after, group)| Some((duration::parse(after).ok()?, group.trim())));
         let Some((after, group)) = read else {
             let mistake = all.source.mistake(&span, format!("`@escalate` cannot be read: `{part}`"));
-            all.mistakes.push(mistake.cured("write `PT15M security-leads; PT30M ciso`"));
+            all.mistakes.push(mistake.cured(ESCALATE));
             continue;
         };
         all.group(&span, group, people);

@@ -60,6 +60,16 @@ fn literal_length(rest: &str) -> usize {
     rest.len()
 }
 
+/// Where the text in quotes begins that was meant to end before the rule does: the first that goes on to the head of a rule or to
+/// an annotation on another line.
+pub fn opened(text: &str) -> Option<usize> {
+    let goes_on = |token: &Token| {
+        let lines = text[token.span.clone()].lines().skip(1);
+        lines.map(str::trim_start).any(|line| ["permit", "forbid", "@"].iter().any(|begin| line.starts_with(begin)))
+    };
+    tokens(text).iter().find(|token| token.kind == Kind::Literal && goes_on(token)).map(|token| token.span.start)
+}
+
 /// Where the statements of a text are, each with its semicolon. One without ends where the next one begins, so that a
 /// forgotten semicolon hides nothing.
 pub fn statements(text: &str) -> Vec<Range<usize>> {

@@ -47,10 +47,16 @@ impl Unknown {
     }
 }
 
-/// Whether the conditions of a rule, where it has any, say no more than that it is about somebody unknown.
+/// Whether the conditions of a rule, where it has any, say no more than that it is about somebody unknown, or what is so of all of them.
 fn asks_at_most_for_unknown(policy: &Policy) -> bool {
     let is = |kind: &str| json!({"is": {"left": {"Var": "principal"}, "entity_type": kind}});
-    let known = [json!({"kind": "when", "body": is("Unknown")}), json!({"kind": "unless", "body": is("Person")})];
+    let direct = json!({".": {"left": {"Var": "context"}, "attr": "direct"}});
+    let known = [
+        json!({"kind": "when", "body": is("Unknown")}),
+        json!({"kind": "unless", "body": is("Person")}),
+        // Nobody is unknown but whoever opened something around Portcullis.
+        json!({"kind": "when", "body": direct}),
+    ];
     let written = policy.to_json().ok();
     written.and_then(|json| json["conditions"].as_array().map(|all| all.iter().all(|one| known.contains(one)))).unwrap_or_default()
 }

@@ -223,7 +223,8 @@ impl<'a> Reading<'a> {
         // What has no fields at all is told already.
         let Stands::Named(fields) = &at.value else { return };
         if !is_meant && fields.iter().all(|(known, _)| known.value != field) {
-            self.wrong(at.referenced, format!("{name} needs `{field}`, and this one has none"));
+            let what = format!("{name} needs `{field}`, and this one has none");
+            self.wrong_but(at.referenced, what, format!("write `{field}: …` here"));
         }
     }
 
@@ -270,12 +271,14 @@ impl<'a> Reading<'a> {
     pub(crate) fn number<T: TryFrom<u64> + fmt::Display>(&mut self, name: &str, node: &Node, most: T) -> Option<T> {
         match &node.value {
             Stands::Number(number) => T::try_from(*number).ok().or_else(|| {
-                self.wrong(node.referenced, format!("{number} is more than {most}, the most that {name} can be"));
+                let what = format!("{number} is more than {most}, the most that {name} can be");
+                self.wrong_but(node.referenced, what, format!("write a whole number of at most {most}"));
                 None
             }),
             Stands::OddNumber => {
                 let written = self.text.get(span(self.text, node.defined)).unwrap_or_default();
-                self.wrong(node.referenced, format!("`{written}` is not a whole number from 0 to {most}, which {name} must be"));
+                let what = format!("`{written}` is not a whole number from 0 to {most}, which {name} must be");
+                self.wrong_but(node.referenced, what, "write it with digits alone");
                 None
             }
             _ => {
@@ -327,12 +330,24 @@ impl<'a> Reading<'a> {
             Stands::Text(text) if wanted == "a whole number" && text.parse::<u64>().is_ok() => {
                 Some(format!("write `{text}`, without quotes"))
             }
+            Stands::Text(_) if wanted == "a whole number" => Some("write it with digits alone".to_owned()),
+            Stands::Text(_) | Stands::Number(_)
+                if ["decision", "id", "name"].iter().any(|field| wanted.contains(&format!("`{field}`"))) =>
+            {
+                Some(format!("write `{{{}: {written}}}`", wanted.split('`').nth(1).unwrap_or_default()))
+            }
+            Stands::List(_) if wanted == "names with something under each" => Some("write `{name: value}`".to_owned()),
             Stands::Text(text) if wanted == "`true` or `false`" && ["true", "false"].contains(&text.as_str()) => {
                 Some(format!("write `{text}`, without quotes"))
             }
             _ => None,
         }
     }
+}
+
+/// Whether a file has a section of another name than these.
+pub(crate) fn holds_others(root: &Node, known: &[&str]) -> bool {
+    matches!(&root.value, Stands::Named(fields) if fields.iter().any(|(name, _)| !known.contains(&name.value.as_str())))
 }
 
 /// The bytes of a place.
@@ -427,6 +442,12 @@ fn sentence(said: &str) -> (String, Option<String>) {
         "unclosed quote" => told("a text in quotes does not end", "look for the quote that is missing, from this line on"),
         _ if what.starts_with("unclosed bracket") => {
             told(&format!("a `{}` is never closed", quoted()), "look for the bracket that is missing")
+        }
+        _ if what.starts_with("illegal placement of ':'") => {
+            told("a `:` cannot stand here", "look whether a bracket before it is never closed, or put a text with `: ` in it into quotes")
+        }
+        _ if quoted().starts_with("\\u{") => {
+            told(&format!("the character `{}` cannot stand in a YAML file", quoted()), "take it away: it is not seen")
         }
         "mapping values are not allowed in this context" => told(
             "a `:` cannot stand here",

@@ -195,6 +195,13 @@ fn decisions_are_read_as_the_api_answers_them() {
     assert_eq!((read.decisions.len(), read.without, read.unreadable.len()), (1, 1, 0));
     let pretty = replay::read(&serde_json::to_string_pretty(&page).unwrap());
     assert_eq!((pretty.decisions.len(), pretty.unreadable.len()), (1, 0));
+    let one = replay::read(&serde_json::to_string_pretty(&decision).unwrap());
+    assert_eq!((one.decisions.len(), one.unreadable.len()), (1, 0));
+    let other = replay::read("{\"foo\": 1}");
+    assert_eq!((other.without, other.unreadable[0].why.as_str()), (0, "it is no decision: `outcome` is missing"));
+    let mut past = serde_json::to_value(&decision).unwrap();
+    past["wish"]["seconds"] = serde_json::json!(-1);
+    assert_eq!(replay::read(&past.to_string()).unreadable[0].why, "it is no decision: `seconds` is less than no time");
 }
 
 #[test]
@@ -239,6 +246,24 @@ fn groups_that_are_listed_need_nobody_to_answer() {
     assert_eq!(told(&rules.decide(&wish)), "open a");
     wish.who = Who::Unknown;
     assert_eq!(told(&rules.decide(&wish)), "refuse -");
+}
+
+#[test]
+fn a_group_of_entra_that_no_rule_names_keeps_nothing_from_being_decided() {
+    let files = RuleFiles::of([
+        ("a.cedar", "@id(\"a\") @reason(\"x\") permit (principal in Group::\"a\", action == Action::\"open\", resource);"),
+        (
+            "people.yaml",
+            "groups:\n  a: {members: [aaaaaaaa-0000-4000-8000-000000000001]}\n  b: {entra: bbbbbbbb-0000-4000-8000-000000000002}\n",
+        ),
+    ]);
+    let rules = Rules::load(&files).unwrap();
+    let mut wish = wish(&rules, SOMEBODY);
+    for groups in [Groups::Unreachable { why: "Graph is down".to_owned() }, Groups::Known { of: BTreeSet::new(), not_of: BTreeSet::new() }]
+    {
+        wish.who = Who::Person { id: "aaaaaaaa-0000-4000-8000-000000000001".to_owned(), groups };
+        assert_eq!(told(&rules.decide(&wish)), "open a");
+    }
 }
 
 #[test]
@@ -361,7 +386,10 @@ fn a_decision_is_stored_and_read_again_and_decides_the_same() {
     assert_eq!((same.decisions, same.differences.len()), (2, 0));
     let outcome = stored.replace("\"outcome\"", "\"outcom\"");
     for (text, told) in [
-        ("{}\nx\ny\n", "2 it is not JSON: expected value, at character 1; 3 it is not JSON: expected value, at character 1"),
+        (
+            "{}\nx\ny\n",
+            "1 it is no decision: `outcome` is missing; 2 it is not JSON: expected value, at character 1; 3 it is not JSON: expected value, at character 1",
+        ),
         ("[{]", "1 it is not a JSON list: key must be a string, at character 3"),
         ("{\"decision\": {}}", "1 it is no decision: `outcome` is missing"),
         (
@@ -476,13 +504,15 @@ permit (principal, action == Action::"ask", resource);
 
     The facts
       who        00000000-0000-4000-8000-00000000000a, in no group that the rules name
-      machine    web-1 of rg, subscription 00000000-0000-4000-8000-000000000001, tags environment = development
+      machine    web-1 of rg, subscription 00000000-0000-4000-8000-000000000001, below no management
+                 group that is known, tags environment = development
       ports      22
       sources    198.51.100.7, in office
       duration   1 h
       at         2026-01-15T12:00:00Z (Thursday), Thursday 13:00 in Europe/Berlin
       way        asked of Portcullis
       reason     deploy
+      incident   none
       today      0 approvals without a person, machine open for 0 s
 
     Rule set caee095c110ab368
@@ -507,7 +537,8 @@ permit (principal, action == Action::"ask", resource);
 
     The facts
       who        00000000-0000-4000-8000-00000000000a, in no group that the rules name
-      machine    vm of rg, subscription 00000000-0000-4000-8000-000000000001, no tags
+      machine    vm of rg, subscription 00000000-0000-4000-8000-000000000001, below no management group
+                 that is known, no tags
       ports      22
       sources    192.0.2.1, 198.51.100.7, in no network that the rules know
       duration   1 h, where JIT allows 3 h
@@ -519,17 +550,20 @@ permit (principal, action == Action::"ask", resource);
 
     Rule set caee095c110ab368
     ----
-    refused: no rule can permit it: the sources * amount to the whole internet: name the addresses that need access
+    refused: no rule can permit it: the sources * amount to the whole internet: name the addresses
+      that need access
 
     The facts
       who        nobody knows
-      machine    vm of rg, subscription 00000000-0000-4000-8000-000000000001, no tags
+      machine    vm of rg, subscription 00000000-0000-4000-8000-000000000001, below no management group
+                 that is known, no tags
       ports      22
       sources    *, in no network that the rules know
       duration   1 h
       at         2026-01-15T12:00:00Z (Thursday), Thursday 13:00 in Europe/Berlin
       way        asked of Portcullis
       reason     none given
+      incident   none
       today      0 approvals without a person, machine open for 0 s
 
     Rule set caee095c110ab368

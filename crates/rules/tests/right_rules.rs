@@ -3,7 +3,7 @@
 use portcullis_rules::files::RuleFiles;
 use portcullis_rules::scenario;
 
-const PEOPLE: &str = "groups:\n  responders: {members: []}\n  security-duty: {members: []}\n";
+const PEOPLE: &str = "groups:\n  responders: {entra: aaaaaaaa-0000-4000-8000-000000000001}\n  security-duty: {members: []}\n";
 const NETWORKS: &str = "networks:\n  office: [198.51.100.0/24]\n  vpn: [203.0.113.0/24]\n";
 
 /// What is said of one file of rules and one of scenarios.
@@ -95,7 +95,7 @@ defaults: &all
     - 203.0.113.0/24
 scenarios:
   - name: 'a text in quotes: with a colon'
-    given: {vm: {name: WEB-1, tags: {Version: 1.10, on: yes, empty: }}, duration: PT1H30M, at: 2026-01-15T09:00:00+01:00}
+    given: {vm: {name: WEB-1, tags: {Version: 1.10, on: yes, empty: ''}}, duration: PT1H30M, at: 2026-01-15T09:00:00+01:00}
     expect: {decision: refuse, because: limits}
   - name: >-
       a text

@@ -331,7 +331,7 @@ fn warnings_keep_nothing_from_being_used_unless_they_are_denied() {
     let (code, text) = ran(folder.path(), &["check"]);
     assert!(code == 0 && text.contains("warning: ") && text.contains(": 1 warning"), "{text}");
     assert_eq!(ran(folder.path(), &["check", "--deny-warnings"]), (1, text));
-    fs::write(folder.path().join("none.json"), "{\"at\": 1}").unwrap();
+    fs::write(folder.path().join("none.json"), "{\"kind\": \"close\"}").unwrap();
     let (_, replayed) = ran(folder.path(), &["replay", "--decisions", "none.json"]);
     assert!(replayed.contains("none.json holds no decision"), "{replayed}");
     let (code, explained) = ran(folder.path(), &["explain", "--source", "198.51.100.7"]);

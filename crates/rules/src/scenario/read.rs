@@ -275,6 +275,10 @@ impl<'a> Reader<'a> {
         let id = id.unwrap_or_else(|| SOMEBODY.to_owned());
         if is_unreachable {
             self.contradicts(&given, &["groups"], "groupsUnreachable", "nobody knows the groups of somebody whose groups are unreachable");
+            if let Some(node) = given.get("groupsUnreachable").filter(|_| !given.contains_key("groups") && !self.names.may_ask_entra()) {
+                let what = "nobody looks at `groupsUnreachable`: no rule names a group of Entra, so nobody has to be reached";
+                self.reading.wrong_but(node.referenced, what, "take it away");
+            }
             return Who::Person { id, groups: Groups::Unreachable { why: "Microsoft Graph does not answer".to_owned() } };
         }
         let of: BTreeSet<String> = groups.into_iter().map(|group| group.value).collect();
@@ -323,7 +327,7 @@ impl<'a> Reader<'a> {
     }
 
     fn vm(&mut self, vm: Option<&Node>) -> VmFacts {
-        let known = ["id", "name", "resourceGroup", "subscription", "managementGroups", "managementGroupsUnreachable", "tags"];
+        let known = ["name", "id", "resourceGroup", "subscription", "managementGroups", "managementGroupsUnreachable", "tags"];
         let given = vm.map(|node| self.reading.fields("`vm`", node, &known)).unwrap_or_default();
         let groups = self.texts("`managementGroups`", given.get("managementGroups")).into_iter().map(|group| group.value);
         let above = match self.flag("`managementGroupsUnreachable`", given.get("managementGroupsUnreachable")) {
@@ -372,7 +376,11 @@ impl<'a> Reader<'a> {
         let mut tags: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in node.map(|node| self.reading.named("`tags`", node)).unwrap_or_default() {
             let value = match value.value {
-                Stands::Nothing => String::new(),
+                Stands::Nothing => {
+                    let what = format!("nothing stands under the tag `{}`", name.value);
+                    self.reading.wrong_but(name.referenced, what, "write its value, or `\"\"` for an empty one");
+                    String::new()
+                }
                 _ => self.reading.text("a tag", value).map(|text| text.value).unwrap_or_default(),
             };
             if tags.insert(name.value.to_lowercase(), value).is_some() {
