@@ -603,14 +603,12 @@ impl Cell<'_> {
         }
     }
 
-    /// The operator asks for it for somebody. Gives the wishes' ids.
-    async fn asks(&self, who: Who, minutes: i64) -> Vec<String> {
+    /// The operator asks for it for somebody.
+    async fn asks(&self, who: Who, minutes: i64) {
         let id = if who == Who::Responder { estate::RESPONDER_OBJECT_ID } else { estate::DEVELOPER_OBJECT_ID };
-        let mut wishes = Vec::new();
         for machine in self.beside.machines() {
-            wishes.push(self.story.asks_for(id, machine, PORT, self.beside.source(who), &format!("PT{minutes}M")).await);
+            self.story.asks_for(id, machine, PORT, self.beside.source(who), &format!("PT{minutes}M")).await;
         }
-        wishes
     }
 
     /// The operator ends whatever is granted.
@@ -715,19 +713,9 @@ async fn play(tale: Tale, row: &Row) -> Result<String, String> {
     let mut cell = Cell { story: &story, diary: Diary::begin(&story, PORT), beside, watched };
     let (first, act, second) = beside.minutes();
     match tale {
-        Tale::Adopted | Tale::AdoptedOverlapping | Tale::AdoptedExtended | Tale::AdoptedEndedEarly => {
-            cell.opens(Who::Responder, first).await
-        }
         Tale::Refused => cell.opens(Who::Admin, first).await,
-        Tale::Granted
-        | Tale::Overlapping
-        | Tale::Extended
-        | Tale::EndedEarly
-        | Tale::EndedAtOnce
-        | Tale::RefusedBeside
-        | Tale::AdoptedBeside => {
-            cell.asks(Who::Developer, first).await;
-        }
+        _ if tale.is_direct() => cell.opens(Who::Responder, first).await,
+        _ => cell.asks(Who::Developer, first).await,
     }
     if tale == Tale::EndedAtOnce {
         cell.until(3).await;
@@ -737,8 +725,8 @@ async fn play(tale: Tale, row: &Row) -> Result<String, String> {
     cell.until(act * MINUTE).await;
     match tale {
         Tale::Adopted | Tale::Refused | Tale::Granted | Tale::EndedAtOnce => {}
-        Tale::Overlapping => drop(cell.asks(Who::Responder, second).await),
-        Tale::Extended | Tale::AdoptedOverlapping => drop(cell.asks(Who::Developer, second).await),
+        Tale::Overlapping => cell.asks(Who::Responder, second).await,
+        Tale::Extended | Tale::AdoptedOverlapping => cell.asks(Who::Developer, second).await,
         Tale::AdoptedExtended => cell.opens(Who::Responder, second).await,
         Tale::EndedEarly | Tale::AdoptedEndedEarly => cell.closes().await,
         Tale::RefusedBeside => cell.opens(Who::Admin, second).await,

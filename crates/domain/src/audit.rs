@@ -249,8 +249,11 @@ impl AuditRecord {
     /// The actor of a row is who did what the row tells, and that is Portcullis. Who opened a port is in `OpenedBy` where
     /// all hints agree, and with every hint in `Asked` (JIT's own records) and `Claims` (events).
     pub fn row(&self, installation: &Installation) -> Value {
-        let columns = [self.asim_columns(installation), self.own_columns()];
-        Value::Object(columns.into_iter().filter_map(|columns| columns.as_object().cloned()).flatten().collect())
+        let mut row = self.asim_columns(installation);
+        if let (Value::Object(row), Value::Object(own)) = (&mut row, self.own_columns()) {
+            row.extend(own);
+        }
+        row
     }
 
     /// The columns of ASIM's audit event schema.

@@ -209,8 +209,7 @@ impl Audits {
             (Cause::Undecided, Some(port)) => {
                 let mut behind = Behind::default();
                 record.undecided_at(port).for_each(|finding| behind.learn(&finding.behind));
-                let sources = record.undecided_at(port).filter_map(|finding| finding.sources.as_ref());
-                (sources.cloned().reduce(|all, one| all.union(&one)), behind)
+                (record.undecided_sources(port), behind)
             }
             _ => (closing.map(Closing::sources), closing.map(|closing| closing.behind.clone()).unwrap_or_default()),
         };

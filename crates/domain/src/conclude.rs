@@ -11,7 +11,6 @@ use crate::grant::{Grant, Phase};
 use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER, SENT_WITHIN};
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
 use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, Undecided, VmRecord};
-use crate::source::Sources;
 
 /// What is remembered when the VM could not be read, so that there was nothing to reconcile.
 pub fn could_not_look(record: &mut VmRecord, now: DateTime<Utc>, trouble: Trouble) {
@@ -41,11 +40,12 @@ fn replace_alarms(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode, audits:
     for (key, mut alarm) in wanted {
         if let Some(old) = before.get(&key) {
             // A cause that can only be waited out does not replace one that a person must remove.
-            if old.cause == Cause::Undecided {
-                // Who is let in, and what keeps it from being decided, changes without being news.
-            } else if old.cause == alarm.cause || !alarm.cause.is_alarm_at_once() {
+            if old.cause == alarm.cause || !alarm.cause.is_alarm_at_once() {
                 alarm.cause = old.cause;
-                alarm.text.clone_from(&old.text);
+                // Who is let in, and what keeps it from being decided, changes without being news.
+                if alarm.cause != Cause::Undecided {
+                    alarm.text.clone_from(&old.text);
+                }
             } else {
                 audits.alarm_raised(record, &alarm);
             }
@@ -127,10 +127,9 @@ fn undecided_alarm(record: &VmRecord, port: u16, undecided: &Undecided, now: Dat
     if stands.is_none() && undecided_due(record, port, undecided).is_none_or(|due| due > now) {
         return None;
     }
-    let findings = || record.undecided_at(port);
-    let text = match findings().next() {
+    let text = match record.undecided_at(port).next() {
         Some(first) => {
-            let sources = findings().filter_map(|finding| finding.sources.as_ref()).fold(Sources::default(), |all, one| all.union(one));
+            let sources = record.undecided_sources(port).unwrap_or_default();
             format!("port {port} of {} is open to {sources}, and no grant covers it: {}", record.vm.name(), first.done)
         }
         None => stands.map(|alarm| alarm.text.clone())?,

@@ -524,6 +524,11 @@ impl VmRecord {
         self.findings.values().filter(is_left)
     }
 
+    /// What those findings let in together; absent where there are none.
+    pub fn undecided_sources(&self, port: u16) -> Option<Sources> {
+        self.undecided_at(port).filter_map(|finding| finding.sources.clone()).reduce(|all, one| all.union(&one))
+    }
+
     /// Since when nobody has decided on an opening, or on what was open at its port before it: patience counts from then.
     /// Absent where a look has yet to find out that nobody does.
     pub fn undecided_since(&self, opening: &Opening) -> Option<DateTime<Utc>> {

@@ -14,7 +14,6 @@ use portcullis_domain::reconcile::{Close, Jit, Look, Mode, Open, begun, reconcil
 use portcullis_domain::record::{Cause as TroubleCause, Claim, Lease, Trouble, VmRecord, WakeUp};
 use portcullis_domain::ruling::{CONFIRMED_WITHIN, Confirmation, Ruling, Rulings};
 use portcullis_domain::want::{Answer, Became, Want};
-use portcullis_rules::set::Rules;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -331,22 +330,20 @@ async fn unaudited(app: &App, record: &VmRecord, now: DateTime<Utc>) -> Result<B
 async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
     let mut ruled = Ruled { unaudited: unaudited(app, &run.record, run.now).await?, ..Ruled::default() };
     let claims = run.record.grants.iter().any(|grant| grant.confirm_by.is_some());
-    let is_nothing_to_rule = |ruled: &Ruled| {
-        let seen = seen_as(app, run.now, run.now, sight, ruled);
-        to_be_ruled(&begun(&run.record, &seen), &seen).is_empty()
-    };
-    if !claims && is_nothing_to_rule(&ruled) {
+    let (begun, openings) = to_rule(app, run, sight, &ruled);
+    if !claims && openings.is_empty() {
         return Ok(ruled);
     }
     match app.rulebook.rules().await {
         Ok(rules) => {
-            ruled.rulings = rulings(app, rules, run, sight, &ruled).await?;
+            let asking = || Asking::of(app, rules, run, sight);
+            ruled.rulings = asking().begun(&begun).rule(&openings).await?;
             // Others may take all the time there is for these: what nothing covers was ruled on before.
-            ruled.confirmations = Asking::of(app, rules, run, sight).confirmations().await?;
+            ruled.confirmations = asking().confirmations().await?;
             if ruled.confirmations.values().any(|found| matches!(found, Confirmation::Contradicted { .. })) {
                 // What only a contradicted claim covered is ruled on in this very look, too.
-                let more = rulings(app, rules, run, sight, &ruled).await?;
-                ruled.rulings.extend(more);
+                let (begun, openings) = to_rule(app, run, sight, &ruled);
+                ruled.rulings.extend(asking().begun(&begun).rule(&openings).await?);
             }
         }
         Err(why) => {
@@ -357,13 +354,14 @@ async fn ruled(app: &App, run: &Run, sight: &Sight) -> Result<Ruled, Stopped> {
     Ok(ruled)
 }
 
-/// What the rules say of what is left when the look has begun with what was found out so far.
-async fn rulings(app: &App, rules: &Rules, run: &Run, sight: &Sight, ruled: &Ruled) -> Result<Rulings, Stopped> {
+/// The record once the look has begun, and what of its openings the rules have still to be asked about, by what was found out so
+/// far.
+fn to_rule(app: &App, run: &Run, sight: &Sight, ruled: &Ruled) -> (VmRecord, Vec<Opening>) {
     let seen = seen_as(app, run.now, run.now, sight, ruled);
     let begun = begun(&run.record, &seen);
-    let known = |opening: &Opening| ruled.rulings.contains_key(&opening.rule);
-    let openings: Vec<Opening> = to_be_ruled(&begun, &seen).into_iter().filter(|opening| !known(opening)).collect();
-    Asking::of(app, rules, run, sight).begun(&begun).rule(&openings).await
+    let mut openings = to_be_ruled(&begun, &seen);
+    openings.retain(|opening| !ruled.rulings.contains_key(&opening.rule));
+    (begun, openings)
 }
 
 fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a Sight, ruled: &'a Ruled) -> Look<'a> {
