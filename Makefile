@@ -18,13 +18,15 @@ help:
 	@echo "make test      format, lints, docs, licences, unused dependencies, all tests: what CI runs"
 	@echo "make package   the zip that is deployed: $(PACKAGE)"
 	@echo "make table     how each story of an opening ends under every setting of every switch, beside how it must"
+	@echo "make matrix    stories under every setting of what nobody knows, and with everything that can go wrong at every call;"
+	@echo "               ARGS as in docs/trials.md"
 	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
 	@echo "make clean     removes target/ and what was installed for tests"
 
 # Before anything is begun: what is missing is named, all at once, with its cure.
 guard:
 	@infra/guard.sh $(NEEDS)
-demo table bench: NEEDS := cargo cc
+demo table matrix bench: NEEDS := cargo cc
 package: NEEDS := cargo cc python3
 test: NEEDS := cargo cc python3 node npm curl
 
@@ -72,6 +74,10 @@ table: guard
 	@cargo build --quiet --workspace --bins
 	@cargo test --quiet --package portcullis --test table -- --nocapture
 
+matrix: guard
+	@cargo build --quiet --workspace --bins
+	@target/debug/portcullis-trials matrix $(ARGS)
+
 bench: guard
 	cargo bench --quiet --package portcullis --bench handler
 	cargo bench --quiet --package portcullis --bench decision
@@ -83,4 +89,4 @@ clean:
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help guard demo test package table bench clean FORCE
+.PHONY: help guard demo test package table matrix bench clean FORCE

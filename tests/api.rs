@@ -1,13 +1,10 @@
 //! The HTTP API as callers meet it: through the host, with tokens of the tenant, after something has happened.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::{entra, estate, host};
+use portcullis_trials::story::{Setting, Story, vm};
 use serde_json::{Value, json};
-use story::{Setting, Story, vm};
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 

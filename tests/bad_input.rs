@@ -1,14 +1,11 @@
 //! Input that is wrong, foreign, doubled, late or in disorder: it is used, left alone, or kept with a reason, and
 //! never lost, retried for ever or a dead letter.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::switches::{EventSchema, Events};
 use portcullis_sandbox::{blob, estate};
+use portcullis_trials::story::{DELETE, Setting, Story, each_row, initiate_event, policy, vm};
 use serde_json::{Value, json};
-use story::{DELETE, Setting, Story, each_row, initiate_event, policy, vm};
 
 const MINUTE: i64 = 60;
 

@@ -1,11 +1,8 @@
 //! Openings around Portcullis, from their event to the proof that they are shut.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
-use story::{DELETE, Setting, Story, vm};
+use portcullis_trials::story::{DELETE, Setting, Story, vm};
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 

@@ -1,9 +1,6 @@
 //! What goes on working while a part does not: slow answers, documents of the store that nobody can read, parts that
 //! refuse, and who is named for an opening.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
@@ -12,8 +9,8 @@ use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::state::{Lock, LockLevel, State};
 use portcullis_sandbox::switches::{Events, Requestor};
 use portcullis_sandbox::{blob, servicebus};
+use portcullis_trials::story::{DELETE, Setting, Story, initiate_event, policy, vm};
 use serde_json::{Value, json};
-use story::{DELETE, Setting, Story, initiate_event, policy, vm};
 
 const MINUTE: i64 = 60;
 const HOUR: TimeDelta = TimeDelta::hours(1);

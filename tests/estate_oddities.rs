@@ -1,16 +1,13 @@
 //! Estates as they are: VMs without what others have, several of what others have one of, things that go away, and
 //! more to be shut than one sweep may shut.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate::{self, GROUP, Nic, SUBSCRIPTION, Vm};
 use portcullis_sandbox::state::{Lock, LockLevel, State};
 use portcullis_sandbox::switches::{Events, NewerInitiate};
+use portcullis_trials::story::{DELETE, Setting, Story, policy, vm};
 use reqwest::Method;
 use serde_json::{Value, json};
-use story::{DELETE, Setting, Story, policy, vm};
 
 const MINUTE: i64 = 60;
 const HOUR: TimeDelta = TimeDelta::hours(1);

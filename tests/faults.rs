@@ -1,13 +1,10 @@
 //! Azure that does not answer as it should: what stands meanwhile, and that everything ends proved shut.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::{Denial, Lock, LockLevel};
-use story::{DELETE, Setting, Story, each_row, vm};
+use portcullis_trials::story::{self, DELETE, Setting, Story, each_row, vm};
 
 const MINUTE: i64 = 60;
 

@@ -1,9 +1,6 @@
 //! What is governed and how far, as settings say: the longest opening, the most that one sweep shuts, and which
 //! subscriptions.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
@@ -11,7 +8,7 @@ use portcullis_sandbox::estate::{self, GROUP, Nic, SUBSCRIPTION, Vm};
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::Events;
-use story::{DELETE, Setting, Story, vm};
+use portcullis_trials::story::{DELETE, Setting, Story, vm};
 
 const MINUTE: i64 = 60;
 

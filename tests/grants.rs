@@ -1,16 +1,13 @@
 //! Grants that Portcullis opens itself, at an operator's wish and by the rules: opened, ended, extended, overlapping,
 //! ended early, refused with the reason.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::{NewerInitiate, PlanOffRefuses, SourceMust};
+use portcullis_trials::story::{self, DELETE, INITIATE, Setting, Story, tag, vm};
 use serde_json::{Value, json};
-use story::{DELETE, INITIATE, Setting, Story, tag, vm};
 
 const MINUTE: i64 = 60;
 const HOUR: TimeDelta = TimeDelta::hours(1);

@@ -1,16 +1,13 @@
 //! Openings around Portcullis, judged by the rules: adopted for who may, shut for who may not, and provisional while
 //! nothing but an event says who it was.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::{Assignment, State};
 use portcullis_sandbox::switches::{Events, NewerInitiate, Requestor, SubscriptionParents};
+use portcullis_trials::story::{self, DELETE, Setting, Story, initiate_event, policy, vm};
 use serde_json::{Value, json};
-use story::{DELETE, Setting, Story, initiate_event, policy, vm};
 
 const MINUTE: i64 = 60;
 const HOUR: TimeDelta = TimeDelta::hours(1);

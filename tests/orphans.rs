@@ -1,15 +1,12 @@
 //! Rules that JIT left behind: of a VM that was deleted, and to an address that no machine has any more.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::{Events, NewerInitiate};
+use portcullis_trials::story::{self, DELETE, INITIATE, Setting, Story, tag, vm};
 use serde_json::{Value, json};
-use story::{DELETE, INITIATE, Setting, Story, tag, vm};
 
 const MINUTE: i64 = 60;
 const OFFICE: &str = "198.51.100.7";

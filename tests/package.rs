@@ -1,15 +1,12 @@
 //! The package: what the real host would unpack, and that the program in it governs.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::host::HostFiles;
-use story::{Setting, vm};
+use portcullis_trials::story::{Setting, vm};
 
 const HANDLER: &str = env!("CARGO_BIN_EXE_portcullis-handler");
 

@@ -1,12 +1,9 @@
 //! The host's own payloads, sent to the handler as they are, and what becomes of them in a world that answers.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use portcullis_sandbox::blob;
 use portcullis_sandbox::estate;
+use portcullis_trials::story::{Setting, Story, initiate_event, policy, vm};
 use serde_json::{Value, json};
-use story::{Setting, Story, initiate_event, policy, vm};
 
 const EVENT_ALONE: &str = include_str!("fixtures/host/eventgrid_one_derived.json");
 const EVENTS: &str = include_str!("fixtures/host/eventgrid_many_derived.json");

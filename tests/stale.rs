@@ -1,12 +1,9 @@
 //! Reads that show what was, and answers that come after everybody stopped waiting: nothing is proved by either.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
-use story::{DELETE, Setting, Story, each_row, vm};
+use portcullis_trials::story::{DELETE, Setting, Story, each_row, vm};
 
 const MINUTE: i64 = 60;
 

@@ -1,15 +1,12 @@
 //! What nobody knows about Azure: the port is proved shut, or an alarm stands, under every setting of every switch.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::switches::*;
+use portcullis_trials::story::settings::settings;
+use portcullis_trials::story::{DELETE, Setting, Story, each_row, policy, vm};
 use reqwest::Method;
 use serde_json::{Value, json};
-use story::settings::settings;
-use story::{DELETE, Setting, Story, each_row, policy, vm};
 
 const MINUTE: i64 = 60;
 

@@ -3,9 +3,6 @@
 //! `make table` prints the whole table. A cell is worked out from the simulated world alone: from its security groups at
 //! every instant at which anything happened, and at the end from its log, against which the proof is held.
 
-#[expect(dead_code, reason = "each test binary uses its part of the harness")]
-mod story;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -13,10 +10,10 @@ use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::*;
+use portcullis_trials::story::diary::{Diary, Stay};
+use portcullis_trials::story::settings::settings;
+use portcullis_trials::story::{Setting, Story, each_row, policy, said, tag, vm};
 use serde_json::{Value, json};
-use story::diary::{Diary, Stay};
-use story::settings::settings;
-use story::{Setting, Story, each_row, policy, said, tag, vm};
 
 const MINUTE: i64 = 60;
 const PORT: u16 = 22;

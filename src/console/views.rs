@@ -324,6 +324,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         not_before,
         pause_seconds: _,
         next_look,
+        looked: _,
         wake_up: _,
         fingerprint: _,
         due: _,

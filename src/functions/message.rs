@@ -72,6 +72,10 @@ pub enum Message {
         /// The due entry that this is for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         due: Option<DueEntry>,
+        /// By the store's clock, when another run was found to work on the VM: a look that began later has seen whatever this
+        /// one was sent for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        busy: Option<DateTime<Utc>>,
         /// How often it was sent again because something did not answer or another run worked on the VM.
         #[serde(default)]
         tries: u32,
@@ -133,7 +137,7 @@ pub enum NotOurs {
 impl Message {
     /// A look at a VM for whatever cause.
     pub fn look(vm: &VmId) -> Self {
-        Message::Look { vm: vm.clone(), wake: None, due: None, tries: 0 }
+        Message::Look { vm: vm.clone(), wake: None, due: None, busy: None, tries: 0 }
     }
 
     /// Reads a body.
@@ -175,6 +179,16 @@ impl Message {
         }
     }
 
+    /// The same look, sent once more because another run worked on the VM at this time.
+    #[must_use]
+    pub fn after(&self, busy_at: DateTime<Utc>) -> Self {
+        let mut message = self.again();
+        if let Message::Look { busy, .. } = &mut message {
+            *busy = Some(busy_at);
+        }
+        message
+    }
+
     /// The same message, sent once more.
     #[must_use]
     pub fn again(&self) -> Self {
@@ -204,7 +218,7 @@ mod tests {
         for message in [
             Message::Event { id: "e".to_owned(), round: Round::Second, rounds_sent: true, tries: 1 },
             Message::Unstored { event: json!({"id": 1}), tries: 0 },
-            Message::Look { vm: vm(), wake: Some(at), due: Some(DueEntry { at, run: "0a1b".to_owned() }), tries: 2 },
+            Message::Look { vm: vm(), wake: Some(at), due: Some(DueEntry { at, run: "0a1b".to_owned() }), busy: Some(at), tries: 2 },
             Message::Shard { subscription: "s".to_owned(), tries: 0 },
             Message::Row { audit: "a".to_owned(), tries: 0 },
         ] {

@@ -36,7 +36,7 @@ async fn tick(app: &App) -> Result<String, Stopped> {
     let due = app.store.list_due(now, MOST).await?;
     in_lanes(&due, |entry| async {
         let due = DueEntry { at: entry.at, run: entry.run.clone() };
-        app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(due), tries: 0 }).await
+        app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(due), busy: None, tries: 0 }).await
     })
     .await?;
     let kept = app.store.list_kept_messages(now, MOST).await?;

@@ -103,6 +103,9 @@ pub struct VmRecord {
     /// When it has to be looked at again; absent means that nothing is left to do.
     #[serde(default)]
     pub next_look: Option<DateTime<Utc>>,
+    /// When the last look that was brought to its end began.
+    #[serde(default)]
+    pub looked: Option<DateTime<Utc>>,
     /// The one wake-up under way.
     #[serde(default)]
     pub wake_up: Option<WakeUp>,
@@ -496,6 +499,7 @@ impl VmRecord {
             not_before: None,
             pause_seconds: 0,
             next_look: None,
+            looked: None,
             wake_up: None,
             fingerprint: None,
             due: BTreeMap::new(),

@@ -65,6 +65,7 @@ impl Control {
             (&Method::GET, "/log") => Ok(self.log(call.param("function"))),
             (&Method::GET, "/host") => Ok(self.host_view()),
             (&Method::GET, "/faults") => Ok(json!(self.world.lock().faults)),
+            (&Method::GET, "/faults/met") => Ok(json!(self.world.lock().met)),
             (&Method::POST, "/faults") => self.add_faults(&parsed(call)?),
             (&Method::DELETE, "/faults") => {
                 self.world.lock().faults.clear();
@@ -76,12 +77,12 @@ impl Control {
             (&Method::POST, "/clock") => self.move_clock(call).await,
             (&Method::POST, "/kill") => self.kill(),
             (&Method::POST, "/token") => self.token(parsed(call)?),
-            (_, "/state" | "/log" | "/host" | "/faults" | "/switches" | "/events" | "/clock" | "/kill" | "/token") => {
+            (_, "/state" | "/log" | "/host" | "/faults" | "/faults/met" | "/switches" | "/events" | "/clock" | "/kill" | "/token") => {
                 Err((StatusCode::METHOD_NOT_ALLOWED, format!("{} is not allowed here", call.method)))
             }
             _ => Err((
                 StatusCode::NOT_FOUND,
-                "there is nothing here: GET /state, /log, /host, /faults, /switches; POST /events, /faults, /switches, /clock, /kill, /token; DELETE /faults".to_owned(),
+                "there is nothing here: GET /state, /log, /host, /faults, /faults/met, /switches; POST /events, /faults, /switches, /clock, /kill, /token; DELETE /faults".to_owned(),
             )),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{Method, StatusCode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -25,6 +26,9 @@ pub struct Fault {
     /// A part of path and query, as sent or percent-decoded, letter case aside; empty is any.
     #[serde(default)]
     pub path: String,
+    /// Whose requests.
+    #[serde(default, skip_serializing_if = "By::is_anybody")]
+    pub by: By,
     /// How many matching requests pass first.
     #[serde(default, deserialize_with = "bounds::skip")]
     pub skip: u32,
@@ -36,6 +40,47 @@ pub struct Fault {
     /// What [`Effect::Stale`] remembers: the first answer by path and query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remembered: BTreeMap<String, Remembered>,
+}
+
+/// Whose requests a fault meets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// Everybody's.
+    #[default]
+    Anybody,
+    /// The handler's, told by the trace of the invocation in which it makes them, or by the managed-identity endpoint, which
+    /// nobody else knows.
+    Handler,
+}
+
+impl By {
+    fn is_anybody(&self) -> bool {
+        *self == By::Anybody
+    }
+
+    fn made(self, face: &str, call: &Call) -> bool {
+        self == By::Anybody || call.trace.is_some() || face == "identity"
+    }
+}
+
+/// A request that met a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Meeting {
+    /// World time.
+    pub at: DateTime<Utc>,
+    /// The function whose invocation made it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The face.
+    pub face: String,
+    /// The HTTP method.
+    pub method: String,
+    /// Path and query, as they were sent.
+    pub target: String,
+    /// What happened to it.
+    pub effect: Effect,
 }
 
 fn any() -> String {
@@ -127,11 +172,18 @@ impl Fault {
             face: face.to_owned(),
             method: method.to_owned(),
             path: path.to_owned(),
+            by: By::Anybody,
             skip: 0,
             times: None,
             effect,
             remembered: BTreeMap::new(),
         }
+    }
+
+    /// The same for the handler's requests alone.
+    pub fn of_handler(mut self) -> Self {
+        self.by = By::Handler;
+        self
     }
 
     /// The same, letting the first `skip` matching requests pass.
@@ -150,6 +202,7 @@ impl Fault {
         let is = |pattern: &str, value: &str| pattern == "*" || pattern.eq_ignore_ascii_case(value);
         is(&self.face, face)
             && is(&self.method, call.method.as_str())
+            && self.by.made(face, call)
             && (self.effect != Effect::Stale || call.method == Method::GET || call.method == Method::HEAD)
             && contains(&call.target(), &self.path)
     }
@@ -212,7 +265,7 @@ pub fn log_refusal(state: &mut State, face: &str, call: &Call, status: StatusCod
     }
 }
 
-/// The first fault that waits for this request to `face`, which then counts it.
+/// The first fault that waits for this request to `face`, which then counts it. That they met is remembered in the state.
 pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
     for place in 0..state.faults.len() {
         let fault = &mut state.faults[place];
@@ -241,6 +294,14 @@ pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
             Effect::KillAfter => Met::KillAfter,
         };
         fault.times = fault.times.map(|times| times - 1);
+        state.met.push(Meeting {
+            at: state.now,
+            function: call.trace.as_ref().map(|(function, _)| function.clone()),
+            face: face.to_owned(),
+            method: call.method.to_string(),
+            target: call.target(),
+            effect: fault.effect.clone(),
+        });
         state.faults.retain(|fault| fault.times != Some(0));
         return met;
     }

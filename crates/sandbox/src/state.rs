@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::bounds;
-use crate::faults::Fault;
+use crate::faults::{Fault, Meeting};
 use crate::switches::Switches;
 
 /// The whole simulated world.
@@ -26,6 +26,8 @@ pub struct State {
     pub switches: Switches,
     /// Faults that wait for a matching request.
     pub faults: Vec<Fault>,
+    /// The requests that met a fault, oldest first.
+    pub met: Vec<Meeting>,
     /// The subscriptions of the tenant.
     pub subscriptions: Vec<Subscription>,
     /// Every ARM resource, as the bodies that ARM answers.
@@ -75,6 +77,7 @@ impl Default for State {
             tenant_id: "72f988bf-0000-4000-8000-2d7cd011db47".to_owned(),
             switches: Switches::default(),
             faults: Vec::new(),
+            met: Vec::new(),
             subscriptions: Vec::new(),
             resources: Resources::default(),
             locks: Vec::new(),
@@ -132,6 +135,7 @@ impl State {
             target: target.to_owned(),
             status,
             condition: None,
+            access: None,
             fault: None,
         });
         &mut self.log[place]
@@ -538,6 +542,9 @@ pub struct LogEntry {
     /// The condition that the request carried, met or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+    /// `Allow` or `Deny` of the security rule that it was done to, as it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<String>,
     /// The fault that stood in the way: the service itself never saw the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Obstacle>,

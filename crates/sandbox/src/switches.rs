@@ -60,6 +60,8 @@ pub struct Switches {
     pub events: Events,
     /// The schema of events.
     pub event_schema: EventSchema,
+    /// How the messages of a queue are delivered.
+    pub messages: Messages,
     /// Resources on a page of a list; 0 is all.
     #[serde(deserialize_with = "bounds::page_size")]
     pub page_size: usize,
@@ -94,6 +96,7 @@ impl Default for Switches {
             activity_log_seconds: 300,
             events: Events::InOrder,
             event_schema: EventSchema::EventGrid,
+            messages: Messages::Once,
             page_size: 0,
             logs_unpacked_counts: true,
         }
@@ -275,5 +278,16 @@ switch! {
         EventGrid,
         /// CloudEvents 1.0.
         CloudEvents,
+    }
+}
+switch! {
+    /// How the messages of a queue are delivered: Service Bus promises at least once, and nobody knows how often it is more.
+    Messages {
+        /// Once, unless an invocation fails.
+        Once,
+        /// Again after the first invocation has ended well, as when its completion was lost.
+        Again,
+        /// Twice at once, as when its lock was lost while the first invocation was under way.
+        TwiceAtOnce,
     }
 }

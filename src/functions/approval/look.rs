@@ -58,6 +58,8 @@ pub(super) struct Cause<'a> {
     pub wake: Option<DateTime<Utc>>,
     /// The due entry that it is for.
     pub due: Option<&'a DueEntry>,
+    /// When another run was found to work on the VM.
+    pub busy: Option<DateTime<Utc>>,
 }
 
 /// A run that holds the lease of a record.
@@ -136,10 +138,20 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
             return Ok(Begun::Ended(Ended::AgainAt { at, note: "the wake-up came early".to_owned() }));
         }
     }
+    // Where many are sent for one VM, one look is enough for all of them: otherwise each that is delivered twice while another run
+    // works would be sent twice, and so on for as long as one works.
+    if let (Some(busy), Some(looked)) = (cause.busy, record.looked)
+        && looked > busy
+    {
+        if let Some(due) = cause.due.filter(|due| record.due.get(&due.at) != Some(&due.run)) {
+            app.store.remove_due(&Due { at: due.at, vm: cause.vm.clone(), run: due.run.clone() }).await?;
+        }
+        return Ok(Begun::Ended(Ended::done("a look that began later has seen it")));
+    }
     let id = fresh_name();
     if let Some(lease) = record.is_leased_to_another(&id, held.now) {
         let at = (held.now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(lease.until);
-        app.send_at(&message.again(), at).await?;
+        app.send_at(&message.after(held.now), at).await?;
         return Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }));
     }
     let name = id.chars().take(8).collect();
@@ -484,13 +496,14 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
     run.record.due = kept;
     let wake = wake_up(&mut run.record, run.now, cause.wake);
     run.record.lease = None;
+    run.record.looked = Some(run.now);
     run.save(app).await?;
     for answer in &run.answers_to_wants {
         app.store.answer(answer).await?;
     }
     if let Some(at) = wake {
         // The due entry holds it, too: without the wake-up the schedule looks, a minute later at most.
-        if let Err(why) = app.send_at(&Message::Look { vm: vm.clone(), wake: Some(at), due: None, tries: 0 }, at).await {
+        if let Err(why) = app.send_at(&Message::Look { vm: vm.clone(), wake: Some(at), due: None, busy: None, tries: 0 }, at).await {
             warn!(vm = %vm, error = %why, "a wake-up could not be sent: the schedule looks instead");
         }
     }

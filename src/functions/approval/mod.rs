@@ -28,7 +28,9 @@ async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
     let ended = match message {
         Message::Event { id, round, rounds_sent, .. } => event::run(app, message, id, *round, *rounds_sent).await,
         Message::Unstored { event, .. } => jit_activity::one(app, event).await,
-        Message::Look { vm, wake, due, .. } => look::run(app, message, look::Cause { vm, wake: *wake, due: due.as_ref() }).await,
+        Message::Look { vm, wake, due, busy, .. } => {
+            look::run(app, message, look::Cause { vm, wake: *wake, due: due.as_ref(), busy: *busy }).await
+        }
         Message::Shard { .. } | Message::Row { .. } => return Ok(Ended::done("nothing for this queue")),
     };
     match ended {

@@ -70,6 +70,7 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
         kind: None,
         form: None,
     };
+    let access = if is_write { nsg::access(state, &call.path) } else { None };
     let mut outcome = serve(state, call, &mut note);
     if is_write {
         let status = match &outcome {
@@ -77,7 +78,9 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
             Err(refusal) => refusal.status,
         };
         let caller = note.caller.clone();
-        state.record(&caller, "arm", &note.action, &note.target, status).condition = call.condition();
+        let entry = state.record(&caller, "arm", &note.action, &note.target, status);
+        entry.condition = call.condition();
+        entry.access = access;
         if note.authenticated && note.kind.is_some() {
             activity::of_request(state, call, &note, &correlation, status);
         }

@@ -193,6 +193,14 @@ pub(super) fn world_write(state: &mut State, nsg_id: &str, changes: Vec<Change>)
     Ok(())
 }
 
+/// Whether the security rule at this path, letter case aside, allows or denies; nothing if none is there.
+pub(super) fn access(state: &State, path: &str) -> Option<String> {
+    let (nsg, rule) = path.trim_end_matches('/').rsplit_once('/').and_then(|(parent, rule)| Some((parent.rsplit_once('/')?.0, rule)))?;
+    let rules = state.resources.get(nsg)?["properties"]["securityRules"].as_array()?;
+    let rule = rules.iter().find(|known| known["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(rule)))?;
+    rule["properties"]["access"].as_str().map(str::to_owned)
+}
+
 /// The group as it is answered: with its default rules and with what it is attached to, where the stored body does
 /// not say so.
 pub(super) fn presented(nsg: &Value, attached: impl FnOnce() -> (Vec<Value>, Vec<Value>)) -> Value {

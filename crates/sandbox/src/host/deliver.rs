@@ -26,6 +26,7 @@ use super::timers::Timers;
 use crate::eventgrid;
 use crate::servicebus;
 use crate::state::{Message, PendingEvent, State};
+use crate::switches::Messages;
 use crate::world::World;
 
 /// The version that the host names in its headers: that of the source that the stand-in follows.
@@ -294,7 +295,18 @@ impl Host {
             (TriggerKind::ServiceBus { cardinality: Cardinality::Many(many_as), .. }, _) => Trigger::ServiceBusMany(taken, *many_as),
             _ => Trigger::ServiceBusOne(Box::new(taken.swap_remove(0))),
         };
-        let outcome = self.invoke(function, &trigger, what).await;
+        let deliveries = self.shared.world.lock().switches.messages;
+        let outcome = match deliveries {
+            Messages::Once => self.invoke(function, &trigger, what).await,
+            Messages::Again => match self.invoke(function, &trigger, what.clone()).await {
+                Outcome::Succeeded => self.invoke(function, &trigger, what).await,
+                failed => failed,
+            },
+            Messages::TwiceAtOnce => {
+                let (first, second) = tokio::join!(self.invoke(function, &trigger, what.clone()), self.invoke(function, &trigger, what));
+                if first == Outcome::Succeeded { first } else { second }
+            }
+        };
         {
             let mut state = self.shared.world.lock();
             for token in &tokens {

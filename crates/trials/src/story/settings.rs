@@ -42,6 +42,7 @@ every_setting! {
     activity_log_seconds: [0, 300, 3600],
     events: Events::ALL,
     event_schema: EventSchema::ALL,
+    messages: Messages::ALL,
     page_size: [0, 1],
     logs_unpacked_counts: [false, true],
 }

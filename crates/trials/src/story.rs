@@ -50,6 +50,18 @@ pub struct Setting {
     pub rules: Vec<(String, String)>,
 }
 
+/// The folder of the source, whose functions and rules a story runs with.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The handler that was built into the same folder as this program, or, for a test, into the one above it.
+fn handler() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let handler = program.ancestors().skip(1).take(2).map(|folder| folder.join("portcullis-handler")).find(|path| path.is_file());
+    handler.unwrap_or_else(|| panic!("there is no portcullis-handler beside {}: run `cargo build --workspace --bins`", program.display()))
+}
+
 impl Default for Setting {
     fn default() -> Self {
         let mut state = State::default();
@@ -96,7 +108,7 @@ impl Setting {
 
     /// The shipped rules with the people of the simulated Azure, and those of this setting, in a folder of their own.
     fn write_rules(&self, folder: &Path) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = root();
         let shipped = std::fs::read_dir(root.join("policies")).unwrap().map(|entry| entry.unwrap().path());
         std::fs::create_dir_all(folder).unwrap();
         for path in shipped.filter(|path| path.is_file()) {
@@ -111,9 +123,8 @@ impl Setting {
     /// Starts the story.
     pub async fn begin(self) -> Story {
         let dir = tempfile::tempdir().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let files = HostFiles::read(root).unwrap();
-        self.begin_with(HostOptions::new(PathBuf::from(env!("CARGO_BIN_EXE_portcullis-handler")), files), dir).await
+        let files = HostFiles::read(&root()).unwrap();
+        self.begin_with(HostOptions::new(handler(), files), dir).await
     }
 
     /// Starts the story with the app as it is staged or unpacked.
@@ -297,9 +308,12 @@ impl Story {
     /// A request to ARM as this person or application.
     pub async fn arm(&self, who: &str, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let token = self.world(|state| entra::mint(state, who, "https://management.azure.com").unwrap());
-        let mark = if path.contains('?') { '&' } else { '?' };
-        let mut request =
-            self.http.request(method, format!("{}{path}{mark}api-version=2020-01-01", self.sandbox.url("arm"))).bearer_auth(token);
+        let version = match path.split_once('?') {
+            Some((_, query)) if query.contains("api-version=") => "",
+            Some(_) => "&api-version=2020-01-01",
+            None => "?api-version=2020-01-01",
+        };
+        let mut request = self.http.request(method, format!("{}{path}{version}", self.sandbox.url("arm"))).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(&body);
         }

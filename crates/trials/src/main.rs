@@ -1,0 +1,287 @@
+//! `portcullis-trials matrix`: stories × settings × disturbances, and random walks.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{anyhow, bail};
+use clap::{Args, Parser, Subcommand};
+use comfy_table::{Cell as Field, CellAlignment, Table, presets};
+use portcullis_trials::disturbance::{Disturbance, Wrong};
+use portcullis_trials::matrix::{Cell, Outcome, Setting, at_once, disturbed, run, shipped_stories};
+use portcullis_trials::script::Script;
+use portcullis_trials::verdict::audit_line;
+use portcullis_trials::walk::{Walk, shown};
+
+/// Stories that are played at once: most of their time they wait between two tries of a call.
+const AT_ONCE: usize = 12;
+
+/// Trials of the real handler program in a simulated Azure
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-trials")]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Plays stories under settings of what nobody knows about Azure, disturbed at each call of the handler, and judges the
+    /// simulated world
+    ///
+    /// Without a choice it plays every story under every setting undisturbed, and every story in the usual world disturbed in
+    /// every way at every call.
+    Matrix(Arguments),
+}
+
+#[derive(Debug, Args)]
+struct Arguments {
+    /// A folder of stories, or one story, instead of those that come with this
+    #[arg(long, value_name = "PATH")]
+    stories: Option<PathBuf>,
+    /// Only this story; may be given again
+    #[arg(long, value_name = "NAME")]
+    story: Vec<String>,
+    /// The worlds to play in: a file of switches, instead of every setting of every switch, one at a time
+    #[arg(long, value_name = "FILE")]
+    switches: Option<PathBuf>,
+    /// What goes wrong, at each call; may be given again. `none` leaves it at the undisturbed stories
+    #[arg(long, value_name = "WHAT", value_parser = wrongs)]
+    wrong: Vec<Wrongs>,
+    /// Disturb the stories in every world, not in the usual one alone
+    #[arg(long)]
+    whole: bool,
+    /// Disturb only every N-th call
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    every: u32,
+    /// Play only so many of the cells, drawn from the seed
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// Play these cells alone, and show all that there is to see; may be given again
+    #[arg(long, value_name = "CELL", conflicts_with_all = ["whole", "sample", "seeds"])]
+    cell: Vec<String>,
+    /// Walk at random so many times, from as many seeds, instead of playing the stories
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// The first seed
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// How many are played at once
+    #[arg(long, value_name = "N", default_value_t = AT_ONCE)]
+    jobs: usize,
+    /// Where the names of the cells that failed are written, one a line: each is played alone with --cell, or with --seed
+    #[arg(long, value_name = "FILE", default_value = "target/matrix-failed.txt")]
+    failed: PathBuf,
+    /// Say how each cell ended, not those that failed alone
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// What may go wrong, as `--wrong` takes it.
+#[derive(Clone, Debug)]
+struct Wrongs(Vec<Wrong>);
+
+fn wrongs(text: &str) -> Result<Wrongs, String> {
+    match (text, Wrong::ALL.into_iter().find(|wrong| wrong.name() == text)) {
+        (_, Some(wrong)) => Ok(Wrongs(vec![wrong])),
+        ("none", None) => Ok(Wrongs(Vec::new())),
+        _ => Err(format!("one of none, {}", Wrong::ALL.map(Wrong::name).join(", "))),
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let What::Matrix(arguments) = Command::parse().what;
+    let failed = match (&arguments.seeds, arguments.cell.as_slice()) {
+        (Some(1), []) => replay_walk(&arguments).await?,
+        (Some(seeds), []) => walk(&arguments, *seeds).await?,
+        (None, [_, ..]) => replay(&arguments).await?,
+        _ => matrix(&arguments).await?,
+    };
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>> {
+    let path = arguments.stories.clone().unwrap_or_else(shipped_stories);
+    let mut stories = Script::read_all(&path).map_err(|why| anyhow!("{why}"))?;
+    if let Some(unknown) = arguments.story.iter().find(|name| stories.iter().all(|(known, _)| known != *name)) {
+        let known: Vec<&str> = stories.iter().map(|(name, _)| name.as_str()).collect();
+        bail!("there is no story '{unknown}': {}", known.join(", "));
+    }
+    stories.retain(|(name, _)| arguments.story.is_empty() || arguments.story.contains(name));
+    Ok(stories)
+}
+
+/// Plays the matrix, prints its table, and gives how many cells failed.
+async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
+    let stories = stories(arguments)?;
+    let settings = match &arguments.switches {
+        Some(file) => Setting::read_file(file).map_err(|why| anyhow!("{why}"))?,
+        None => Setting::every(),
+    };
+    let wrongs: Vec<Wrong> = match arguments.wrong.as_slice() {
+        [] => Wrong::ALL.into(),
+        given => given.iter().flat_map(|wrongs| wrongs.0.clone()).collect(),
+    };
+    let of = |(name, script): &(String, Script), setting: &Setting| Cell {
+        story: name.clone(),
+        script: Arc::new(script.clone()),
+        setting: setting.clone(),
+        disturbance: Disturbance::Nothing,
+    };
+    let undisturbed: Vec<Cell> =
+        stories.iter().flat_map(|story| settings.iter().map(|setting| of(story, setting)).collect::<Vec<_>>()).collect();
+    // Worlds that are given are all meant; without any, the usual one stands for them unless the whole is asked for.
+    let in_all = arguments.whole || arguments.switches.is_some();
+    let counted: Vec<Cell> = undisturbed.iter().filter(|cell| in_all || cell.setting == Setting::default()).cloned().collect();
+    let calls = if wrongs.is_empty() { Vec::new() } else { counts(arguments.jobs, &counted).await? };
+    let mut cells = undisturbed;
+    for (cell, calls) in counted.iter().zip(&calls) {
+        cells.extend(disturbed(cell, *calls, &wrongs, arguments.every));
+    }
+    let all = cells.len();
+    if let Some(sample) = arguments.sample {
+        fastrand::Rng::with_seed(arguments.seed).shuffle(&mut cells);
+        cells.truncate(sample);
+    }
+    let outcomes = run(arguments.jobs, &cells, |cell, outcome| say(arguments, cell, outcome)).await;
+    let played: Vec<(&Cell, &Outcome)> = cells.iter().zip(&outcomes).collect();
+    println!("\n{}", table(&played, &counted, &calls));
+    let failed: Vec<String> = played.iter().filter(|(_, outcome)| !outcome.wrong.is_empty()).map(|(cell, _)| cell.to_string()).collect();
+    let unmet = outcomes.iter().filter(|outcome| !outcome.is_met).count();
+    let drawn = if cells.len() < all { format!(" drawn from {all} by seed {}", arguments.seed) } else { String::new() };
+    println!("{} cells{drawn}, {unmet} of which made fewer calls than counted; {} failed", cells.len(), failed.len());
+    write_failed(arguments, &failed)?;
+    Ok(failed.len())
+}
+
+async fn counts(jobs: usize, cells: &[Cell]) -> anyhow::Result<Vec<u32>> {
+    let counting = cells.iter().cloned().map(|cell| async move { cell.calls().await.map_err(|why| format!("{cell}: {why}")) }).collect();
+    let counted = at_once(jobs, counting, |_, _| {}).await;
+    counted.into_iter().map(|calls| calls.and_then(|calls| calls).map_err(|why| anyhow!("{why}"))).collect()
+}
+
+fn say(arguments: &Arguments, cell: &Cell, outcome: &Outcome) {
+    if !outcome.wrong.is_empty() {
+        println!("FAILED {cell}\n    {}", outcome.wrong.join("\n").replace('\n', "\n    "));
+    } else if arguments.verbose {
+        println!("{cell}: {}", outcome.told.join("; "));
+    }
+}
+
+/// A line a story: how many cells of each kind there were, and how many of them failed.
+fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table {
+    let columns: Vec<String> = std::iter::once("undisturbed").chain(Wrong::ALL.map(Wrong::name)).map(str::to_owned).collect();
+    let mut counts: BTreeMap<(&str, usize), (usize, usize)> = BTreeMap::new();
+    for (cell, outcome) in played {
+        let column = match cell.disturbance {
+            Disturbance::Nothing => 0,
+            Disturbance::At(wrong, _) => 1 + Wrong::ALL.iter().position(|known| *known == wrong).unwrap_or_default(),
+        };
+        let count = counts.entry((&cell.story, column)).or_default();
+        count.0 += 1;
+        count.1 += usize::from(!outcome.wrong.is_empty());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    let right = |text: String| Field::new(text).set_alignment(CellAlignment::Right);
+    let heading = ["story".to_owned(), "calls".to_owned()].into_iter().chain(columns.iter().cloned());
+    table.set_header(heading);
+    let stories: std::collections::BTreeSet<&str> = played.iter().map(|(cell, _)| cell.story.as_str()).collect();
+    for story in stories {
+        let usual = counted.iter().position(|cell| cell.story == story);
+        let mut row =
+            vec![Field::new(story), right(usual.and_then(|place| calls.get(place)).map_or_else(String::new, ToString::to_string))];
+        row.extend((0..columns.len()).map(|column| match counts.get(&(story, column)) {
+            None => right("-".to_owned()),
+            Some((all, 0)) => right(all.to_string()),
+            Some((all, failed)) => right(format!("{failed} of {all} FAILED")),
+        }));
+        table.add_row(row);
+    }
+    table
+}
+
+fn write_failed(arguments: &Arguments, failed: &[String]) -> anyhow::Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    if let Some(folder) = arguments.failed.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = std::fs::File::create(&arguments.failed)?;
+    failed.iter().try_for_each(|cell| writeln!(file, "{cell}"))?;
+    println!("what failed is named in {}", arguments.failed.display());
+    Ok(())
+}
+
+/// Plays cells alone and shows what there is to see.
+async fn replay(arguments: &Arguments) -> anyhow::Result<usize> {
+    let stories = stories(arguments)?;
+    let mut failed = 0;
+    for name in &arguments.cell {
+        let cell = Cell::read(name, &stories).map_err(|why| anyhow!("{why}"))?;
+        let (played, verdict) = cell.played().await.map_err(|why| anyhow!("{cell}: {why}"))?;
+        println!("{cell}: {}\n", cell.script.tells);
+        show(&played);
+        println!("\n{}", verdict.told.join("\n"));
+        verdict.wrong.iter().for_each(|why| println!("WRONG {why}"));
+        failed += usize::from(!verdict.wrong.is_empty());
+    }
+    Ok(failed)
+}
+
+fn show(played: &portcullis_trials::play::Played) {
+    println!("{}\n", played.story.told());
+    let mut audits: Vec<String> = played.story.audits().iter().map(audit_line).collect();
+    audits.sort();
+    println!("{}\n", audits.join("\n"));
+    for met in played.story.world(|state| state.met.clone()) {
+        println!("met: {} {:?} {} {} {}: {:?}", met.at.format("%T"), met.function, met.face, met.method, met.target, met.effect);
+    }
+}
+
+/// Walks from each seed and gives how many walks failed.
+async fn walk(arguments: &Arguments, seeds: u64) -> anyhow::Result<usize> {
+    let first = arguments.seed;
+    let walked = AtomicUsize::new(0);
+    let walks = (first..first + seeds).map(|seed| async move { Walk::of(seed).played().await.map(|(_, wrong)| wrong) }).collect();
+    let outcomes = at_once(arguments.jobs, walks, |place, outcome| {
+        let done = walked.fetch_add(1, Ordering::Relaxed) + 1;
+        let wrong = wrong_of(outcome);
+        if !wrong.is_empty() {
+            println!("FAILED seed {}\n    {}", first + place as u64, wrong.join("\n").replace('\n', "\n    "));
+        } else if arguments.verbose && done.is_multiple_of(100) {
+            println!("{done} walks");
+        }
+    })
+    .await;
+    let seeds_of_failed = outcomes.iter().zip(first..).filter(|(outcome, _)| !wrong_of(outcome).is_empty()).map(|(_, seed)| seed);
+    let failed: Vec<String> = seeds_of_failed.map(|seed| format!("--seeds 1 --seed {seed}")).collect();
+    println!("{} walks from seed {first} to {}; {} failed", outcomes.len(), first + seeds.saturating_sub(1), failed.len());
+    write_failed(arguments, &failed)?;
+    Ok(failed.len())
+}
+
+fn wrong_of(outcome: &Result<Result<Vec<String>, String>, String>) -> Vec<String> {
+    match outcome {
+        Ok(Ok(wrong)) => wrong.clone(),
+        Ok(Err(why)) | Err(why) => vec![why.clone()],
+    }
+}
+
+/// Walks from one seed and shows what there is to see.
+async fn replay_walk(arguments: &Arguments) -> anyhow::Result<usize> {
+    let walk = Walk::of(arguments.seed);
+    println!("{}\n", shown(&walk));
+    let (played, wrong) = walk.played().await.map_err(|why| anyhow!("{why}"))?;
+    show(&played);
+    wrong.iter().for_each(|why| println!("WRONG {why}"));
+    if wrong.is_empty() {
+        println!("it holds");
+    }
+    Ok(usize::from(!wrong.is_empty()))
+}

@@ -1,0 +1,284 @@
+//! Stories × settings × disturbances: which cells there are, each with a name that brings it about again, and how they are
+//! played at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_sandbox::switches::Switches;
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::disturbance::{Disturbance, Wrong};
+use crate::play::{Played, counter, play};
+use crate::script::{Script, switched};
+use crate::story::said;
+use crate::story::settings::settings;
+use crate::verdict::{Verdict, judge};
+
+/// The stories that come with this crate.
+pub fn shipped_stories() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stories")
+}
+
+/// The switches of a world that are not as usual, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Setting(pub BTreeMap<String, Value>);
+
+impl Setting {
+    /// What is not as usual in these switches.
+    pub fn of(switches: &Switches) -> Setting {
+        let (usual, given) = (json!(Switches::default()), json!(switches));
+        let given = given.as_object().cloned().unwrap_or_default().into_iter();
+        Setting(given.filter(|(name, setting)| usual[name] != *setting).collect())
+    }
+
+    /// The world's switches with this setting.
+    pub fn switches(&self) -> Result<Switches, String> {
+        switched(&Switches::default(), &self.0)
+    }
+
+    /// Reads `usual`, or `name=setting,name=setting`.
+    pub fn read(text: &str) -> Result<Setting, String> {
+        if text == "usual" {
+            return Ok(Setting::default());
+        }
+        let mut all = BTreeMap::new();
+        for part in text.split(',') {
+            let (name, setting) = part.split_once('=').ok_or_else(|| format!("'{part}' is no switch=setting"))?;
+            let value = serde_json::from_str(setting).unwrap_or_else(|_| json!(setting));
+            all.insert(name.trim().to_owned(), value);
+        }
+        let setting = Setting(all);
+        setting.switches()?;
+        Ok(setting)
+    }
+
+    /// The usual world, and every setting of every switch, one at a time.
+    pub fn every() -> Vec<Setting> {
+        let mut all = vec![Setting::default()];
+        for (_, _, switches) in settings() {
+            let setting = Setting::of(&switches);
+            if !all.contains(&setting) {
+                all.push(setting);
+            }
+        }
+        all
+    }
+
+    /// The worlds of a file: an object of switches, or a list of them; a switch whose setting is a list stands for each of it, so
+    /// that an object is as many worlds as its lists have combinations.
+    pub fn read_file(path: &Path) -> Result<Vec<Setting>, String> {
+        let cannot = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|why| cannot(&why))?;
+        let given: Value = serde_saphyr::from_str(&text).map_err(|why| cannot(&why))?;
+        let objects = match given {
+            Value::Array(objects) => objects,
+            object => vec![object],
+        };
+        let mut all = Vec::new();
+        for (number, object) in objects.into_iter().enumerate() {
+            let Value::Object(object) = object else {
+                return Err(cannot(&format!("world {}: it is no object of switches", number + 1)));
+            };
+            for setting in combinations(&object) {
+                setting.switches().map_err(|why| cannot(&format!("world {}: {why}", number + 1)))?;
+                all.push(setting);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn combinations(object: &Map<String, Value>) -> Vec<Setting> {
+    object.iter().fold(vec![Setting::default()], |worlds, (name, value)| {
+        let settings = if let Value::Array(any) = value { any.clone() } else { vec![value.clone()] };
+        let with = |world: &Setting, setting: &Value| {
+            let mut world = world.clone();
+            world.0.insert(name.clone(), setting.clone());
+            world
+        };
+        worlds.iter().flat_map(|world| settings.iter().map(|setting| with(world, setting)).collect::<Vec<_>>()).collect()
+    })
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return write!(f, "usual");
+        }
+        for (place, (name, setting)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            let setting = setting.as_str().map_or_else(|| setting.to_string(), str::to_owned);
+            write!(f, "{comma}{name}={setting}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A story in a world, disturbed or not. Its name says all that is needed to play it again.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// The story's name.
+    pub story: String,
+    /// It.
+    pub script: Arc<Script>,
+    /// The world.
+    pub setting: Setting,
+    /// What goes wrong.
+    pub disturbance: Disturbance,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.story, self.setting, self.disturbance)
+    }
+}
+
+impl Cell {
+    /// The cell of this name among these stories.
+    pub fn read(name: &str, stories: &[(String, Script)]) -> Result<Cell, String> {
+        let mut parts = name.splitn(3, '/');
+        let (Some(story), Some(setting), Some(disturbance)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(format!("'{name}' is no cell: it is STORY/SETTING/DISTURBANCE, such as granted/usual/kill-before@12"));
+        };
+        let script = stories.iter().find(|(known, _)| known == story).ok_or_else(|| format!("there is no story '{story}'"))?;
+        Ok(Cell {
+            story: story.to_owned(),
+            script: Arc::new(script.1.clone()),
+            setting: Setting::read(setting)?,
+            disturbance: disturbance.parse()?,
+        })
+    }
+
+    /// Plays it and judges how it ended.
+    pub async fn outcome(&self) -> Outcome {
+        match self.played().await {
+            Ok((played, verdict)) => {
+                let wanted = self.disturbance.fault().map(|fault| fault.effect);
+                let is_met = played.story.world(|state| state.met.iter().any(|met| Some(&met.effect) == wanted.as_ref()));
+                Outcome { told: verdict.told, wrong: verdict.wrong, is_met: is_met || self.disturbance == Disturbance::Nothing }
+            }
+            Err(why) => Outcome { told: Vec::new(), wrong: vec![why], is_met: true },
+        }
+    }
+
+    /// Plays it and gives all that there is to see.
+    pub async fn played(&self) -> Result<(Played, Verdict), String> {
+        let switches = self.setting.switches()?;
+        let played = play(&self.script, &switches, self.disturbance.fault(), self.disturbance.longer()).await?;
+        let switches = switched(&switches, &self.script.world.switches)?;
+        let verdict = judge(&self.script, &switches, &self.disturbance, &played);
+        Ok((played, verdict))
+    }
+
+    /// How many calls the handler makes in it while nothing goes wrong.
+    pub async fn calls(&self) -> Result<u32, String> {
+        let played = play(&self.script, &self.setting.switches()?, Some(counter()), None).await?;
+        let calls = played.story.world(|state| state.met.len());
+        u32::try_from(calls).map_err(|_| format!("{calls} calls"))
+    }
+}
+
+/// How a cell ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How each port ended, for people.
+    pub told: Vec<String>,
+    /// What is not as it must be.
+    pub wrong: Vec<String>,
+    /// Whether the story came to the call at which it was to be disturbed.
+    pub is_met: bool,
+}
+
+/// Every cell of a story in a world that is disturbed at each `every`-th of its calls.
+pub fn disturbed(undisturbed: &Cell, calls: u32, wrongs: &[Wrong], every: u32) -> Vec<Cell> {
+    let at = |wrong: Wrong| (0..calls).step_by(every.max(1) as usize).map(move |call| Disturbance::At(wrong, call));
+    let disturbances = wrongs.iter().flat_map(|wrong| at(*wrong));
+    disturbances.map(|disturbance| Cell { disturbance, ..undisturbed.clone() }).collect()
+}
+
+/// Runs so many of these at once and gives what each came to, in their order; `ended` hears of each when it ends, by its place.
+/// One that panics, or that does not end, is given words for that.
+pub async fn at_once<T, F>(jobs: usize, all: Vec<F>, mut ended: impl FnMut(usize, &Result<T, String>)) -> Vec<Result<T, String>>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(jobs.max(1)));
+    let mut running = JoinSet::new();
+    let mut numbers = BTreeMap::new();
+    for (number, one) in all.into_iter().enumerate() {
+        let places = Arc::clone(&places);
+        let task = running.spawn(async move {
+            let _place = places.acquire().await;
+            tokio::time::timeout(ENDS_WITHIN, one).await.map_err(|_| format!("it did not end within {ENDS_WITHIN:?}"))
+        });
+        numbers.insert(task.id(), number);
+    }
+    let mut outcomes = BTreeMap::new();
+    while let Some(joined) = running.join_next_with_id().await {
+        let (id, outcome) = match joined {
+            Ok((id, outcome)) => (id, outcome),
+            Err(why) => (why.id(), Err(said(why))),
+        };
+        let number = numbers.get(&id).copied().unwrap_or_default();
+        ended(number, &outcome);
+        outcomes.insert(number, outcome);
+    }
+    outcomes.into_values().collect()
+}
+
+/// A cell takes a second or two; a machine that is busy takes a multiple.
+const ENDS_WITHIN: Duration = Duration::from_secs(300);
+
+/// Plays cells at once and gives how each ended, in their order; `ended` hears of each.
+pub async fn run(jobs: usize, cells: &[Cell], ended: impl Fn(&Cell, &Outcome)) -> Vec<Outcome> {
+    let of = |outcome: &Result<Outcome, String>| match outcome {
+        Ok(outcome) => outcome.clone(),
+        Err(why) => Outcome { told: Vec::new(), wrong: vec![why.clone()], is_met: true },
+    };
+    let played = cells.iter().cloned().map(|cell| async move { cell.outcome().await }).collect();
+    let outcomes = at_once(jobs, played, |place, outcome| ended(&cells[place], &of(outcome))).await;
+    outcomes.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_what_is_not_as_usual_and_its_name_leads_back_to_it() {
+        for setting in Setting::every() {
+            assert_eq!(Setting::read(&setting.to_string()).unwrap(), setting);
+        }
+        let several = Setting::read("events=never,pageSize=1").unwrap();
+        assert_eq!(several.to_string(), "events=never,pageSize=1");
+        assert_eq!(Setting::of(&several.switches().unwrap()), several);
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_named() {
+        assert!(Setting::read("evnts=never").unwrap_err().contains("evnts"));
+        assert!(Setting::read("events=sometimes").unwrap_err().contains("sometimes"));
+    }
+
+    #[test]
+    fn a_file_of_lists_is_every_combination() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("switches.yaml");
+        std::fs::write(&file, "- {events: [never, late], pageSize: [0, 1]}\n- {letterCase: upper}\n").unwrap();
+        let worlds: Vec<String> = Setting::read_file(&file).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            worlds,
+            ["events=never,pageSize=0", "events=never,pageSize=1", "events=late,pageSize=0", "events=late,pageSize=1", "letterCase=upper"]
+        );
+        std::fs::write(&file, "- {events: never}\n- {evnts: late}\n").unwrap();
+        let why = Setting::read_file(&file).unwrap_err();
+        assert!(why.contains("switches.yaml: world 2: there is no switch 'evnts'"), "{why}");
+    }
+}

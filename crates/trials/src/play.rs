@@ -1,0 +1,217 @@
+//! Plays a story: the real handler program in a simulated world whose time is moved from instant to instant.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::{Effect, Fault};
+use portcullis_sandbox::host::deliver::Stuck;
+use portcullis_sandbox::state::{Lock, LockLevel, State};
+use portcullis_sandbox::switches::Switches;
+use serde_json::{Value, json};
+
+use crate::script::{Asks, Deed, MACHINES, OneOrMany, Opens, Right, Script, Time, person, switched};
+use crate::story::{Setting, Story, policy, vm};
+use crate::watch::Watch;
+
+/// How often somebody asks again whom the app could not answer, and after how many seconds.
+const ASKED_AGAIN: usize = 6;
+const ASKED_AGAIN_AFTER: i64 = 10;
+
+/// By the machine's clock, by which tokens live: what a sign-in failed with counts for a second.
+const SIGN_IN_COUNTS: Duration = Duration::from_millis(250);
+
+/// A story that has been played.
+pub struct Played {
+    /// It, as it was left.
+    pub story: Story,
+    /// What was let in when.
+    pub watch: Watch,
+}
+
+/// A story being played.
+struct Stage {
+    story: Story,
+    watch: Watch,
+}
+
+/// Plays a story in a world with these switches and, from the beginning on, this fault; when it is over, every fault is taken away
+/// and it is watched for `longer`. The error says what made it impossible.
+pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, longer: Option<TimeDelta>) -> Result<Played, String> {
+    let switches = switched(switches, &script.world.switches)?;
+    let story = setting(script, &switches).begin().await;
+    story.change(|state| state.faults.extend(fault));
+    let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
+    story.world(|state| watch.look(state));
+    let mut stage = Stage { story, watch };
+    for step in &script.steps {
+        stage.until(step.at).await?;
+        stage.does(&step.what).await?;
+    }
+    stage.until(script.lasts).await?;
+    if let Some(longer) = longer {
+        stage.story.heal();
+        stage.until(Time(script.lasts.0 + longer)).await?;
+    }
+    Ok(Played { story: stage.story, watch: stage.watch })
+}
+
+fn setting(script: &Script, switches: &Switches) -> Setting {
+    let world = |state: &mut State| {
+        state.switches = switches.clone();
+        for (name, tags) in &script.world.tags {
+            if let Some(machine) = state.resources.get_mut(&vm(name)) {
+                machine["tags"] = json!(tags);
+            }
+        }
+        let machines = state.resources.get_mut(&policy()).and_then(|policy| policy["properties"]["virtualMachines"].as_array_mut());
+        let ports = machines.into_iter().flatten().filter_map(|machine| machine["ports"].as_array_mut()).flatten();
+        for port in ports {
+            if let Some(source) = &script.world.allowed_source {
+                port["allowedSourceAddressPrefix"] = json!(source);
+            }
+        }
+    };
+    let mut setting = Setting::with(world);
+    for (name, value) in &script.world.settings {
+        setting = setting.set(name, value);
+    }
+    for (name, text) in &script.world.rules {
+        setting = setting.ruled_by(name, text);
+    }
+    if script.world.observe { setting.observing() } else { setting }
+}
+
+fn told(stuck: Stuck) -> String {
+    stuck.to_string()
+}
+
+impl Stage {
+    async fn until(&mut self, time: Time) -> Result<(), String> {
+        let target = self.watch.begun + time.0;
+        while self.story.sandbox.engine.step_to(target).await.map_err(told)? {
+            self.story.world(|state| self.watch.look(state));
+        }
+        Ok(())
+    }
+
+    async fn does(&mut self, deed: &Deed) -> Result<(), String> {
+        match deed {
+            Deed::Opens(opens) => self.opens(opens).await,
+            Deed::Asks(asks) => self.asks(asks).await?,
+            Deed::Closes(closes) => self.closes(&closes.vm).await?,
+            Deed::Calls(calls) => {
+                let path = calls.path.replace("{policy}", &policy()).replace("{group}", &group());
+                let method =
+                    reqwest::Method::from_bytes(calls.method.as_bytes()).map_err(|_| format!("'{}' is no method", calls.method))?;
+                self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
+            }
+            Deed::DeletesRules(closes) => self.deletes_rules(&vm(&closes.vm)).await,
+            Deed::DeletesMachine(closes) => self.story.change(|state| {
+                state.resources.remove(&vm(&closes.vm));
+                let nic = estate::resource_id(
+                    estate::SUBSCRIPTION,
+                    estate::GROUP,
+                    "Microsoft.Network/networkInterfaces",
+                    &format!("{}-nic", closes.vm),
+                );
+                state.resources.remove(&nic);
+            }),
+            Deed::Locks(true) => self.story.change(|state| state.locks.push(Lock::new(group(), LockLevel::CanNotDelete))),
+            Deed::Locks(false) => self.story.change(|state| state.locks.clear()),
+            Deed::Plan(on) => self.story.change(|state| state.subscriptions[0].jit_plan = *on),
+            Deed::Right(right) => self.story.change(|state| give(state, right)),
+            Deed::Switches(given) => {
+                let switches = switched(&self.story.world(|state| state.switches.clone()), given)?;
+                self.story.change(|state| state.switches = switches);
+            }
+            Deed::Fault(fault) => self.story.change(|state| state.faults.push(fault.0.clone())),
+            Deed::Heals => self.story.heal(),
+            Deed::Kills => self.story.sandbox.world.kill_handler(),
+        }
+        self.story.world(|state| self.watch.look(state));
+        Ok(())
+    }
+
+    async fn opens(&self, opens: &Opens) {
+        let end = (self.story.now() + opens.time.0).to_rfc3339();
+        let port = match &opens.from {
+            OneOrMany::One(one) => json!({"number": opens.port, "allowedSourceAddressPrefix": one, "endTimeUtc": end}),
+            OneOrMany::Many(many) => json!({"number": opens.port, "allowedSourceAddressPrefixes": many, "endTimeUtc": end}),
+        };
+        let body = json!({"virtualMachines": [{"id": vm(&opens.vm), "ports": [port]}]});
+        let who = id_of(&opens.who).unwrap_or_default();
+        self.story.arm(who, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(body)).await;
+    }
+
+    async fn asks(&mut self, asks: &Asks) -> Result<(), String> {
+        let wish = json!({
+            "vm": vm(&asks.vm), "port": asks.port, "sources": asks.from.all(), "duration": asks.time.iso(),
+            "reason": "a story", "person": id_of(&asks.person)?,
+        });
+        self.posts(id_of(&asks.who)?, "/grants", &wish).await
+    }
+
+    async fn closes(&mut self, machine: &str) -> Result<(), String> {
+        let record = self.story.record(machine).unwrap_or_default();
+        let grants = record["grants"].as_array().into_iter().flatten().filter_map(|grant| grant["id"].as_str());
+        for grant in grants {
+            self.posts(estate::SECURITY_OBJECT_ID, &format!("/grants/{grant}/close"), &json!({"vm": vm(machine)})).await?;
+        }
+        Ok(())
+    }
+
+    /// Somebody deletes JIT's allow rules of a machine, in whichever group. That a group is busy is an answer, too.
+    async fn deletes_rules(&self, vm: &str) {
+        let number = vm_number(vm);
+        let is_its = |rule: &&str| {
+            let name = rule.rsplit('/').next().and_then(parse_name);
+            name.is_some_and(|name| name.rule == JitRule::Allow && name.number == number)
+        };
+        let rules: Vec<String> = self.story.world(|state| {
+            let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
+            let rules = groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten());
+            rules.filter_map(|rule| rule["id"].as_str()).filter(is_its).map(str::to_owned).collect()
+        });
+        for rule in rules {
+            self.story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::DELETE, &format!("{rule}?api-version=2025-05-01"), None).await;
+        }
+    }
+
+    /// Whoever is not answered asks again.
+    async fn posts(&mut self, who: &str, path: &str, body: &Value) -> Result<(), String> {
+        for _ in 0..ASKED_AGAIN {
+            let (status, answer) = self.story.posts(who, path, body).await;
+            if status < 500 {
+                return if status < 300 || status == 409 { Ok(()) } else { Err(format!("POST {path}: {status} {answer}")) };
+            }
+            tokio::time::sleep(SIGN_IN_COUNTS).await;
+            let now = self.story.now() - self.watch.begun;
+            self.until(Time(now + TimeDelta::seconds(ASKED_AGAIN_AFTER))).await?;
+        }
+        Err(format!("POST {path} was never answered"))
+    }
+}
+
+fn id_of(name: &str) -> Result<&'static str, String> {
+    person(name).ok_or_else(|| format!("nobody is called '{name}'"))
+}
+
+fn group() -> String {
+    format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP)
+}
+
+/// Gives the product's identity an action, or takes it away.
+fn give(state: &mut State, right: &Right) {
+    let product = state.principals.iter_mut().filter(|principal| principal.managed_identity);
+    for assignment in product.flat_map(|product| &mut product.assignments).take(1) {
+        assignment.actions.retain(|action| *action != right.action);
+        assignment.actions.extend(right.given.then(|| right.action.clone()));
+    }
+}
+
+/// A fault that changes nothing and is met by every call of the handler.
+pub fn counter() -> Fault {
+    Fault::new("*", "*", "", Effect::Delay { milliseconds: 0 }).of_handler()
+}

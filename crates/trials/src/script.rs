@@ -1,0 +1,533 @@
+//! A story as a file: what people do when, and how it must end under which settings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use chrono::TimeDelta;
+use portcullis_domain::source::Sources;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::Fault;
+use portcullis_sandbox::switches::Switches;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+
+/// A story that can be played.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Script {
+    /// What happens, in one sentence.
+    pub tells: String,
+    /// What is changed in the small estate before it begins.
+    #[serde(default, skip_serializing_if = "World::is_usual")]
+    pub world: World,
+    /// What happens, in the order of its times.
+    pub steps: Vec<Step>,
+    /// How long it is watched.
+    pub lasts: Time,
+    /// How each port that it is about must end.
+    pub ends: Vec<End>,
+    /// How it must end where settings make a difference: the first that fits the world stands for `ends`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub but: Vec<But>,
+}
+
+/// What is changed in the small estate of the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct World {
+    /// Tags of machines, by the machine's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// What the JIT policy lets every port be opened to; absent is everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_source: Option<String>,
+    /// Settings of the app besides the sandbox's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// Files of rules besides the shipped ones, or instead of them, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, String>,
+    /// Whether the app only says what it would do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub observe: bool,
+    /// The switches that this story is about, whatever else is tried.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub switches: BTreeMap<String, Value>,
+}
+
+impl World {
+    fn is_usual(&self) -> bool {
+        *self == World::default()
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Step {
+    /// When, from the beginning.
+    pub at: Time,
+    /// What.
+    pub what: Deed,
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Deed {
+    /// Somebody opens a port through JIT, around Portcullis. That JIT refuses is an answer, too.
+    Opens(Opens),
+    /// An operator asks Portcullis for a port for somebody.
+    Asks(Asks),
+    /// An operator ends whatever is granted on a machine.
+    Closes(Closes),
+    /// Somebody calls Resource Manager.
+    Calls(Calls),
+    /// The rules that JIT wrote for a port are deleted by somebody.
+    DeletesRules(Closes),
+    /// The machine is deleted, and what belongs to it.
+    DeletesMachine(Closes),
+    /// A lock is put on the resource group, or taken off.
+    Locks(bool),
+    /// Defender for Servers Plan 2 is on or off.
+    Plan(bool),
+    /// The product's identity loses an action, or gets it.
+    Right(Right),
+    /// Switches are set.
+    Switches(BTreeMap<String, Value>),
+    /// A fault is injected.
+    Fault(FaultJson),
+    /// Every fault is taken away.
+    Heals,
+    /// The handler dies.
+    Kills,
+}
+
+/// An opening around Portcullis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Opens {
+    /// Who, as in [`person`].
+    pub who: String,
+    /// The machine.
+    pub vm: String,
+    /// The port.
+    pub port: u16,
+    /// The sources.
+    pub from: OneOrMany,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub time: Time,
+}
+
+/// A wish for a port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Asks {
+    /// Who asks, as in [`person`].
+    #[serde(default = "operator", skip_serializing_if = "is_operator")]
+    pub who: String,
+    /// For whom, as in [`person`].
+    pub person: String,
+    /// The machine.
+    pub vm: String,
+    /// The port.
+    pub port: u16,
+    /// The sources.
+    pub from: OneOrMany,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub time: Time,
+}
+
+/// A machine, or a port of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Closes {
+    /// The machine.
+    pub vm: String,
+}
+
+/// A call to Resource Manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Calls {
+    /// Who, as in [`person`].
+    pub who: String,
+    /// The method.
+    pub method: String,
+    /// The path, with `{group}` for the resource group of the small estate and `{policy}` for its JIT policy.
+    pub path: String,
+    /// The body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+}
+
+/// An action of the product's identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Right {
+    /// The action.
+    pub action: String,
+    /// Whether it has it.
+    pub given: bool,
+}
+
+/// A fault, as the control API takes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FaultJson(pub Fault);
+
+impl PartialEq for FaultJson {
+    fn eq(&self, other: &Self) -> bool {
+        json!(self.0) == json!(other.0)
+    }
+}
+
+/// One text or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub fn all(&self) -> Vec<&str> {
+        match self {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Them as sources.
+    pub fn sources(&self) -> Sources {
+        Sources::read(self.all())
+    }
+}
+
+/// How a port must end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct End {
+    /// The machine.
+    pub vm: String,
+    /// The port.
+    pub port: u16,
+    /// How.
+    pub is: How,
+    /// The causes of the alarms that are raised, if there may be any: any of these, and no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
+    /// Who is to be let in when. What is let in otherwise must be shut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lets_in: Vec<Stay>,
+}
+
+/// The ways in which a port may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum How {
+    /// Proved shut, and no alarm was raised.
+    Shut,
+    /// Proved shut, after an alarm that was cleared.
+    ShutAfterAlarm,
+    /// Open, and an alarm stands.
+    AlarmStanding,
+    /// Open, and a grant that lives covers all that is.
+    OpenCovered,
+    /// Nothing was ever opened.
+    NeverOpen,
+}
+
+/// A time for which somebody is to be let in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Stay {
+    /// The sources.
+    pub from: OneOrMany,
+    /// Since when.
+    pub since: Time,
+    /// Until when.
+    pub until: Time,
+    /// How much later it may end; absent is what reads and deletes take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Time>,
+}
+
+/// What is otherwise where the world has these settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct But {
+    /// Switches with their settings, or lists of them.
+    pub when: BTreeMap<String, Value>,
+    /// How each port must end then.
+    pub ends: Vec<End>,
+}
+
+impl But {
+    fn fits(&self, switches: &Value) -> bool {
+        self.when.iter().all(|(name, wanted)| match wanted {
+            Value::Array(any) => any.contains(&switches[name]),
+            one => *one == switches[name],
+        })
+    }
+}
+
+fn operator() -> String {
+    "sam.security".to_owned()
+}
+
+fn is_operator(who: &str) -> bool {
+    who == operator()
+}
+
+/// The object id of somebody of the small estate, named by what stands before the `@` of their sign-in name.
+pub fn person(name: &str) -> Option<&'static str> {
+    let people = [
+        (estate::ADMIN_UPN, estate::ADMIN_OBJECT_ID),
+        (estate::RESPONDER_UPN, estate::RESPONDER_OBJECT_ID),
+        (estate::DEVELOPER_UPN, estate::DEVELOPER_OBJECT_ID),
+        (estate::GLASS_UPN, estate::GLASS_OBJECT_ID),
+        (estate::SECURITY_UPN, estate::SECURITY_OBJECT_ID),
+    ];
+    people.into_iter().find(|(upn, _)| upn.split('@').next() == Some(name)).map(|(_, id)| id)
+}
+
+/// The machines of the small estate.
+pub const MACHINES: [&str; 3] = ["web-1", "web-2", "db-1"];
+
+/// A span of time: as ISO 8601 or in words (`PT6M`, `6m`, `1h 30m`, `20s`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub TimeDelta);
+
+impl Time {
+    /// So many minutes.
+    pub const fn minutes(minutes: i64) -> Time {
+        Time(TimeDelta::minutes(minutes))
+    }
+
+    /// In whole seconds.
+    pub fn seconds(self) -> i64 {
+        self.0.num_seconds()
+    }
+
+    /// In ISO 8601.
+    pub fn iso(self) -> String {
+        format!("PT{}S", self.seconds())
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Time, String> {
+        let span = if text == "0" { Ok(jiff::SignedDuration::ZERO) } else { text.parse::<jiff::SignedDuration>() };
+        let span = span.ok().filter(|span| !span.is_negative() && span.as_secs() <= 7 * 86_400);
+        let span = span.ok_or_else(|| format!("'{text}' is no time of at most a week such as 90s, 6m or PT1H30M"))?;
+        Ok(Time(TimeDelta::seconds(span.as_secs())))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.seconds() / 60, self.seconds() % 60) {
+            (0, 0) => write!(f, "0"),
+            (0, seconds) => write!(f, "{seconds}s"),
+            (minutes, 0) => write!(f, "{minutes}m"),
+            (minutes, seconds) => write!(f, "{minutes}m {seconds}s"),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The usual world with these switches set otherwise. The error names the switch.
+pub fn switched<'a>(usual: &Switches, given: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Result<Switches, String> {
+    let mut merged = json!(usual);
+    for (name, setting) in given {
+        match merged.get_mut(name) {
+            Some(place) => *place = setting.clone(),
+            None => return Err(format!("there is no switch '{name}': docs/sandbox.md has them all")),
+        }
+    }
+    Switches::deserialize(&merged).map_err(|why| format!("no such setting: {why}"))
+}
+
+impl Script {
+    /// Reads a story. The error says what is wrong with it, and where.
+    pub fn read(text: &str) -> Result<Script, String> {
+        let script: Script = serde_saphyr::from_str(text).map_err(|why| why.to_string())?;
+        script.check()?;
+        Ok(script)
+    }
+
+    /// Reads every story of a folder, or the one that a file holds, in the order of their names.
+    pub fn read_all(path: &Path) -> Result<Vec<(String, Script)>, String> {
+        let cannot = |path: &Path, why: &dyn fmt::Display| format!("{}: {why}", path.display());
+        let mut files = vec![path.to_owned()];
+        if path.is_dir() {
+            let listed = std::fs::read_dir(path).map_err(|why| cannot(path, &why))?;
+            files =
+                listed.collect::<Result<Vec<_>, _>>().map_err(|why| cannot(path, &why))?.into_iter().map(|entry| entry.path()).collect();
+            files.retain(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json"));
+            files.sort();
+            if files.is_empty() {
+                return Err(cannot(path, &"there is no story in it: each is a .yaml file"));
+            }
+        }
+        let read = |file: &Path| {
+            let text = std::fs::read_to_string(file).map_err(|why| cannot(file, &why))?;
+            let script = Script::read(&text).map_err(|why| cannot(file, &why))?;
+            Ok((file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), script))
+        };
+        files.iter().map(|file| read(file)).collect()
+    }
+
+    /// How each port must end in a world with these switches.
+    pub fn ends(&self, switches: &Switches) -> &[End] {
+        let switches = json!(switches);
+        self.but.iter().find(|but| but.fits(&switches)).map_or(&self.ends, |but| &but.ends)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let usual = Switches::default();
+        switched(&usual, &self.world.switches).map_err(|why| format!("world.switches: {why}"))?;
+        if let Some(late) = self.steps.windows(2).find(|pair| pair[1].at < pair[0].at) {
+            return Err(format!(
+                "steps: the one at {} stands after the one at {}; give them in the order of their times",
+                late[1].at, late[0].at
+            ));
+        }
+        if let Some(step) = self.steps.iter().find(|step| step.at > self.lasts) {
+            return Err(format!("steps: the one at {} is later than the story lasts ({})", step.at, self.lasts));
+        }
+        for step in &self.steps {
+            step.what.check().map_err(|why| format!("the step at {}: {why}", step.at))?;
+        }
+        let all = self.but.iter().flat_map(|but| &but.ends).chain(&self.ends);
+        for end in all {
+            demand_machine(&end.vm).map_err(|why| format!("ends: {why}"))?;
+        }
+        for but in &self.but {
+            for (name, wanted) in &but.when {
+                let settings = if let Value::Array(any) = wanted { any.clone() } else { vec![wanted.clone()] };
+                for setting in settings {
+                    switched(&usual, [(name, &setting)]).map_err(|why| format!("but, when {name} is {setting}: {why}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn demand_machine(vm: &str) -> Result<(), String> {
+    if MACHINES.contains(&vm) { Ok(()) } else { Err(format!("there is no machine '{vm}': {}", MACHINES.join(", "))) }
+}
+
+fn demand_person(who: &str) -> Result<(), String> {
+    person(who)
+        .map(|_| ())
+        .ok_or_else(|| format!("nobody is called '{who}': ada.admin, rosa.responder, dora.developer, sam.security, glass"))
+}
+
+fn demand_sources(from: &OneOrMany) -> Result<(), String> {
+    if from.sources().is_understood() { Ok(()) } else { Err(format!("from: {} cannot be read as sources", from.all().join(", "))) }
+}
+
+impl Deed {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Deed::Opens(opens) => {
+                demand_person(&opens.who)?;
+                demand_machine(&opens.vm)?;
+                demand_sources(&opens.from)
+            }
+            Deed::Asks(asks) => {
+                demand_person(&asks.who)?;
+                demand_person(&asks.person)?;
+                demand_machine(&asks.vm)?;
+                demand_sources(&asks.from)
+            }
+            Deed::Closes(closes) | Deed::DeletesRules(closes) | Deed::DeletesMachine(closes) => demand_machine(&closes.vm),
+            Deed::Calls(calls) => demand_person(&calls.who),
+            Deed::Switches(given) => switched(&Switches::default(), given).map(|_| ()),
+            Deed::Locks(_) | Deed::Plan(_) | Deed::Right(_) | Deed::Fault(_) | Deed::Heals | Deed::Kills => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORY: &str = "
+tells: Somebody opens a port.
+steps:
+  - at: 0
+    what: {opens: {who: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 16m}}
+lasts: PT30M
+ends:
+  - {vm: web-1, port: 22, is: shut, letsIn: [{from: 192.0.2.9, since: 0, until: 0}]}
+but:
+  - when: {events: [late, never], pageSize: 1}
+    ends: [{vm: web-1, port: 22, is: alarmStanding}]
+";
+
+    #[test]
+    fn a_story_ends_as_its_settings_say() {
+        let script = Script::read(STORY).unwrap();
+        let how = |switches: Switches| script.ends(&switches)[0].is;
+        let late = Switches { events: portcullis_sandbox::switches::Events::Late, ..Switches::default() };
+        assert_eq!(how(Switches::default()), How::Shut);
+        assert_eq!(how(late.clone()), How::Shut);
+        assert_eq!(how(Switches { page_size: 1, ..late }), How::AlarmStanding);
+    }
+
+    #[test]
+    fn a_mistake_in_a_story_is_named_with_its_place() {
+        let rows = [
+            ("web-1, port: 22, from", "web-9, port: 22, from", "the step at 0: there is no machine 'web-9': web-1, web-2, db-1"),
+            ("who: ada.admin", "who: ada", "the step at 0: nobody is called 'ada'"),
+            ("from: 192.0.2.9, for", "from: 192.0.2.9/99, for", "the step at 0: from: 192.0.2.9/99 cannot be read"),
+            ("for: 16m", "for: soon", "'soon' is no time"),
+            ("lasts: PT30M", "lasts: -1m", "'-1m' is no time"),
+            ("at: 0\n", "at: 31m\n", "the one at 31m is later than the story lasts (30m)"),
+            ("opens:", "open:", "unknown variant"),
+            ("events: [late, never]", "evnts: late", "but, when evnts is \"late\": there is no switch 'evnts'"),
+            ("[late, never]", "[late, sometimes]", "but, when events is \"sometimes\": no such setting"),
+            ("is: shut", "is: closed", "unknown variant"),
+            ("tells:", "says:", "unknown field"),
+        ];
+        for (right, mistaken, says) in rows {
+            assert!(STORY.contains(right), "{right}");
+            let why = Script::read(&STORY.replacen(right, mistaken, 1)).unwrap_err();
+            assert!(why.contains(says), "{mistaken}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        for text in ["0", "20s", "6m", "6m 20s", "90m"] {
+            assert_eq!(text.parse::<Time>().unwrap().to_string(), text);
+        }
+        assert_eq!("PT1H30M".parse::<Time>(), Ok(Time::minutes(90)));
+        assert!("P8D".parse::<Time>().is_err());
+    }
+}

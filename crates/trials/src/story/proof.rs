@@ -1,0 +1,379 @@
+//! What is held against every story: who wrote what and in which order, and whether a proof was one.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
+use portcullis_sandbox::host::record::Outcome;
+use portcullis_sandbox::state::{Condition, LogEntry, Message, State};
+use portcullis_sandbox::{blob, estate};
+use serde_json::{Value, json};
+
+use super::{COUNTS, DELETE, INITIATE, Story, vm};
+
+/// The two reads that prove a port shut are at least so far apart, and both come after the last delete.
+const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
+
+/// No read proves anything earlier than this after the start of the port's newest record.
+const AFTER_START: TimeDelta = TimeDelta::seconds(60);
+
+/// After so many deliveries a message is a dead letter.
+const MOST_DELIVERIES: usize = 10;
+
+/// The action by which JIT writes a rule.
+const WRITE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/write";
+
+/// Whether the product did it, told by the identity that called.
+pub fn is_ours(entry: &LogEntry) -> bool {
+    entry.object_id == estate::PRODUCT_OBJECT_ID
+}
+
+fn is_effect(entry: &LogEntry) -> bool {
+    [DELETE, INITIATE].iter().any(|effect| entry.what.eq_ignore_ascii_case(effect))
+}
+
+fn same(one: &Value, other: &str) -> bool {
+    one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(other))
+}
+
+fn instant(value: &Value) -> DateTime<Utc> {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no instant"))
+}
+
+/// The key under which the store keeps a VM, or a group whose rules lead to none.
+pub fn key(vm: &str) -> String {
+    let lower = vm.to_ascii_lowercase();
+    let parts: Vec<&str> = lower.split('/').collect();
+    let kind = if parts[7] == "networksecuritygroups" { "~nsg" } else { "" };
+    format!("{}/{}/{}{kind}", parts[2], parts[4], parts[8])
+}
+
+impl Story {
+    /// Holds whatever happened: nothing is broken.
+    pub fn holds(&self) {
+        let broken = self.broken();
+        assert!(broken.is_empty(), "{}\n{}", broken.join("\n"), self.told());
+    }
+
+    /// What does not hold of what must hold whatever happened: who may write what, due entry, intent and audit record before
+    /// each effect, one audit record for each, a row for each audit record, no dead letter, nothing left over.
+    pub fn broken(&self) -> Vec<String> {
+        let mut broken = self.dead_letters();
+        broken.extend(self.changed_by_others());
+        broken.extend(self.untold_effects());
+        broken.extend(self.told_twice());
+        broken.extend(self.without_rows());
+        broken.extend(self.left_over());
+        broken
+    }
+
+    /// A message may die where each of its ten deliveries ended with the handler's death, or while neither the store nor the
+    /// queues could be reached; an event never.
+    fn dead_letters(&self) -> Vec<String> {
+        let failures = self.sandbox.host.as_ref().map(|host| host.record().failures()).unwrap_or_default();
+        self.world(|state| {
+            let stood_in_the_way = |face: &str, at| state.met.iter().any(|met| met.face == face && met.at == at);
+            let is_excused = |queue: &str, message: &Message| {
+                let of_message = format!("{queue} message {}, ", message.sequence);
+                let failed = failures.iter().filter(|failure| failure.trigger.starts_with(&of_message));
+                let excused = failed.filter(|failure| {
+                    let Outcome::Failed { reason } = &failure.outcome else { return false };
+                    reason.contains("connection to the handler failed")
+                        || stood_in_the_way("blob", failure.at) && stood_in_the_way("servicebus", failure.at)
+                });
+                excused.count() >= MOST_DELIVERIES
+            };
+            let messages = state.queues.iter().flat_map(|(name, queue)| queue.dead_letters.iter().map(move |message| (name, message)));
+            let dead = messages.filter(|(queue, message)| !is_excused(queue, message));
+            let mut broken: Vec<String> = dead.map(|(queue, message)| format!("a dead letter in {queue}: {}", message.body)).collect();
+            broken.extend(state.event_grid.dead_letters.iter().map(|event| format!("a dead event: {event}")));
+            broken
+        })
+    }
+
+    /// Every write of the product says which function made it, and only `approval` changes Azure: by deleting JIT's
+    /// allow rules, and by asking JIT to open.
+    fn changed_by_others(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        for entry in self.world(|state| state.log.clone()).iter().filter(|entry| is_ours(entry)) {
+            if entry.function.is_none() || entry.invocation.is_none() {
+                broken.push(format!("a write outside every invocation: {entry:?}"));
+            }
+            if entry.face == "arm" {
+                if entry.function.as_deref() != Some("approval") {
+                    broken.push(format!("Azure was changed by another function than approval: {entry:?}"));
+                }
+                let deletes = entry.what.eq_ignore_ascii_case(DELETE) && entry.target.to_ascii_lowercase().contains("-jitrule-");
+                if !deletes && !entry.what.eq_ignore_ascii_case(INITIATE) {
+                    broken.push(format!("Azure was changed in another way than by closing or opening: {entry:?}"));
+                }
+            }
+        }
+        let denies = |entry: &LogEntry| entry.access.as_deref().is_some_and(|access| access != "Allow");
+        let deleted = self.ours(DELETE).into_iter().filter(denies);
+        broken.extend(deleted.map(|entry| format!("a rule that allows nothing was deleted: {entry:?}")));
+        broken
+    }
+
+    /// Before each delete and each `initiate`, whatever came of it, a due entry of its VM for a later time stood; and since its
+    /// last effect the same invocation had written the VM's record with If-Match and then an audit record of this effect and
+    /// no other.
+    fn untold_effects(&self) -> Vec<String> {
+        let log = self.world(|state| state.log.clone());
+        let mut broken = Vec::new();
+        let mut due = BTreeSet::new();
+        let mut told = BTreeSet::new();
+        for (place, entry) in log.iter().enumerate() {
+            let done = entry.face == "blob" && entry.status < 300;
+            match entry.what.as_str() {
+                "put" if done && entry.target.starts_with("state/due/") => {
+                    due.insert(entry.target.as_str());
+                }
+                "delete" if done => {
+                    due.remove(entry.target.as_str());
+                }
+                _ if is_ours(entry) && is_effect(entry) => match self.announced(&log[..place], entry) {
+                    Err(why) => broken.push(why),
+                    Ok((audit, vm)) => {
+                        if !told.insert(audit) {
+                            broken.push(format!("one audit record for two effects: {entry:?}"));
+                        }
+                        let (now, its) = (format!("state/due/{}", entry.at.format("%Y%m%dT%H%M%SZ")), format!("/{}/", key(&vm)));
+                        if !due.iter().any(|name| **name > *now && !name.starts_with(&now) && name.contains(&its)) {
+                            broken.push(format!("no later look was promised: {entry:?}; due: {due:?}"));
+                        }
+                    }
+                },
+                _ => {}
+            }
+        }
+        broken
+    }
+
+    /// The audit record that announced an effect, and the VM that it is about.
+    fn announced(&self, before: &[LogEntry], effect: &LogEntry) -> Result<(String, String), String> {
+        let run = before.iter().rev().filter(|entry| entry.invocation == effect.invocation);
+        let run = run.take_while(|entry| !is_effect(entry));
+        let mut puts = run.filter(|entry| entry.face == "blob" && entry.what == "put" && entry.status < 300);
+        let told = puts.by_ref().filter(|entry| entry.condition == Some(Condition::IfNoneMatch)).find_map(|entry| {
+            let audit = self.audit_in(entry.target.strip_prefix("audit/")?)?;
+            let announces = if effect.what.eq_ignore_ascii_case(DELETE) {
+                audit["kind"] == "close" && same(&audit["about"], &effect.target)
+            } else {
+                audit["kind"] == "open"
+            };
+            announces.then(|| (entry.target.clone(), audit["vm"].as_str().unwrap_or_default().to_owned()))
+        });
+        let (audit, vm) = told.ok_or_else(|| format!("no audit record before {effect:?}"))?;
+        let record = format!("state/vm/{}.json", key(&vm));
+        let is_intent = |entry: &LogEntry| entry.target == record && entry.condition == Some(Condition::IfMatch);
+        if puts.any(is_intent) { Ok((audit, vm)) } else { Err(format!("no intent before {audit}: {effect:?}")) }
+    }
+
+    /// What may be told once in a grant's life was told once; and no rule's delete, no opening was announced more often than it
+    /// was tried or something stood in the way of an announcement's run.
+    fn told_twice(&self) -> Vec<String> {
+        const ONCE: [&str; 5] = ["granted", "adopted", "declined", "grant-ended", "grant-closed"];
+        let audits = self.audits();
+        let mut broken = Vec::new();
+        let mut once = BTreeSet::new();
+        for audit in &audits {
+            let (kind, grant) = (audit["kind"].as_str().unwrap_or_default(), audit["grant"].as_str());
+            if let Some(grant) = grant.filter(|_| ONCE.contains(&kind))
+                && !once.insert((kind, grant))
+            {
+                broken.push(format!("told twice: {kind} of {grant}"));
+            }
+        }
+        let stood_in_the_way = self.world(|state| state.met.iter().filter(|met| met.effect != COUNTS).count());
+        let failed = self.sandbox.host.as_ref().map_or(0, |host| host.record().failures().len());
+        for (kind, what) in [("close", DELETE), ("open", INITIATE)] {
+            let announced = audits.iter().filter(|audit| audit["kind"] == kind).count();
+            let tried = self.tried(what).len();
+            if announced > tried + stood_in_the_way + failed + self.refused_reads() {
+                broken.push(format!("{announced} audit records of kind {kind} for {tried} tries"));
+            }
+        }
+        broken
+    }
+
+    /// How often the rule that was to be deleted was not what the plan had seen, or could not be read: then an announcement
+    /// stays without a try.
+    fn refused_reads(&self) -> usize {
+        self.audits_of("close-answered").len()
+    }
+
+    fn without_rows(&self) -> Vec<String> {
+        let rows: BTreeSet<String> =
+            self.world(|state| state.rows.iter().map(|row| row.row["AuditId"].as_str().unwrap_or_default().to_owned()).collect());
+        let audits = self.audits();
+        let without = audits.iter().filter(|audit| audit["id"].as_str().is_none_or(|id| !rows.contains(id)));
+        without.map(|audit| format!("an audit record without a row: {audit}")).collect()
+    }
+
+    fn left_over(&self) -> Vec<String> {
+        self.world(|state| {
+            let names = state.containers["state"].blobs.keys();
+            let left = names.filter(|name| ["inbox/", "unsent/", "later/"].iter().any(|prefix| name.starts_with(prefix)));
+            left.map(|name| format!("left over: {name}")).collect()
+        })
+    }
+
+    fn audit_in(&self, name: &str) -> Option<Value> {
+        self.world(|state| serde_json::from_slice(&blob::content_bytes(&state.containers["audit"].blobs.get(name)?.content)).ok())
+    }
+
+    /// The ids of JIT's allow rules for this port of a VM that are in some group now.
+    pub fn rules_of(&self, vm: &str, port: u16) -> Vec<String> {
+        let number = vm_number(vm);
+        let is_its = |rule: &String| rule.rsplit('/').next().and_then(parse_name).is_some_and(|name| name.number == number);
+        self.allow_rules(port).into_iter().filter(is_its).collect()
+    }
+
+    /// Holds for a port that was proved shut: no rule, no closing, no alarm, nothing due unless something harmless is
+    /// left open, and a proof that the world bears out.
+    pub fn is_proved_shut(&self, name: &str, port: u16) {
+        self.is_vm_proved_shut(&vm(name), port);
+    }
+
+    /// The same of a VM anywhere.
+    pub fn is_vm_proved_shut(&self, vm: &str, port: u16) {
+        assert_eq!(self.rules_of(vm, port), Vec::<String>::new());
+        self.is_proved(vm, port);
+    }
+
+    /// The same of a port that JIT itself may have shut: that its last grant is closed says as much. Gives when that was said.
+    pub fn is_seen_shut(&self, name: &str, port: u16) -> DateTime<Utc> {
+        self.seen_shut(&vm(name), port).unwrap_or_else(|why| panic!("{why}\n{}", self.told()))
+    }
+
+    /// When it was last said of a port that it is shut, if it is and all about its VM is at rest.
+    pub fn seen_shut(&self, vm: &str, port: u16) -> Result<DateTime<Utc>, String> {
+        let rules = self.rules_of(vm, port);
+        if !rules.is_empty() {
+            return Err(format!("port {port} of {vm} is open: {rules:?}"));
+        }
+        self.at_rest(vm)?;
+        let told = ["proved-shut", "proved-gone", "grant-closed"].into_iter().flat_map(|kind| self.audits_of(kind));
+        let of_port = told.filter(|audit| same(&audit["vm"], vm) && audit["port"] == port);
+        of_port.map(|audit| instant(&audit["at"])).max().ok_or_else(|| format!("nobody saw port {port} of {vm} shut"))
+    }
+
+    /// The same of a port that harmless rules still open, which let in each of these sources and no other.
+    pub fn is_proved_shut_but_for(&self, name: &str, port: u16, sources: &[&str]) {
+        let stays = self.rules_of(&vm(name), port);
+        let lets_in = |rule: &String| {
+            let (group, rule) = rule.split_once("/securityRules/").unwrap_or_default();
+            self.world(|state| {
+                let rules = state.resources.get(group)?["properties"]["securityRules"].as_array()?.clone();
+                let rule = rules.into_iter().find(|known| known["name"] == rule)?;
+                rule["properties"]["sourceAddressPrefix"].as_str().map(str::to_owned)
+            })
+        };
+        let stays: BTreeSet<Option<String>> = stays.iter().map(lets_in).collect();
+        assert_eq!(stays, sources.iter().map(|source| Some((*source).to_owned())).collect());
+        self.is_proved(&vm(name), port);
+    }
+
+    fn is_proved(&self, vm: &str, port: u16) {
+        let is_left = self.at_rest(vm).unwrap_or_else(|why| panic!("{why}"));
+        let mut proofs = self.audits_of("proved-shut");
+        if is_left {
+            proofs.extend(self.audits_of("proved-gone"));
+        }
+        let proofs = proofs.iter().filter(|audit| same(&audit["vm"], vm) && audit["port"] == port);
+        let proof = proofs.map(|audit| instant(&audit["at"])).max();
+        let proof = proof.unwrap_or_else(|| panic!("port {port} of {vm} was not proved shut: {:#?}", self.audits()));
+        let mut lies = self.too_early(vm, port, proof);
+        lies.extend(self.written_before(vm, port, proof, is_left));
+        assert!(lies.is_empty(), "{}\n{}", lies.join("\n"), self.told());
+        self.holds();
+    }
+
+    /// Whether something harmless is open at a VM of which nothing has to be shut and no alarm stands; nothing is due unless it
+    /// is. The error says what is not at rest.
+    fn at_rest(&self, vm: &str) -> Result<bool, String> {
+        let record = self.record_of(vm).ok_or_else(|| format!("{vm} was never looked at"))?;
+        if record["closings"] != json!({}) || record["alarms"] != json!({}) {
+            return Err(format!("something is being shut, or an alarm stands: {record:#}"));
+        }
+        let is_left = record["openings"] != json!([]);
+        let due = self.due_of(vm);
+        if !is_left && (!record["nextLook"].is_null() || !record["wakeUp"].is_null() || !due.is_empty()) {
+            return Err(format!("nothing is open and a look is due ({due:?}): {record:#}"));
+        }
+        Ok(is_left)
+    }
+
+    /// The names of the due entries of a VM.
+    fn due_of(&self, vm: &str) -> Vec<String> {
+        let its = format!("/{}/", key(vm));
+        self.world(|state| {
+            let names = state.containers["state"].blobs.keys();
+            names.filter(|name| name.starts_with("due/") && name.contains(&its)).cloned().collect()
+        })
+    }
+
+    /// What the world's own log says against a proof: it came too early after the last delete, or after what was asked for last.
+    pub fn too_early(&self, vm: &str, port: u16, proof: DateTime<Utc>) -> Vec<String> {
+        let deleted = self.last_delete(vm, port).filter(|deleted| proof < *deleted + BETWEEN_READS);
+        let newest = self.world(|state| starts(state, vm, port).into_iter().filter(|start| *start <= proof).max());
+        let asked = newest.filter(|newest| proof < *newest + AFTER_START);
+        let after = [deleted.map(|at| format!("deleted at {at}")), asked.map(|at| format!("asked for at {at}"))];
+        after.into_iter().flatten().map(|after| format!("port {port} of {vm} was said to be shut at {proof}, and was {after}")).collect()
+    }
+
+    /// What was opened between the last delete of a port and its proof.
+    fn written_before(&self, vm: &str, port: u16, proof: DateTime<Utc>, is_left: bool) -> Vec<String> {
+        let Some(deleted) = self.last_delete(vm, port) else { return Vec::new() };
+        let rules = self.deleted_rules(vm, port);
+        let written = self.world(|state| state.activity.iter().filter_map(|entry| written(&entry.body, vm, port)).collect::<Vec<_>>());
+        let back = |(at, rule): &&(DateTime<Utc>, String)| *at > deleted && *at <= proof && (!is_left || rules.contains(rule));
+        written.iter().filter(back).map(|(at, rule)| format!("{rule} was written at {at}, before the proof at {proof}")).collect()
+    }
+
+    /// The rules of a port whose delete was announced, in lower case.
+    fn deleted_rules(&self, vm: &str, port: u16) -> BTreeSet<String> {
+        let closes = self.audits_of("close").into_iter().filter(|close| same(&close["vm"], vm) && close["port"] == port);
+        closes.filter_map(|close| Some(close["about"].as_str()?.to_ascii_lowercase())).collect()
+    }
+
+    /// When the last delete of a rule of a port had its effect.
+    fn last_delete(&self, vm: &str, port: u16) -> Option<DateTime<Utc>> {
+        let rules = self.deleted_rules(vm, port);
+        let deletes = self.ours(DELETE).into_iter().filter(|entry| rules.contains(&entry.target.to_ascii_lowercase()));
+        deletes.map(|entry| entry.at + self.carried_out_within(&entry)).max()
+    }
+
+    /// An accepted delete has its effect when its operation ends.
+    fn carried_out_within(&self, delete: &LogEntry) -> TimeDelta {
+        match delete.status {
+            202 => self.world(|state| TimeDelta::seconds(state.switches.operation_seconds)),
+            _ => TimeDelta::zero(),
+        }
+    }
+}
+
+/// When an entry of the activity log says that JIT wrote an allow rule for this port of a VM, and which.
+fn written(entry: &Value, vm: &str, port: u16) -> Option<(DateTime<Utc>, String)> {
+    let rule = entry["resourceId"].as_str()?.to_ascii_lowercase();
+    let name = entry["resourceId"].as_str()?.rsplit('/').next().and_then(parse_name)?;
+    let body: Value = serde_json::from_str(entry["properties"]["requestbody"].as_str()?).ok()?;
+    let is_it = same(&entry["operationName"]["value"], WRITE)
+        && name.rule == JitRule::Allow
+        && name.number == vm_number(vm)
+        && same(&body["properties"]["destinationPortRange"], &port.to_string());
+    // The log's time is a microsecond after the write's.
+    is_it.then(|| (instant(&entry["eventTimestamp"]) - TimeDelta::microseconds(1), rule))
+}
+
+/// The starts of all records of this port of a VM.
+fn starts(state: &State, vm: &str, port: u16) -> Vec<DateTime<Utc>> {
+    let policies = state.resources.of_type("Microsoft.Security/locations/jitNetworkAccessPolicies");
+    let records = policies.flat_map(|policy| policy["properties"]["requests"].as_array().into_iter().flatten());
+    let of_port = |record: &&Value| {
+        let vms = record["virtualMachines"].as_array().into_iter().flatten().filter(|one| same(&one["id"], vm));
+        vms.flat_map(|one| one["ports"].as_array().into_iter().flatten()).any(|one| one["number"] == port)
+    };
+    records.filter(of_port).map(|record| instant(&record["startTimeUtc"])).collect()
+}

@@ -1,0 +1,363 @@
+//! What became of a story, judged by the world: its security groups at every instant, its log, and what was written down in
+//! it. The handler is asked nothing.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use portcullis_domain::source::Sources;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::switches::{Returns, Switches};
+use serde_json::Value;
+
+use crate::disturbance::Disturbance;
+use crate::play::Played;
+use crate::script::{End, How, Script, Stay, Time};
+use crate::story::vm;
+use crate::watch::{Place, Span, merged};
+
+const MINUTE: i64 = 60;
+
+/// An opening that nothing covers is an alarm five minutes after it was first seen, and whatever no event told the sweep sees
+/// within five more; the rest is for a lease, a pause and a read.
+const UNCOVERED_WITHOUT_ALARM: i64 = 12 * MINUTE;
+
+/// The cause of an alarm that stands beside others.
+const UNDECIDED: &str = "undecided";
+
+/// For so long a call may be put off.
+const PUT_OFF: i64 = 20 * MINUTE;
+
+/// So much later may something happen where the handler was disturbed: a lease, and a pause between two tries.
+const DISTURBED: i64 = 4 * MINUTE;
+
+/// Seconds after it must be at which an opening is there at the latest.
+pub fn opens_within(switches: &Switches) -> i64 {
+    switches.initiating_seconds + 30
+}
+
+/// Seconds after it must be at which an opening is gone at the latest: reads and deletes of two groups, one after another where
+/// they are busy, and once more where a rule comes back. The longer JIT takes, the longer are the pauses between two looks.
+pub fn shuts_within(switches: &Switches) -> i64 {
+    let returns = if switches.deleted_rule_returns == Returns::Never { 0 } else { 45 };
+    20 + 4 * switches.operation_seconds + switches.initiating_seconds / 4 + returns
+}
+
+/// The end of a story.
+pub struct Verdict {
+    /// How each port ended, for people.
+    pub told: Vec<String>,
+    /// What is not as it must be; nothing if all is.
+    pub wrong: Vec<String>,
+}
+
+/// An alarm, as it was written down.
+struct Alarm {
+    code: String,
+    raised: i64,
+    cleared: Option<i64>,
+}
+
+impl Alarm {
+    fn stands_from_to(&self, from: i64, to: i64) -> bool {
+        self.raised <= from && self.cleared.is_none_or(|cleared| cleared >= to)
+    }
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{}@{}", self.code, clock(self.raised))?;
+        self.cleared.map_or(Ok(()), |cleared| write!(f, " -{}@{}", self.code, clock(cleared)))
+    }
+}
+
+/// Minutes and seconds.
+pub fn clock(seconds: i64) -> String {
+    format!("{}:{:02}", seconds / MINUTE, seconds % MINUTE)
+}
+
+/// Judges a story that was played in a world with these switches.
+pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
+    let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()) };
+    let mut verdict = Verdict { told: Vec::new(), wrong: played.story.broken() };
+    let ends = script.ends(switches);
+    for end in ends {
+        let (told, wrong) = judge.port(end);
+        verdict.told.push(told);
+        verdict.wrong.extend(wrong.into_iter().map(|why| format!("{} port {}: {why}", end.vm, end.port)));
+    }
+    for place in played.watch.places() {
+        if !ends.iter().any(|end| (end.vm.as_str(), end.port) == (place.0.as_str(), place.1)) {
+            verdict.wrong.push(format!("{} port {} was open, and the story says nothing of it", place.0, place.1));
+        }
+    }
+    verdict
+}
+
+/// What the rules permit of a walk.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// The machine.
+    pub vm: String,
+    /// The port.
+    pub port: u16,
+    /// From where.
+    pub from: Sources,
+    /// Since when.
+    pub since: Time,
+    /// Until when, if it was opened at once.
+    pub until: Time,
+}
+
+/// What does not hold of a walk: what must hold always, the claim, and that in the end every port is shut and no alarm stands.
+pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
+    let now = seconds(played, played.story.now());
+    let mut wrong = played.story.broken();
+    // A call that was put off for twenty minutes puts off what is seen.
+    let put_off =
+        played.story.world(|state| state.met.iter().filter(|met| matches!(met.effect, Effect::Status { status: 429, .. })).count());
+    let grace = UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF;
+    for place in played.watch.places() {
+        let alarms = alarms(played, &place);
+        let its: Vec<&Granted> =
+            granted.iter().filter(|granted| (granted.vm.as_str(), granted.port) == (place.0.as_str(), place.1)).collect();
+        // Time runs from the opening, which may come late.
+        let ends =
+            |granted: &Granted| granted.until.seconds() + opens_within(&played.story.world(|state| state.switches.clone())) + DISTURBED;
+        let due = |at: i64| {
+            let live = its.iter().filter(|granted| (granted.since.seconds()..ends(granted)).contains(&at));
+            live.fold(Sources::default(), |all, granted| all.union(&granted.from))
+        };
+        let turns: Vec<i64> = its.iter().flat_map(|granted| [granted.since.seconds(), ends(granted)]).collect();
+        let silent = silent(&played.watch.beyond(&place, &turns, due), &alarms, grace, now);
+        wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
+        if let Some(open) = played.watch.open_now(&place) {
+            wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
+        } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1) {
+            wrong.push(why);
+        }
+        wrong.extend(
+            alarms
+                .iter()
+                .filter(|alarm| alarm.cleared.is_none())
+                .map(|alarm| format!("{} port {}: an alarm stands: {alarm}", place.0, place.1)),
+        );
+    }
+    wrong
+}
+
+/// The claim: what nothing covers does not stay open for longer than this without an alarm.
+fn silent(beyond: &[Span], alarms: &[Alarm], grace: i64, now: i64) -> Vec<String> {
+    let long = merged(beyond, MINUTE).into_iter().filter(|span| span.length(now) > grace);
+    let silent = long.filter(|span| {
+        let (from, to) = (span.from + grace, span.until.unwrap_or(now));
+        !alarms.iter().any(|alarm| alarm.stands_from_to(from, to))
+    });
+    silent.map(|span| format!("it was open {} without being due, and no alarm stood", told_span(span))).collect()
+}
+
+fn seconds(played: &Played, at: DateTime<Utc>) -> i64 {
+    (at - played.watch.begun).num_seconds()
+}
+
+/// A story with all that it is judged by.
+struct Judge<'a> {
+    script: &'a Script,
+    switches: &'a Switches,
+    disturbance: Disturbance,
+    played: &'a Played,
+    now: i64,
+}
+
+impl Judge<'_> {
+    fn is_undisturbed(&self) -> bool {
+        self.disturbance == Disturbance::Nothing
+    }
+
+    /// How a port ended, and what is wrong with it.
+    fn port(&self, end: &End) -> (String, Vec<String>) {
+        let place: Place = (end.vm.clone(), end.port);
+        let alarms = alarms(self.played, &place);
+        let mut wrong = Vec::new();
+        let how = self.how(&place, end, &alarms);
+        match &how {
+            Err(why) => wrong.push(why.clone()),
+            Ok(how) if self.is_accepted(end.is, *how) => {}
+            Ok(how) => wrong.push(format!("it ended {how}, and must end {}", end.is)),
+        }
+        let unexpected = alarms.iter().filter(|alarm| !end.alarms.is_empty() && !end.alarms.contains(&alarm.code));
+        wrong.extend(unexpected.filter(|_| self.is_undisturbed()).map(|alarm| format!("an alarm that nobody expects: {alarm}")));
+        wrong.extend(self.stays(&place, end));
+        wrong.extend(self.uncovered(&place, end, &alarms));
+        let was_open = self.played.watch.places().contains(&place);
+        if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
+            match self.played.story.seen_shut(&vm(&end.vm), end.port) {
+                Err(why) => wrong.push(why),
+                Ok(proof) => {
+                    wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));
+                    let last = self.played.watch.beyond(&place, &[], |_| Sources::default()).last().and_then(|span| span.until);
+                    if last.is_some_and(|last| seconds(self.played, proof) < last + 30) {
+                        wrong.push(format!(
+                            "it was said to be shut at {}, and was open until {}",
+                            clock(seconds(self.played, proof)),
+                            clock(last.unwrap_or_default())
+                        ));
+                    }
+                }
+            }
+        }
+        (self.told(&place, &how, &alarms), wrong)
+    }
+
+    fn how(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Result<How, String> {
+        let standing: Vec<&Alarm> = alarms.iter().filter(|alarm| alarm.cleared.is_none()).collect();
+        let stands = || standing.iter().map(|alarm| alarm.to_string()).collect::<Vec<_>>().join(", ");
+        match (self.played.watch.open_now(place), standing.is_empty()) {
+            (Some(open), true) if self.due(end, self.now).covers(&open) => Ok(How::OpenCovered),
+            (Some(open), true) => Err(format!("it is open to {}, nothing covers that, and no alarm stands", open.prefixes().join(", "))),
+            (Some(_), false) => Ok(How::AlarmStanding),
+            (None, false) => Err(format!("it is shut, and an alarm stands: {}", stands())),
+            (None, true) if !alarms.is_empty() => Ok(How::ShutAfterAlarm),
+            (None, true) if self.played.watch.places().contains(place) => Ok(How::Shut),
+            (None, true) => Ok(How::NeverOpen),
+        }
+    }
+
+    /// Whether it may end so where it must end `must`. What was disturbed may have kept somebody out.
+    fn is_accepted(&self, must: How, how: How) -> bool {
+        match (must, how) {
+            _ if must == how => true,
+            // Nothing is seen of an opening that is there for no time.
+            (How::Shut, How::NeverOpen) => self.switches.operation_seconds == 0 || self.disturbance.may_alarm(),
+            (How::Shut, How::ShutAfterAlarm) | (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
+            // What was shut before anybody could be alarmed, since it began later.
+            (How::ShutAfterAlarm, How::Shut) => !self.is_undisturbed(),
+            _ => false,
+        }
+    }
+
+    /// The sources that are due at an instant.
+    fn due(&self, end: &End, at: i64) -> Sources {
+        let stays = end.lets_in.iter().filter(|stay| (stay.since.seconds()..stay.until.seconds()).contains(&at));
+        stays.fold(Sources::default(), |all, stay| all.union(&stay.from.sources()))
+    }
+
+    /// What is wrong with who was let in when.
+    fn stays(&self, place: &Place, end: &End) -> Vec<String> {
+        if self.disturbance.may_alarm() {
+            return Vec::new();
+        }
+        let mut wrong = Vec::new();
+        let late = if self.is_undisturbed() { 0 } else { DISTURBED };
+        let (opens, shuts) = (opens_within(self.switches) + late, shuts_within(self.switches) + late);
+        let mut known: Vec<(Sources, Vec<&Stay>)> = Vec::new();
+        for stay in &end.lets_in {
+            let sources = stay.from.sources();
+            match known.iter_mut().find(|(of, _)| *of == sources) {
+                Some((_, stays)) => stays.push(stay),
+                None => known.push((sources, vec![stay])),
+            }
+        }
+        for (sources, stays) in &known {
+            let spans = merged(&self.played.watch.let_in(place, sources), opens);
+            let last = self.script.lasts.seconds();
+            let fits = |(span, stay): (&Span, &&Stay)| {
+                let (since, until) = (stay.since.seconds(), stay.until.seconds());
+                let shuts = stay.within.map_or(shuts, |within| shuts.max(within.seconds()));
+                let ended = match span.until {
+                    Some(ended) => ended >= until && ended <= until.max(span.from) + shuts,
+                    None => until >= last || end.is == How::AlarmStanding,
+                };
+                (since..=since + opens).contains(&span.from) && ended
+            };
+            let is_at_sight = stays.iter().all(|stay| stay.since == stay.until);
+            // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
+            let is_never_seen = spans.is_empty() && is_at_sight;
+            // A second try of something that was disturbed may open once more.
+            let is_right = spans.len() == stays.len() && spans.iter().zip(stays).all(fits);
+            if !is_right && !is_never_seen {
+                let was: Vec<String> = spans.iter().map(|span| told_span(*span)).collect();
+                let must: Vec<String> =
+                    stays.iter().map(|stay| format!("{}-{}", clock(stay.since.seconds()), clock(stay.until.seconds()))).collect();
+                wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
+            }
+        }
+        let all = known.iter().fold(Sources::default(), |all, (sources, _)| all.union(sources));
+        let others = self.played.watch.beyond(place, &[], |_| all.clone());
+        wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", told_span(span))));
+        wrong
+    }
+
+    /// The claim: what nothing covers does not stay open without an alarm.
+    fn uncovered(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Vec<String> {
+        let turns: Vec<i64> = end.lets_in.iter().flat_map(|stay| [stay.since.seconds(), stay.until.seconds()]).collect();
+        silent(&self.played.watch.beyond(place, &turns, |at| self.due(end, at)), alarms, UNCOVERED_WITHOUT_ALARM, self.now)
+    }
+
+    fn told(&self, place: &Place, how: &Result<How, String>, alarms: &[Alarm]) -> String {
+        let how = how.as_ref().map_or("WRONG".to_owned(), ToString::to_string);
+        let open: Vec<String> = self.played.watch.beyond(place, &[], |_| Sources::default()).into_iter().map(told_span).collect();
+        let alarms: Vec<String> = alarms.iter().map(ToString::to_string).collect();
+        let mut told = format!("{} {}: {how}, open {}", place.0, place.1, or_never(&open));
+        if !alarms.is_empty() {
+            told.push_str(&format!(", {}", alarms.join(" ")));
+        }
+        told
+    }
+}
+
+/// The alarms of a port, as the audit records have them.
+fn alarms(played: &Played, place: &Place) -> Vec<Alarm> {
+    let mut told: Vec<(i64, String, bool, String)> = Vec::new();
+    for audit in played.story.audits() {
+        let raised = match audit["kind"].as_str() {
+            Some("alarm-raised") => true,
+            Some("alarm-cleared") => false,
+            _ => continue,
+        };
+        let is_its = audit["vm"].as_str().is_none_or(|id| id.eq_ignore_ascii_case(&vm(&place.0)));
+        if is_its && (audit["port"].is_null() || audit["port"] == place.1) {
+            let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
+            let at = audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun);
+            told.push((seconds(played, at), text("id"), raised, text("code")));
+        }
+    }
+    told.sort();
+    let mut alarms: Vec<Alarm> = Vec::new();
+    for (at, _, raised, code) in told {
+        // Only what nobody decided on stands beside another cause; any other cause takes the place of the one before.
+        let is_its = |alarm: &&mut Alarm| alarm.cleared.is_none() && (alarm.code == UNDECIDED) == (code == UNDECIDED);
+        match (raised, alarms.iter_mut().rev().find(is_its)) {
+            (true, Some(alarm)) => alarm.code = code,
+            (true, None) => alarms.push(Alarm { code, raised: at, cleared: None }),
+            (false, Some(alarm)) => alarm.cleared = Some(at),
+            (false, None) => {}
+        }
+    }
+    alarms
+}
+
+fn or_never(times: &[String]) -> String {
+    if times.is_empty() { "never".to_owned() } else { times.join(", ") }
+}
+
+fn told_span(span: Span) -> String {
+    format!("{}-{}", clock(span.from), span.until.map_or("?".to_owned(), clock))
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            How::Shut => "proved shut",
+            How::ShutAfterAlarm => "shut after an alarm",
+            How::AlarmStanding => "alarm standing",
+            How::OpenCovered => "open, covered",
+            How::NeverOpen => "never open",
+        })
+    }
+}
+
+/// An audit record's text, for a person who looks for what went wrong.
+pub fn audit_line(audit: &Value) -> String {
+    let text = |field: &str| audit[field].as_str().unwrap_or_default();
+    format!("{} {} {} {}", text("at"), text("kind"), text("code"), text("what"))
+}

@@ -1,0 +1,184 @@
+//! A random walk: people, faults and kills drawn from a seed, in a world whose switches are drawn from it, too. It must hold
+//! whatever must hold always, and leave every port shut.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use fastrand::Rng;
+use portcullis_domain::source::Sources;
+use portcullis_sandbox::faults::{Effect, Fault};
+use portcullis_sandbox::switches::Switches;
+use serde_json::json;
+
+use crate::matrix::Setting;
+use crate::play::{Played, play};
+use crate::script::{Asks, Closes, Deed, FaultJson, MACHINES, OneOrMany, Opens, Script, Step, Time, World};
+use crate::story::settings::settings;
+use crate::verdict::{Granted, judge_walk};
+
+/// For so long something is begun.
+const BEGINS_WITHIN: i64 = 60;
+/// When everything has ended, so long is watched until it is proved: a call that was put off for twenty minutes, and another one.
+const AFTER: TimeDelta = TimeDelta::minutes(75);
+
+/// One in so many switches is not as usual.
+const ODD_SWITCHES: u32 = 6;
+
+/// A walk: what happens, in which world, and what the rules permit of it.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// The world.
+    pub setting: Setting,
+    /// What happens.
+    pub script: Script,
+    /// What of it may be open.
+    pub granted: Vec<Granted>,
+}
+
+/// What people try: who, from where, and whether a shipped rule lets them.
+struct Try {
+    who: &'static str,
+    from: &'static str,
+    is_asked: bool,
+    is_permitted: bool,
+}
+
+const TRIES: [Try; 7] = [
+    Try { who: "rosa.responder", from: "198.51.100.7", is_asked: false, is_permitted: true },
+    Try { who: "rosa.responder", from: "198.51.100.9", is_asked: true, is_permitted: true },
+    Try { who: "dora.developer", from: "203.0.113.4", is_asked: true, is_permitted: true },
+    Try { who: "dora.developer", from: "203.0.113.8", is_asked: false, is_permitted: false },
+    Try { who: "ada.admin", from: "192.0.2.9", is_asked: false, is_permitted: false },
+    Try { who: "ada.admin", from: "*", is_asked: false, is_permitted: false },
+    Try { who: "rosa.responder", from: "192.0.2.77", is_asked: false, is_permitted: false },
+];
+
+const PORTS: [u16; 2] = [22, 3389];
+
+impl Walk {
+    /// The walk of a seed: always the same.
+    pub fn of(seed: u64) -> Walk {
+        let mut rng = Rng::with_seed(seed);
+        let mut switches = Switches::default();
+        for (switch, ..) in settings() {
+            let odd: Vec<Switches> = settings().into_iter().filter(|(name, ..)| *name == switch).map(|(.., switches)| switches).collect();
+            if rng.u32(..ODD_SWITCHES) == 0
+                && let Some(drawn) = rng.choice(odd)
+            {
+                switches = with(&switches, &Setting::of(&drawn));
+            }
+        }
+        let mut steps = Vec::new();
+        let mut granted = Vec::new();
+        for _ in 0..rng.usize(2..8) {
+            steps.push(wish(&mut rng, &mut granted));
+        }
+        for _ in 0..rng.usize(0..6) {
+            steps.push(Step { at: at(&mut rng), what: trouble(&mut rng) });
+        }
+        if rng.u32(..4) == 0 {
+            let locked = rng.i64(0..BEGINS_WITHIN - 10);
+            steps.push(Step { at: Time::minutes(locked), what: Deed::Locks(true) });
+            steps.push(Step { at: Time::minutes(locked + rng.i64(1..10)), what: Deed::Locks(false) });
+        }
+        steps.sort_by_key(|step| step.at);
+        let last = granted.iter().map(|granted| granted.until).chain(steps.iter().map(|step| step.at)).max().unwrap_or(Time::minutes(0));
+        let tags = MACHINES.map(|machine| (machine.to_owned(), BTreeMap::from([("environment".to_owned(), "development".to_owned())])));
+        let script = Script {
+            tells: format!("what seed {seed} draws"),
+            world: World { tags: tags.into(), ..World::default() },
+            steps,
+            lasts: Time(last.0 + TimeDelta::minutes(15)),
+            ends: Vec::new(),
+            but: Vec::new(),
+        };
+        Walk { seed, setting: Setting::of(&switches), script, granted }
+    }
+
+    /// Plays it, and gives what does not hold.
+    pub async fn played(&self) -> Result<(Played, Vec<String>), String> {
+        let played = play(&self.script, &self.setting.switches()?, None, Some(AFTER)).await?;
+        let wrong = judge_walk(&self.granted, &played);
+        Ok((played, wrong))
+    }
+}
+
+fn with(switches: &Switches, setting: &Setting) -> Switches {
+    crate::script::switched(switches, &setting.0).unwrap_or_else(|_| switches.clone())
+}
+
+fn at(rng: &mut Rng) -> Time {
+    Time(TimeDelta::seconds(rng.i64(0..BEGINS_WITHIN * 60)))
+}
+
+/// Somebody opens, asks, ends or tidies up.
+fn wish(rng: &mut Rng, granted: &mut Vec<Granted>) -> Step {
+    let at = at(rng);
+    let vm = MACHINES[rng.usize(..MACHINES.len())].to_owned();
+    let what = match rng.u32(..10) {
+        0 => Deed::Closes(Closes { vm }),
+        1 => Deed::DeletesRules(Closes { vm }),
+        _ => {
+            let tried = &TRIES[rng.usize(..TRIES.len())];
+            let (port, time) = (PORTS[rng.usize(..PORTS.len())], Time::minutes(rng.i64(5..60)));
+            let (who, from) = (tried.who.to_owned(), OneOrMany::One(tried.from.to_owned()));
+            if tried.is_permitted {
+                granted.push(Granted { vm: vm.clone(), port, from: Sources::read([tried.from]), since: at, until: Time(at.0 + time.0) });
+            }
+            if tried.is_asked {
+                Deed::Asks(Asks { who: "sam.security".to_owned(), person: who, vm, port, from, time })
+            } else {
+                Deed::Opens(Opens { who, vm, port, from, time })
+            }
+        }
+    };
+    Step { at, what }
+}
+
+/// Something goes wrong: the handler dies, now or at one of its next calls, or some of them are not answered as they should.
+fn trouble(rng: &mut Rng) -> Deed {
+    let effect = match rng.u32(..9) {
+        0 => return Deed::Kills,
+        1 => Effect::KillBefore,
+        2 => Effect::KillAfter,
+        3 => Effect::CutBefore,
+        4 => Effect::CutAfter,
+        5 => Effect::status(503, None),
+        6 => Effect::status(429, Some(2)),
+        7 => Effect::status(429, Some(20 * 60)),
+        _ => Effect::status(500, None),
+    };
+    let face = ["*", "*", "arm", "blob", "servicebus", "graph", "logs", "identity"];
+    let face = face[rng.usize(..face.len())];
+    let fault = Fault::new(face, "*", "", effect).of_handler().skip(rng.u32(..60)).times(rng.u32(1..4));
+    Deed::Fault(FaultJson(fault))
+}
+
+/// A walk as a file of its own: what `json` shows of a story.
+pub fn shown(walk: &Walk) -> String {
+    let setting = &walk.setting;
+    format!("seed {} in a world where {setting}\n{:#}", walk.seed, json!(walk.script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_always_the_same_walk_and_another_seed_another_one() {
+        assert_eq!(shown(&Walk::of(7)), shown(&Walk::of(7)));
+        assert_ne!(shown(&Walk::of(7)), shown(&Walk::of(8)));
+    }
+
+    #[test]
+    fn every_walk_is_a_story_that_can_be_read() {
+        for seed in 0..300 {
+            let walk = Walk::of(seed);
+            let script = json!(walk.script).to_string();
+            assert_eq!(Script::read(&script).as_ref(), Ok(&walk.script), "{script}");
+            assert!(walk.setting.switches().is_ok());
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What JIT's allow rules let in at each port, at every instant at which anything happened: read from the world's security
+//! groups alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use portcullis_domain::source::Sources;
+use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
+use portcullis_sandbox::state::State;
+use serde_json::Value;
+
+/// A port of a machine, by the machine's name.
+pub type Place = (String, u16);
+
+/// What was let in from when on.
+#[derive(Clone, Debug)]
+struct Instant {
+    seconds: i64,
+    open: BTreeMap<Place, BTreeSet<String>>,
+}
+
+/// A time in seconds from the beginning; without an end while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Since when.
+    pub from: i64,
+    /// Until when.
+    pub until: Option<i64>,
+}
+
+impl Span {
+    /// How long it lasted by `now`.
+    pub fn length(self, now: i64) -> i64 {
+        self.until.unwrap_or(now) - self.from
+    }
+}
+
+/// Everything that was seen of a world's doors.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The beginning.
+    pub begun: DateTime<Utc>,
+    machines: BTreeMap<i32, String>,
+    instants: Vec<Instant>,
+}
+
+impl Watch {
+    /// Begins to watch these machines, each named with its id.
+    pub fn begin<'a>(now: DateTime<Utc>, machines: impl IntoIterator<Item = (&'a str, String)>) -> Watch {
+        let machines = machines.into_iter().map(|(name, id)| (vm_number(&id), name.to_owned())).collect();
+        Watch { begun: now, machines, instants: Vec::new() }
+    }
+
+    /// Looks at the world.
+    pub fn look(&mut self, state: &State) {
+        let mut open: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
+        let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
+        for rule in groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten()) {
+            let Some((place, sources)) = self.lets_in(rule) else { continue };
+            open.entry(place).or_default().extend(sources);
+        }
+        let seconds = (state.now - self.begun).num_seconds();
+        match self.instants.last_mut() {
+            Some(last) if last.open == open => {}
+            // What changes twice within a second is seen as it was left.
+            Some(last) if last.seconds == seconds => last.open = open,
+            _ => self.instants.push(Instant { seconds, open }),
+        }
+    }
+
+    fn lets_in(&self, rule: &Value) -> Option<(Place, Vec<String>)> {
+        let name = parse_name(rule["name"].as_str()?).filter(|name| name.rule == JitRule::Allow)?;
+        let properties = &rule["properties"];
+        let port = properties["destinationPortRange"].as_str()?.parse().ok().filter(|_| properties["access"] == "Allow")?;
+        let many = properties["sourceAddressPrefixes"].as_array().into_iter().flatten();
+        let sources = properties.get("sourceAddressPrefix").into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned);
+        let machine = self.machines.get(&name.number).cloned().unwrap_or_else(|| format!("machine {}", name.number));
+        Some(((machine, port), sources.collect()))
+    }
+
+    /// Every port at which anything was ever let in.
+    pub fn places(&self) -> BTreeSet<Place> {
+        self.instants.iter().flat_map(|instant| instant.open.keys().cloned()).collect()
+    }
+
+    /// The times at which what a port let in was as `wanted` says of it.
+    fn spans(&self, place: &Place, mut wanted: impl FnMut(i64, &Sources) -> bool) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for instant in &self.instants {
+            let open = instant.open.get(place);
+            let is_so = open.is_some_and(|texts| wanted(instant.seconds, &Sources::read(texts.iter().map(String::as_str))));
+            match spans.last_mut().filter(|last| last.until.is_none()) {
+                Some(last) if !is_so => last.until = Some(instant.seconds),
+                None if is_so => spans.push(Span { from: instant.seconds, until: None }),
+                _ => {}
+            }
+        }
+        spans
+    }
+
+    /// The times at which a port let in all of these sources.
+    pub fn let_in(&self, place: &Place, sources: &Sources) -> Vec<Span> {
+        self.spans(place, |_, open| open.covers(sources))
+    }
+
+    /// The times at which a port let in anything beyond what was due. `due` gives the sources that were, by the second;
+    /// `turns` are the seconds at which that changed.
+    pub fn beyond(&self, place: &Place, turns: &[i64], due: impl Fn(i64) -> Sources) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut seconds: Vec<i64> = self.instants.iter().map(|instant| instant.seconds).chain(turns.iter().copied()).collect();
+        seconds.sort_unstable();
+        seconds.dedup();
+        for at in seconds {
+            let is_so = self.open_at(place, at).is_some_and(|open| !due(at).covers(&open));
+            match spans.last_mut().filter(|last| last.until.is_none()) {
+                Some(last) if !is_so => last.until = Some(at),
+                None if is_so => spans.push(Span { from: at, until: None }),
+                _ => {}
+            }
+        }
+        spans
+    }
+
+    fn open_at(&self, place: &Place, seconds: i64) -> Option<Sources> {
+        let instant = self.instants.iter().rev().find(|instant| instant.seconds <= seconds)?;
+        instant.open.get(place).map(|texts| Sources::read(texts.iter().map(String::as_str)))
+    }
+
+    /// What a port lets in now, as the rules say it; nothing if it is shut.
+    pub fn open_now(&self, place: &Place) -> Option<Sources> {
+        self.open_at(place, i64::MAX)
+    }
+}
+
+/// Spans with at most so many seconds between them as one.
+pub fn merged(spans: &[Span], gap: i64) -> Vec<Span> {
+    let mut merged: Vec<Span> = Vec::new();
+    for span in spans {
+        match merged.last_mut().filter(|last| last.until.is_some_and(|until| span.from - until <= gap)) {
+            Some(last) => last.until = span.until,
+            None => merged.push(*span),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(instants: &[(i64, &[&str])]) -> (Watch, Place) {
+        let place = ("web-1".to_owned(), 22);
+        let instants = instants.iter().map(|(seconds, texts)| {
+            let open = if texts.is_empty() {
+                BTreeMap::new()
+            } else {
+                BTreeMap::from([(place.clone(), texts.iter().map(|text| (*text).to_owned()).collect())])
+            };
+            Instant { seconds: *seconds, open }
+        });
+        let watch = Watch { begun: DateTime::UNIX_EPOCH, machines: BTreeMap::new(), instants: instants.collect() };
+        (watch, place)
+    }
+
+    fn span(from: i64, until: i64) -> Span {
+        Span { from, until: Some(until) }
+    }
+
+    #[test]
+    fn a_source_is_in_while_the_rules_cover_it() {
+        let (watch, place) = watched(&[(0, &[]), (5, &["10.0.0.1"]), (9, &["10.0.0.0/24"]), (20, &[]), (30, &["10.0.0.1"])]);
+        assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.1"])), [span(5, 20), Span { from: 30, until: None }]);
+        assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.2"])), [span(9, 20)]);
+    }
+
+    #[test]
+    fn what_is_beyond_begins_with_an_opening_or_with_an_end_of_what_was_due() {
+        let (watch, place) = watched(&[(0, &[]), (5, &["10.0.0.1"]), (50, &["10.0.0.1", "10.0.0.2"]), (60, &["10.0.0.1"]), (100, &[])]);
+        let due = |at: i64| if at < 80 { Sources::read(["10.0.0.1"]) } else { Sources::default() };
+        assert_eq!(watch.beyond(&place, &[80], due), [span(50, 60), span(80, 100)]);
+    }
+
+    #[test]
+    fn spans_with_a_small_gap_are_one() {
+        assert_eq!(merged(&[span(0, 5), span(8, 9), span(20, 30)], 3), [span(0, 9), span(20, 30)]);
+    }
+}

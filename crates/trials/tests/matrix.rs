@@ -1,0 +1,77 @@
+//! A part of the matrix that is always the same: `make matrix` plays all of it.
+
+use std::sync::Arc;
+
+use portcullis_trials::disturbance::{Disturbance, Wrong};
+use portcullis_trials::matrix::{Cell, Setting, at_once, disturbed, run, shipped_stories};
+use portcullis_trials::script::Script;
+use portcullis_trials::walk::Walk;
+
+const AT_ONCE: usize = 12;
+
+fn stories() -> Vec<(String, Script)> {
+    Script::read_all(&shipped_stories()).unwrap()
+}
+
+fn cell((name, script): &(String, Script), setting: &Setting) -> Cell {
+    Cell { story: name.clone(), script: Arc::new(script.clone()), setting: setting.clone(), disturbance: Disturbance::Nothing }
+}
+
+async fn all_hold(cells: Vec<Cell>) -> usize {
+    let outcomes = run(AT_ONCE, &cells, |_, _| {}).await;
+    let failed = cells.iter().zip(&outcomes).filter(|(_, outcome)| !outcome.wrong.is_empty());
+    let failed: Vec<String> = failed.map(|(cell, outcome)| format!("{cell}\n{}", outcome.wrong.join("\n"))).collect();
+    assert!(failed.is_empty(), "{} of {} cells do not hold:\n{}", failed.len(), cells.len(), failed.join("\n"));
+    outcomes.iter().filter(|outcome| outcome.is_met).count()
+}
+
+/// Kills before and after each `every`-th call of a story.
+async fn killed(story: &str, every: u32) {
+    let stories = stories();
+    let story = stories.iter().find(|(name, _)| name == story).unwrap();
+    let undisturbed = cell(story, &Setting::default());
+    let calls = undisturbed.calls().await.unwrap();
+    let cells = disturbed(&undisturbed, calls, &[Wrong::KillBefore, Wrong::KillAfter], every);
+    let all = cells.len();
+    let met = all_hold(cells).await;
+    // A call or two fewer may be made than were counted; a story whose kills are not met is not disturbed.
+    assert!(calls > 100 && met * 10 > all * 9, "{met} of {all} kills at {calls} calls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_call_an_opening_to_everybody_is_proved_shut() {
+    killed("any-source", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_call_a_grant_is_opened_and_ended() {
+    killed("granted", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_call_an_extended_grant_is_opened_and_ended() {
+    killed("extended", 11).await;
+}
+
+/// What is drawn is always the same: stories under settings of what nobody knows, disturbed at one of their calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn cells_that_are_drawn_from_all_of_them_end_as_they_must() {
+    let (stories, settings) = (stories(), Setting::every());
+    let mut rng = fastrand::Rng::with_seed(4);
+    let drawn = (0..150).map(|_| {
+        let undisturbed = cell(&stories[rng.usize(..stories.len())], &settings[rng.usize(..settings.len())]);
+        // Fewer than any story makes.
+        let disturbance = Disturbance::At(Wrong::ALL[rng.usize(..Wrong::ALL.len())], rng.u32(..250));
+        Cell { disturbance, ..undisturbed }
+    });
+    all_hold(drawn.collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn walks_at_random_hold_what_must_hold_always() {
+    let walks = (1..=40).map(|seed| async move { (seed, Walk::of(seed).played().await.map(|(_, wrong)| wrong)) }).collect();
+    for walked in at_once(AT_ONCE, walks, |_, _| {}).await {
+        let (seed, wrong) = walked.unwrap();
+        assert_eq!(wrong, Ok(Vec::new()), "seed {seed}");
+    }
+}
