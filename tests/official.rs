@@ -288,8 +288,18 @@ async fn azures_reader_of_events_reads_every_event_under_every_setting() {
             }
         }
         assert_eq!(&event, published, "nothing is lost");
-        let resource = published["data"]["resourceUri"].as_str().unwrap();
-        assert_eq!(published["subject"], resource);
+        assert_eq!(published["subject"], published["data"]["resourceUri"]);
+    }
+
+    for missing in ["eventTime", "source"] {
+        let mut event = calls.iter().map(|call| call[0].clone()).find(|event| event.get(missing).is_some()).unwrap();
+        event.as_object_mut().unwrap().remove(missing);
+        std::fs::write(&file, json!([[event]]).to_string()).unwrap();
+        let mut command = node("events.mjs");
+        command.arg(&file);
+        let refused = judge::ended(command, &sandbox).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(&format!("missing required property '{missing}'")), "{said}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,17 +68,22 @@ fn client(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs a client to its end in the environment that the sandbox writes down, and gives its standard output.
-pub async fn output(mut command: Command, sandbox: &Sandbox) -> String {
+/// Runs a client to its end in the environment that the sandbox writes down.
+pub async fn ended(mut command: Command, sandbox: &Sandbox) -> Output {
     let authority = sandbox.env("SSL_CERT_FILE");
     command.envs(sandbox.env.iter().cloned()).env("NODE_EXTRA_CA_CERTS", authority).env("REQUESTS_CA_BUNDLE", authority);
     // The world's time, for whoever asks for an instant.
     command.env("NOW", sandbox.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     let output = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{command:?} did not end within {ENDS_WITHIN:?}"));
-    let output = output.unwrap_or_else(|why| panic!("{command:?} cannot be started: {why}"));
+    output.unwrap_or_else(|why| panic!("{command:?} cannot be started: {why}"))
+}
+
+/// The standard output of a client that ends well.
+pub async fn output(command: Command, sandbox: &Sandbox) -> String {
+    let output = ended(command, sandbox).await;
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}\n{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     told
 }
 
