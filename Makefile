@@ -30,15 +30,15 @@ demo table matrix bench: NEEDS := cargo cc
 package: NEEDS := cargo cc python3
 test: NEEDS := cargo cc python3 node npm curl
 
-# The versions are pinned in the file; the stamp makes a second run free.
-$(TOOLS)/.stamp: infra/tools.txt | guard
-	@echo "== installing tools into $(TOOLS)"
+# The versions are pinned in the files; the stamp makes a second run free.
+$(TOOLS)/.stamp: infra/tools.txt tests/clients/requirements.txt | guard
+	@echo "== installing tools and the official clients for Python into $(TOOLS)"
 	python3 -m venv $(TOOLS)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement infra/tools.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement infra/tools.txt --requirement tests/clients/requirements.txt
 	touch $@
 
 tests/clients/node_modules/.stamp: tests/clients/package-lock.json | guard
-	@echo "== installing the official clients of tests/clients"
+	@echo "== installing the official clients for JavaScript into tests/clients"
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 

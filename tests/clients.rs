@@ -4,6 +4,9 @@
 //! test does not change its own: the test starts itself again with the sandbox's variables and looks at the world
 //! when that process has ended.
 
+#[expect(dead_code, reason = "each test binary uses its part of the judges")]
+mod judge;
+
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -31,8 +34,14 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 enum Part {
     /// Inside the sandbox's environment, with the clients.
     Inside(Box<Azure>, Box<Settings>),
-    /// After the part inside has ended well, with the world as it left it.
-    After(Box<State>),
+    /// After the part inside has ended well, with the world as it left it, and the sandbox that goes on.
+    After(Box<State>, Box<Left>),
+}
+
+/// A sandbox and the folder that it lives in.
+struct Left {
+    sandbox: Sandbox,
+    _dir: tempfile::TempDir,
 }
 
 /// Runs the test `name` again inside a fresh sandbox and gives the world afterwards; inside, gives the clients.
@@ -57,7 +66,7 @@ async fn part(name: &str, prepare: impl FnOnce(&mut State)) -> Part {
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.contains("1 passed"), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     let state = sandbox.world.lock().clone();
-    Part::After(Box::new(state))
+    Part::After(Box::new(state), Box::new(Left { sandbox, _dir: dir }))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test that starts itself again tells its parts apart by the environment")]
@@ -116,7 +125,7 @@ async fn the_store_keeps_its_conditions_and_tells_its_clock() {
     let name = "the_store_keeps_its_conditions_and_tells_its_clock";
     let (azure, settings) = match part(name, |state| state.now = "2030-06-01T12:00:00Z".parse().unwrap()).await {
         Part::Inside(azure, settings) => (azure, settings),
-        Part::After(state) => {
+        Part::After(state, _) => {
             let blobs = &state.containers["state"].blobs;
             assert_eq!(blobs.get("vm/a b.json").map(|blob| blob.content.as_str()), Some("{\"n\":2}"));
             let puts: Vec<_> =
@@ -167,7 +176,7 @@ async fn the_store_keeps_its_conditions_and_tells_its_clock() {
 async fn messages_and_rows_go_out() {
     let azure = match part("messages_and_rows_go_out", |_| {}).await {
         Part::Inside(azure, _) => azure,
-        Part::After(state) => {
+        Part::After(state, _) => {
             let messages = &state.queues["approval"].messages;
             assert_eq!(messages.len(), 2);
             assert_eq!(messages[0].body, r#"{"portcullis":{"kind":"x"}}"#);
@@ -194,11 +203,48 @@ async fn messages_and_rows_go_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_is_read_by_microsofts_rest_client() {
+    let bodies = [r#"{"portcullis":{"kind":"now"}}"#, r#"{"portcullis":{"kind":"later","why":"ein Gedankenstrich – so"}}"#];
+    let left = match part("what_is_sent_is_read_by_microsofts_rest_client", |_| {}).await {
+        Part::Inside(azure, _) => {
+            let at = azure.service_time().await.unwrap() + chrono::TimeDelta::minutes(5);
+            let options = |id: &str, at| Options {
+                message_id: Some(id.to_owned()),
+                correlation_id: Some("c-1".to_owned()),
+                time_to_live: Some(Duration::from_secs(900)),
+                at,
+            };
+            azure.bus.send("approval", bodies[0], options("m-1", None)).await.unwrap();
+            azure.bus.send("approval", bodies[1], options("m-2", Some(at))).await.unwrap();
+            return;
+        }
+        Part::After(_, left) => left,
+    };
+    let sandbox = &left.sandbox;
+    let read = async || {
+        let mut command = judge::node("messages.mjs");
+        command.arg("approval");
+        judge::saw(command, sandbox).await
+    };
+    let sent = sandbox.now();
+    let told = |at: chrono::DateTime<chrono::Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    for (n, (id, enqueued)) in [("m-1", sent), ("m-2", sent + chrono::TimeDelta::minutes(5))].into_iter().enumerate() {
+        let read = read().await;
+        assert_eq!(read.as_array().unwrap().len(), 1, "{id} and no other: {read}");
+        let properties = &read[0]["brokerProperties"];
+        assert_eq!((read[0]["body"].as_str(), read[0]["contentType"].as_str()), (Some(bodies[n]), Some("application/json")));
+        assert_eq!((&properties["MessageId"], &properties["CorrelationId"]), (&json!(id), &json!("c-1")));
+        assert_eq!((&properties["TimeToLive"], &properties["EnqueuedTimeUtc"]), (&json!(900), &json!(told(enqueued))), "{properties}");
+        sandbox.engine.advance_by(chrono::TimeDelta::minutes(5)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_of_several_megabytes_go_out_in_several_calls_and_none_is_lost() {
     let rows: Vec<Value> = (0..40).map(|n| json!({"EventUid": n.to_string(), "EventMessage": format!("{n} ").repeat(20_000)})).collect();
     let azure = match part("rows_of_several_megabytes_go_out_in_several_calls_and_none_is_lost", |_| {}).await {
         Part::Inside(azure, _) => azure,
-        Part::After(state) => {
+        Part::After(state, _) => {
             let calls: Vec<u16> = state.log.iter().filter(|entry| entry.face == "logs").map(|entry| entry.status).collect();
             assert_eq!(calls, [204, 204, 204]);
             assert_eq!(state.rows.iter().map(|row| &row.row).collect::<Vec<_>>(), rows.iter().collect::<Vec<_>>());
@@ -229,7 +275,7 @@ async fn an_initiate_opens_and_the_activity_log_tells_of_it_minutes_later() {
     let prepare = |state: &mut State| state.switches.activity_log_seconds = 300;
     let azure = match part(name, prepare).await {
         Part::Inside(azure, _) => azure,
-        Part::After(state) => {
+        Part::After(state, _) => {
             let records = &state.resources.get(&policy).unwrap()["properties"]["requests"];
             let port = &records[0]["virtualMachines"][0]["ports"][0];
             assert_eq!((records.as_array().unwrap().len(), port["number"].as_u64(), &port["status"]), (1, Some(22), &json!("Initiated")));
@@ -286,7 +332,7 @@ async fn failures_are_told_apart_on_the_wire() {
     };
     let azure = match part("failures_are_told_apart_on_the_wire", prepare).await {
         Part::Inside(azure, _) => azure,
-        Part::After(state) => {
+        Part::After(state, _) => {
             assert!(state.containers["state"].blobs.contains_key("cut-after"), "the effect was there though the answer was lost");
             return;
         }

@@ -3,6 +3,7 @@
 //! One suite runs against both. Trust in the sandbox's authority, which signs what Azurite shows too, comes from the
 //! environment and a test does not change its own: the test starts itself again with the variables of the service.
 
+#[expect(dead_code, reason = "each test binary uses its part of the judges")]
 mod judge;
 
 use std::collections::BTreeSet;

@@ -1,4 +1,7 @@
-//! What nobody knows about Azure: the port is proved shut, or an alarm stands, under every setting of every switch.
+//! What nobody knows about Azure: the port is proved shut, or an alarm stands, under every setting of every switch; and
+//! docs/switches.md tells of each.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
@@ -279,4 +282,42 @@ async fn observing_says_once_what_it_would_close_and_enforcing_later_closes_it()
     let observing = story.left().observing().begin().await;
     observing.pass(10 * MINUTE).await;
     assert_eq!((observing.ours(DELETE).len(), observing.audits_of("would-close").len()), (2, 2));
+}
+
+/// The settings that are played, by switch, as the world writes them.
+fn played() -> BTreeMap<String, BTreeSet<String>> {
+    let mut played: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (switch, _, switches) in settings() {
+        let (first, rest) = switch.split_once('_').unwrap_or((switch, ""));
+        let capital = |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
+        let name = first.to_owned() + &rest.split('_').map(capital).collect::<String>();
+        let written = &serde_json::to_value(switches).unwrap()[&name];
+        let setting = written.as_str().map_or_else(|| written.to_string(), str::to_owned);
+        played.entry(name).or_default().insert(setting);
+    }
+    played
+}
+
+#[test]
+fn the_page_of_switches_tells_every_setting_that_is_played_and_no_other() {
+    let page = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/switches.md")).unwrap();
+    let section = |text: &str| {
+        let (name, text) = text.split_once("`\n").unwrap();
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+        let settings = rows.map(|(setting, told)| {
+            assert!(told.trim_matches([' ', '|']).len() > 3, "{name}, {setting}");
+            setting.to_owned()
+        });
+        assert!(text.contains("Known: "), "{name}");
+        (name.to_owned(), settings.collect())
+    };
+    let told: BTreeMap<String, BTreeSet<String>> = page.split("\n### `").skip(1).map(section).collect();
+    assert_eq!(told, played());
+
+    let named: Vec<&str> = page.split("` = `").collect();
+    assert!(named.len() > 3, "elsewhere a switch is named with its setting");
+    for pair in named.windows(2) {
+        let (name, setting) = (pair[0].rsplit('`').next().unwrap(), pair[1].split('`').next().unwrap());
+        assert!(told.get(name).is_some_and(|settings| settings.contains(setting)), "{name} = {setting}");
+    }
 }

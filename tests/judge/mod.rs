@@ -1,16 +1,22 @@
 //! Programs of others that judge ours: how they are found, started, awaited and ended.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use portcullis_sandbox::sandbox::Sandbox;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// Node starts in a second or two; a machine that is busy with a build takes a multiple.
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
+
+/// A client makes some dozens of calls; a machine that is busy with a build takes a multiple.
+const ENDS_WITHIN: Duration = Duration::from_secs(180);
 
 /// What is kept of a program's words, for when it fails.
 const LINES_KEPT: usize = 200;
@@ -20,19 +26,71 @@ pub fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// A command that runs this program of `tests/clients` with Node, and that ends with the value that it is kept in.
+/// A command that runs this program of `tests/clients` with Node.
 pub fn node(program: &str) -> Command {
     let path = clients().join(program);
-    assert!(
-        path.exists() && clients().join("node_modules").exists(),
-        "{} is not installed: run `make test`, which installs it, or `npm ci` in tests/clients",
-        path.display()
-    );
-    let mut command = Command::new("node");
-    command.arg(path).current_dir(clients()).stdin(Stdio::null()).kill_on_drop(true);
-    // Everything is on this machine, whatever proxy its owner has set.
-    command.env("NO_PROXY", "127.0.0.1,localhost").env_remove("HTTP_PROXY").env_remove("HTTPS_PROXY").env_remove("NODE_OPTIONS");
+    assert!(path.exists(), "{} is not there: run `make test`, which installs it, or `npm ci` in tests/clients", path.display());
+    let mut command = javascript();
+    command.arg(path);
     command
+}
+
+/// Node in `tests/clients`, which ends with the value that it is kept in.
+pub fn javascript() -> Command {
+    assert!(clients().join("node_modules").exists(), "run `make test`, or `npm ci` in tests/clients");
+    let mut command = client("node");
+    command.env_remove("NODE_OPTIONS");
+    command
+}
+
+/// A command that runs this program of `tests/clients` with the Python of `make test`.
+pub fn python(program: &str) -> Command {
+    let mut command = interpreter();
+    command.arg(program);
+    command
+}
+
+/// The Python of `make test` in `tests/clients`, which ends with the value that it is kept in.
+pub fn interpreter() -> Command {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
+    assert!(python.exists(), "{} is not installed: run `make test`, which installs it with its clients", python.display());
+    let mut command = client(python);
+    // Nothing is left in the folder of the sources.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env_remove("PYTHONPATH");
+    command
+}
+
+fn client(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(clients()).stdin(Stdio::null()).kill_on_drop(true);
+    // Everything is on this machine, whatever proxy its owner has set.
+    command.env("NO_PROXY", "127.0.0.1,localhost").env_remove("HTTP_PROXY").env_remove("HTTPS_PROXY");
+    command
+}
+
+/// Runs a client to its end in the environment that the sandbox writes down.
+pub async fn ended(mut command: Command, sandbox: &Sandbox) -> Output {
+    let authority = sandbox.env("SSL_CERT_FILE");
+    command.envs(sandbox.env.iter().cloned()).env("NODE_EXTRA_CA_CERTS", authority).env("REQUESTS_CA_BUNDLE", authority);
+    // The world's time, for whoever asks for an instant.
+    command.env("NOW", sandbox.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    let output = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{command:?} did not end within {ENDS_WITHIN:?}"));
+    output.unwrap_or_else(|why| panic!("{command:?} cannot be started: {why}"))
+}
+
+/// The standard output of a client that ends well.
+pub async fn output(command: Command, sandbox: &Sandbox) -> String {
+    let output = ended(command, sandbox).await;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    told
+}
+
+/// What a client saw, as it says in one JSON document.
+pub async fn saw(command: Command, sandbox: &Sandbox) -> Value {
+    let told = output(command, sandbox).await;
+    serde_json::from_str(&told).unwrap_or_else(|why| panic!("{why}: {told}"))
 }
 
 /// A program that listens on loopback until this is dropped.

@@ -91,11 +91,12 @@ pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
     }
 }
 
-/// Queue names may hold slashes, so what follows `messages` decides.
+/// Queue names may hold slashes, so what follows `messages` decides. Paths are compared without case: Microsoft's REST
+/// client asks for `/{queue}/Messages/Head`.
 fn target(call: &Call) -> Result<(String, Shelf, Target), Answer> {
     let segments = call.segments();
     let nowhere = || error(StatusCode::NOT_FOUND, "40400: Endpoint not found.");
-    let place = segments.iter().position(|segment| segment == "messages").ok_or_else(nowhere)?;
+    let place = segments.iter().position(|segment| segment.eq_ignore_ascii_case("messages")).ok_or_else(nowhere)?;
     let (before, after) = segments.split_at(place);
     let (name, shelf) = match before {
         [name @ .., last] if last.eq_ignore_ascii_case("$deadletterqueue") => (name, Shelf::DeadLetter),
@@ -106,7 +107,7 @@ fn target(call: &Call) -> Result<(String, Shelf, Target), Answer> {
     }
     let target = match after {
         [_] => Target::Messages,
-        [_, head] if head == "head" => Target::Head,
+        [_, head] if head.eq_ignore_ascii_case("head") => Target::Head,
         [_, message, lock] => Target::Locked(message.clone(), lock.clone()),
         _ => return Err(nowhere()),
     };

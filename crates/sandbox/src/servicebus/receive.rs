@@ -40,8 +40,8 @@ pub(super) fn answer(state: &mut State, call: &Call, queue: &str, shelf: Shelf, 
         (Target::Head, &Method::POST) => Ok(match queue::take_from(state, queue, shelf, lock_for) {
             Some(message) => {
                 let token = message.lock.as_ref().map_or("", |(token, _)| token.as_str());
-                let path = call.path.trim_end_matches("/head");
-                let location = format!("{}{path}/{}/{token}", call.base, message.sequence);
+                let (messages, _head) = call.path.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+                let location = format!("{}{messages}/{}/{token}", call.base, message.sequence);
                 given(&message, StatusCode::CREATED).with("Location", &location)
             }
             None => Answer::empty(StatusCode::NO_CONTENT),
@@ -150,6 +150,17 @@ mod tests {
         assert_eq!(peeked.header("location"), Some(format!("https://127.0.0.1:1/approval/messages/1/{lock}").as_str()));
         assert_eq!(peeked.header("attempt"), Some("3"));
         assert_eq!(asked(&mut state, "POST", HEAD).status, 204);
+    }
+
+    #[test]
+    fn a_path_is_the_same_in_another_letter_case() {
+        let mut state = with_message();
+        let peeked = asked(&mut state, "POST", "/Approval/Messages/Head?timeout=1");
+        assert_eq!(peeked.status, 201);
+        let location = peeked.header("location").unwrap().strip_prefix("https://127.0.0.1:1").unwrap().to_owned();
+        assert!(location.starts_with("/Approval/Messages/1/"), "{location}");
+        assert_eq!(asked(&mut state, "PUT", &location.replace("/Messages/", "/messages/")).status, 200);
+        assert_eq!(asked(&mut state, "DELETE", "/approval/MESSAGES/HEAD").status, 200);
     }
 
     #[test]
