@@ -546,11 +546,13 @@ fn service_name(name: &str) -> String {
 const DUE_TIME: &str = "%Y%m%dT%H%M%SZ";
 
 impl Due {
-    fn name(&self) -> String {
+    /// The name of the entry.
+    pub fn name(&self) -> String {
         format!("due/{}/{}/{}", self.at.format(DUE_TIME), self.vm.key(), self.run)
     }
 
-    fn of_name(name: &str) -> Option<Due> {
+    /// The entry of a name; nothing where it is none.
+    pub fn of_name(name: &str) -> Option<Due> {
         let (at, rest) = name.strip_prefix("due/")?.split_once('/')?;
         let (key, run) = rest.rsplit_once('/')?;
         let at = NaiveDateTime::parse_from_str(at, DUE_TIME).ok()?.and_utc();

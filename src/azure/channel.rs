@@ -74,14 +74,23 @@ impl Outgoing {
 
 /// An answer, read whole.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub status: u16,
-    pub headers: Headers,
-    pub body: Bytes,
+pub struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    pub fn header(&self, name: &'static str) -> Option<&str> {
+    /// The answer of this status, these headers and this body.
+    pub fn of(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        let mut all = Headers::new();
+        for (name, value) in headers {
+            all.insert(HeaderName::from((*name).to_owned()), (*value).to_owned());
+        }
+        Answer { status, headers: all, body: Bytes::copy_from_slice(body) }
+    }
+
+    pub(super) fn header(&self, name: &'static str) -> Option<&str> {
         self.headers.get_optional_str(&HeaderName::from_static(name))
     }
 
@@ -90,17 +99,8 @@ impl Answer {
         DateTime::parse_from_rfc2822(self.header("date")?).ok().map(|date| date.to_utc())
     }
 
-    pub fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-
-    #[cfg(test)]
-    pub fn for_tests(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut all = Headers::new();
-        for (name, value) in headers {
-            all.insert(HeaderName::from((*name).to_owned()), (*value).to_owned());
-        }
-        Answer { status, headers: all, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 }
 
@@ -321,7 +321,7 @@ pub(super) mod tests {
             let failed = |kind| Err(azure_core::Error::with_message(kind, "as told"));
             match reply {
                 Reply::Status(status, headers, body) => {
-                    let headers = Answer::for_tests(status, &headers, "").headers;
+                    let headers = Answer::of(status, &headers, b"").headers;
                     Ok(AsyncRawResponse::from_bytes(StatusCode::from(status), headers, body))
                 }
                 Reply::NeverConnects => failed(ErrorKind::Connection),

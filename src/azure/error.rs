@@ -161,7 +161,7 @@ impl CallFailed {
     }
 
     /// The failure that an answer of 3xx, 4xx or 5xx tells of.
-    pub(super) fn from_answer(service: Service, method: Method, what: &str, answer: &Answer) -> Self {
+    pub fn from_answer(service: Service, method: Method, what: &str, answer: &Answer) -> Self {
         let told = Told::read(answer);
         let kind = kind(service, answer.status, &told);
         CallFailed {
@@ -372,7 +372,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
-        Answer::for_tests(status, headers, body)
+        Answer::of(status, headers, body.as_bytes())
     }
 
     fn arm(status: u16, body: &str) -> CallFailed {

@@ -125,7 +125,8 @@ impl VmIndex {
         }
     }
 
-    fn vm(self, name: &str) -> Option<VmId> {
+    /// The VM of a name in this index; nothing where it is none.
+    pub fn vm(self, name: &str) -> Option<VmId> {
         let rest = name.strip_prefix(self.folder())?;
         let key = match self {
             VmIndex::Remembered => rest.strip_suffix(".json")?,
