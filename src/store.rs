@@ -12,6 +12,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::opening::short_hash;
+use portcullis_domain::plain::quoted;
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::want::{Answer, Became, Want};
 use serde::de::DeserializeOwned;
@@ -519,7 +520,7 @@ fn to_bytes<T: Serialize>(name: &str, document: &T) -> Result<Bytes, StoreError>
 }
 
 fn from_bytes<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(body).map_err(|why| StoreError::Unreadable { name: name.to_owned(), why: why.to_string() })
+    serde_json::from_slice(body).map_err(|why| StoreError::Unreadable { name: name.to_owned(), why: quoted(&why.to_string()) })
 }
 
 fn vm_name(vm: &VmId) -> String {

@@ -10,6 +10,7 @@ use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::duration;
 use portcullis_domain::grant::{LONGEST, limits_broken};
+use portcullis_domain::plain::quoted;
 use portcullis_domain::source::Sources;
 use portcullis_domain::want::{Want, Wanter, What};
 use serde::Deserialize;
@@ -163,11 +164,7 @@ fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Str
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err("Send the body as `Content-Type: application/json`.".to_owned());
     }
-    serde_json::from_slice(body).map_err(|why| bad(format!("The body cannot be understood: {why}.")))
-}
-
-fn bad(sentence: String) -> Refusal {
-    Refusal::BadQuestion(sentence)
+    serde_json::from_slice(body).map_err(|why| format!("The body cannot be understood: {}.", quoted(&why.to_string())))
 }
 
 #[cfg(test)]

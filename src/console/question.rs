@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditKind;
+use portcullis_domain::plain::quoted;
 use portcullis_domain::time;
 use serde_json::Value;
 use url::form_urlencoded;
@@ -155,7 +156,7 @@ const A_TIME: &str = "a time in UTC, such as 2026-01-15T09:00:00Z";
 
 fn unknown(name: &str, allowed: &[Parameter]) -> String {
     let known: Vec<&str> = allowed.iter().map(|parameter| parameter.name()).collect();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+    let name = quoted(&name.chars().take(40).collect::<String>());
     if known.is_empty() {
         return format!("There is no parameter {name} here: leave the query away.");
     }

@@ -6,11 +6,9 @@
 use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::opening::short_hash;
+use portcullis_domain::plain::quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// Longer than anything that our own messages could be told wrong by.
-const MOST_TOLD: usize = 300;
 
 /// The one top-level key.
 const KEY: &str = "portcullis";
@@ -138,11 +136,11 @@ impl Message {
 
     /// Reads a body.
     pub fn read(body: &str) -> Result<Self, NotOurs> {
-        let mut value: Value = serde_json::from_str(body).map_err(|why| NotOurs::NotJson(why.to_string()))?;
+        let mut value: Value = serde_json::from_str(body).map_err(|why| NotOurs::NotJson(quoted(&why.to_string())))?;
         let object = value.as_object_mut().filter(|object| object.len() == 1).ok_or(NotOurs::NotWrapped)?;
         let inside = object.remove(KEY).ok_or(NotOurs::NotWrapped)?;
         // What a foreign message holds is told in part: it is kept whole elsewhere.
-        serde_json::from_value(inside).map_err(|why| NotOurs::Unknown(why.to_string().chars().take(MOST_TOLD).collect()))
+        serde_json::from_value(inside).map_err(|why| NotOurs::Unknown(quoted(&why.to_string())))
     }
 
     /// The body.

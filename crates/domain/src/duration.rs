@@ -3,14 +3,16 @@
 use chrono::TimeDelta;
 use jiff::{Span, SpanRelativeTo, Unit};
 
+use crate::plain::quoted;
+
 /// Why a text is not a duration that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// It is not written as ISO 8601.
-    #[error("`{0}` is not an ISO 8601 duration such as PT3H or PT1H30M")]
+    #[error("`{}` is not an ISO 8601 duration such as PT3H or PT1H30M", quoted(.0))]
     NotIso8601(String),
     /// Its length depends on the calendar, or it is negative, or it is beyond all bounds.
-    #[error("`{0}` must be a positive time of days, hours, minutes and seconds")]
+    #[error("`{}` must be a positive time of days, hours, minutes and seconds", quoted(.0))]
     NotFixed(String),
 }
 

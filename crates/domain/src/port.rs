@@ -10,7 +10,7 @@ pub struct PortSet(Ranges);
 
 /// Why a text is not a port, a range of ports or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a port (0 to 65535), a range such as 1000-1100, or *")]
+#[error("`{}` is not a port (0 to 65535), a range such as 1000-1100, or *", quoted(.0))]
 pub struct PortError(pub String);
 
 impl PortSet {

@@ -23,7 +23,10 @@ pub struct Sources {
 
 /// Why a text is not a source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as 203.0.113.0/24, or a service tag")]
+#[error(
+    "`{}` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as 203.0.113.0/24, or a service tag",
+    quoted(.0)
+)]
 pub struct SourceError(pub String);
 
 /// One readable prefix.

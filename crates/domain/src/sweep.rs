@@ -10,6 +10,7 @@ use crate::judge::Limits;
 use crate::network::Nic;
 use crate::nsg::Nsg;
 use crate::opening::{Opening, fingerprint};
+use crate::plain::quoted;
 use crate::reconcile::{Mode, Remark};
 
 /// What the lists of a subscription say of one VM.
@@ -141,7 +142,8 @@ pub fn remarks_of(policies: &[JitPolicy], vm: &VmId, is_gone: bool) -> Vec<Remar
             remarks.push(Remark { code: FindingCode::NoMachine, port: None, about: about.clone(), evidence });
         }
         for address in policy.vms.iter().filter(|v| v.vm == *vm).filter_map(|v| v.public_ip_address.as_ref()) {
-            let evidence = format!("JIT policy {} also opens the Azure Firewall at {address} for this VM", policy.id.name());
+            let (policy, address) = (policy.id.name(), quoted(address));
+            let evidence = format!("JIT policy {policy} also opens the Azure Firewall at {address} for this VM");
             remarks.push(Remark { code: FindingCode::FirewallPolicy, port: None, about: about.clone(), evidence });
         }
         for record in policy.records.iter().filter(|r| r.vm == *vm && r.may_be_open()) {

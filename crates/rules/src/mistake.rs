@@ -129,11 +129,17 @@ impl Excerpt {
         let widest = if text[at..end].contains('\n') { until } else { boundary(text, at + AROUND) };
         let until = until.min(boundary(text, end.saturating_add(AROUND))).min(widest);
         // Windows ends a line with two characters, of which only one does here.
-        let plain = |text: &str| text.replace("\r\n", "\n").trim_end_matches('\r').to_owned();
+        let plain = |text: &str| shown_lines(text.replace("\r\n", "\n").trim_end_matches('\r'));
         let (before, within) = (plain(&text[begins..at]).len(), plain(&text[at..end.min(until)]).len());
         let column = (begins > line_begins).then_some(column);
         Excerpt { text: plain(&text[begins..until]), span: before..before + within, line, column }
     }
+}
+
+/// Lines of a file as they are shown: what is not seen, or moves what is seen, is an escape.
+fn shown_lines(text: &str) -> String {
+    let shown = |c: char| if matches!(c, '\n' | '\t') { c.to_string() } else { plain(c.encode_utf8(&mut [0; 4])).into_owned() };
+    text.chars().map(shown).collect()
 }
 
 /// So many bytes of a line are shown before and after the place of a mistake: more than fit on a screen.
