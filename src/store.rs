@@ -495,6 +495,7 @@ impl Store {
 #[derive(Serialize, Deserialize)]
 struct Unsent {
     /// The time of the run that wrote it.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     at: DateTime<Utc>,
 }
 

@@ -17,6 +17,7 @@ use super::{App, Ended, Message, Round, Stopped};
 #[serde(rename_all = "camelCase")]
 pub struct Activity {
     /// When it says that it happened.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     pub at: DateTime<Utc>,
     /// What was done.
     pub operation: Operation,

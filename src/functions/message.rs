@@ -65,7 +65,7 @@ pub enum Message {
         /// The VM.
         vm: VmId,
         /// The time of the wake-up that this is; absent for every other cause.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "portcullis_domain::time::stored", skip_serializing_if = "Option::is_none")]
         wake: Option<DateTime<Utc>>,
         /// The due entry that this is for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,7 @@ pub enum Message {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DueEntry {
     /// When it was due.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     pub at: DateTime<Utc>,
     /// The run that made it.
     pub run: String,

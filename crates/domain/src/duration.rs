@@ -37,6 +37,12 @@ pub fn parse(text: &str) -> Result<TimeDelta, DurationError> {
 /// A hundred years: beyond it a duration is a mistake, below it no sum with a time can overflow.
 const MOST_SECONDS: f64 = 3_155_760_000.0;
 
+/// So many seconds, as a document may give them: no more than any time can be moved by, either way.
+pub fn of_seconds(seconds: i64) -> TimeDelta {
+    let most = MOST_SECONDS as i64;
+    TimeDelta::seconds(seconds.clamp(-most, most))
+}
+
 /// Writes a duration in ISO 8601, in hours, minutes and seconds; a negative one as zero.
 pub fn format(duration: TimeDelta) -> String {
     let seconds = duration.num_seconds().max(0);
