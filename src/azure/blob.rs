@@ -11,6 +11,7 @@ use azure_core::http::Method;
 use azure_core::xml::from_xml;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use portcullis_domain::time;
 use serde::Deserialize;
 use url::Url;
 
@@ -309,7 +310,6 @@ struct PageProperties {
     modified: Option<String>,
 }
 
-impl From<PageBlob> for Listed {
 impl Listed {
     /// Reads a page of a list: its blobs, and the marker of the next page, which is empty at the end. Nothing where it is
     /// none.
@@ -319,14 +319,14 @@ impl Listed {
     }
 }
 
+impl From<PageBlob> for Listed {
     fn from(blob: PageBlob) -> Self {
         // A list gives the version without the quotes that the header and a condition have (recorded).
         let quoted = |etag: String| if etag.starts_with(['"', 'W']) { etag } else { format!("\"{etag}\"") };
-        let modified = blob.properties.modified.and_then(|text| DateTime::parse_from_rfc2822(&text).ok());
         Listed {
             name: blob.name,
             etag: blob.properties.etag.filter(|etag| !etag.is_empty()).map(quoted),
-            modified: modified.map(|at| at.to_utc()),
+            modified: blob.properties.modified.as_deref().and_then(time::of_header),
         }
     }
 }

@@ -17,6 +17,7 @@ use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{ClientOptions, Context, Method, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use portcullis_domain::time;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -96,7 +97,7 @@ impl Answer {
 
     /// The service's clock when it answered.
     pub fn date(&self) -> Option<DateTime<Utc>> {
-        DateTime::parse_from_rfc2822(self.header("date")?).ok().map(|date| date.to_utc())
+        time::of_header(self.header("date")?)
     }
 
     pub(super) fn is_success(&self) -> bool {
