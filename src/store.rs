@@ -179,7 +179,7 @@ impl Store {
     /// Hands over the VMs that are remembered, in the order of their keys, whose key begins with `prefix`.
     pub async fn list_vms(&self, prefix: &str) -> Result<Vec<VmId>, StoreError> {
         let names = self.names(&format!("vm/{prefix}"), usize::MAX).await?;
-        Ok(names.iter().filter_map(|name| VmId::from_key(name.strip_prefix("vm/")?.strip_suffix(".json")?).ok()).collect())
+        Ok(names.iter().filter_map(|name| vm_of_key(name.strip_prefix("vm/")?.strip_suffix(".json")?)).collect())
     }
 
     /// Says that a VM has to be looked at at a time.
@@ -229,7 +229,7 @@ impl Store {
         let names = self.names(&format!("open/{prefix}"), usize::MAX).await?;
         let read = |name: &String| {
             let (key, fingerprint) = name.strip_prefix("open/")?.rsplit_once('/')?;
-            Some((VmId::from_key(key).ok()?, fingerprint.to_owned()))
+            Some((vm_of_key(key)?, fingerprint.to_owned()))
         };
         Ok(names.iter().filter_map(read).collect())
     }
@@ -528,6 +528,11 @@ fn vm_name(vm: &VmId) -> String {
     format!("vm/{}.json", vm.key())
 }
 
+/// The VM of a key in a name, as the store writes it: an entry in another letter case is of no VM, and nobody would take it away.
+fn vm_of_key(key: &str) -> Option<VmId> {
+    VmId::from_key(key).ok().filter(|vm| vm.key() == key)
+}
+
 fn open_name(vm: &VmId, fingerprint: &str) -> String {
     format!("open/{}/{fingerprint}", vm.key())
 }
@@ -558,7 +563,9 @@ impl Due {
         let (at, rest) = name.strip_prefix("due/")?.split_once('/')?;
         let (key, run) = rest.rsplit_once('/')?;
         let at = NaiveDateTime::parse_from_str(at, DUE_TIME).ok()?.and_utc();
-        Some(Due { at, vm: VmId::from_key(key).ok()?, run: run.to_owned() })
+        let due = Due { at, vm: VmId::from_key(key).ok()?, run: run.to_owned() };
+        // Another spelling of it would be done again and again: it is taken away by its name.
+        (due.name() == name).then_some(due)
     }
 }
 
