@@ -4,6 +4,7 @@ use azure_core::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use url::Url;
+use uuid::Uuid;
 
 use super::channel::{Attempts, Channel, Outgoing};
 use super::error::{CallFailed, FailureKind, Service};
@@ -33,10 +34,9 @@ impl Graph {
             Err(failed) if failed.kind == FailureKind::NotFound => return Ok(None),
             Err(failed) => return Err(failed),
         };
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        match body.get("id").and_then(Value::as_str) {
-            Some(id) => Ok(Some(id.to_lowercase())),
-            None => Err(CallFailed::malformed(Service::Graph, Method::Get, what, &answer, "the person has no `id`")),
+        match id_in(&answer.body) {
+            Some(id) => Ok(Some(id)),
+            None => Err(CallFailed::malformed(Service::Graph, Method::Get, what, &answer, "the person has no `id` that is a GUID")),
         }
     }
 
