@@ -8,8 +8,8 @@ SHELL := /bin/bash
 TOOLS := target/tools
 BIN := $(TOOLS)/bin
 CARGO := PATH="$(CURDIR)/$(BIN):$$PATH" cargo
-TARGET := x86_64-unknown-linux-gnu
-STATIC := target/$(TARGET)/release/portcullis-handler
+TRIPLE := x86_64-unknown-linux-gnu
+STATIC := target/$(TRIPLE)/release/portcullis-handler
 PACKAGE := target/package/portcullis.zip
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test      format, lints, docs, licences, unused dependencies, all tests: what CI runs"
 	@echo "make package   the zip that is deployed: $(PACKAGE)"
 	@echo "make table     how each story of an opening ends under every setting of every switch, beside how it must"
+	@echo "make fuzz      every reader of data from outside, for a minute each (SECONDS=600 for longer, TARGET=cedar for one)"
 	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
 	@echo "make clean     removes target/ and what was installed for tests"
 
@@ -26,6 +27,7 @@ guard:
 	@infra/guard.sh $(NEEDS)
 demo table bench: NEEDS := cargo cc
 package: NEEDS := cargo cc python3
+fuzz: NEEDS := cargo cc c++ python3
 test: NEEDS := cargo cc python3 node npm curl
 
 # The versions are pinned in the file; the stamp makes a second run free.
@@ -47,6 +49,7 @@ demo: guard
 test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== format"
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@echo "== lints"
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@echo "== documentation"
@@ -63,7 +66,7 @@ test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 
 # Static, so that the host image's C library does not matter.
 $(STATIC): guard FORCE
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) --package portcullis --bin portcullis-handler
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler
 
 package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
@@ -71,6 +74,10 @@ package: $(STATIC)
 table: guard
 	@cargo build --quiet --workspace --bins
 	@cargo test --quiet --package portcullis --test table -- --nocapture
+
+FUZZED := $(sort $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs)))
+fuzz: guard $(TOOLS)/.stamp
+	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/fuzz.sh $(or $(SECONDS),60) $(or $(TARGET),$(FUZZED))
 
 bench: guard
 	cargo bench --quiet --package portcullis --bench handler
@@ -83,4 +90,4 @@ clean:
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help guard demo test package table bench clean FORCE
+.PHONY: help guard demo test package table fuzz bench clean FORCE
