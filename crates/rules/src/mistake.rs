@@ -154,9 +154,18 @@ fn boundary(text: &str, at: usize) -> usize {
 /// The widest that a sentence is shown on one line.
 const WIDEST: usize = 100;
 
+/// The most of a sentence that is told: what it quotes of a file may be as long as the file.
+const LONGEST: usize = 1500;
+
+/// A sentence as it is told: in part where it is longer than anybody reads.
+fn told(text: &str) -> String {
+    let text = plain(text);
+    text.char_indices().nth(LONGEST).map_or_else(|| text.to_string(), |(end, _)| format!("{}…", &text[..end]))
+}
+
 /// A sentence over as many lines as it needs; what stands in backticks stays together where a line can hold it.
 fn wrapped(text: &str) -> String {
-    folded(text, WIDEST).join("\n")
+    folded(&told(text), WIDEST).join("\n")
 }
 
 /// A sentence over as many lines as it needs, each but the first indented so far.
@@ -196,8 +205,8 @@ fn unit(text: &str, widest: usize) -> usize {
 /// In one line: file, what and cure.
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", plain(&self.file), plain(&self.what))?;
-        self.cure.iter().try_for_each(|cure| write!(f, "; {}", plain(cure)))
+        write!(f, "{}: {}", plain(&self.file), told(&self.what))?;
+        self.cure.iter().try_for_each(|cure| write!(f, "; {}", told(cure)))
     }
 }
 
