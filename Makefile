@@ -8,8 +8,8 @@ SHELL := /bin/bash
 TOOLS := target/tools
 BIN := $(TOOLS)/bin
 CARGO := PATH="$(CURDIR)/$(BIN):$$PATH" cargo
-TARGET := x86_64-unknown-linux-gnu
-STATIC := target/$(TARGET)/release/portcullis-handler
+TRIPLE := x86_64-unknown-linux-gnu
+STATIC := target/$(TRIPLE)/release/portcullis-handler
 PACKAGE := target/package/portcullis.zip
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make table     how each story of an opening ends under every setting of every switch, beside how it must"
 	@echo "make matrix    stories under every setting of what nobody knows, and with everything that can go wrong at every call;"
 	@echo "               ARGS as in docs/trials.md"
+	@echo "make fuzz      every reader of data from outside, for a minute each (SECONDS=600 for longer, TARGET=cedar for one)"
 	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
 	@echo "make clean     removes target/ and what was installed for tests"
 
@@ -28,6 +29,7 @@ guard:
 	@infra/guard.sh $(NEEDS)
 demo table matrix bench: NEEDS := cargo cc
 package: NEEDS := cargo cc python3
+fuzz: NEEDS := cargo cc c++ python3
 test: NEEDS := cargo cc python3 node npm curl
 
 # The versions are pinned in the files; the stamp makes a second run free.
@@ -49,6 +51,7 @@ demo: guard
 test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== format"
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@echo "== lints"
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	@echo "== documentation"
@@ -65,7 +68,7 @@ test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 
 # Static, so that the host image's C library does not matter.
 $(STATIC): guard FORCE
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) --package portcullis --bin portcullis-handler
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler
 
 package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
@@ -78,6 +81,10 @@ matrix: guard
 	@cargo build --quiet --workspace --bins
 	@target/debug/portcullis-trials matrix $(ARGS)
 
+FUZZED := $(sort $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs)))
+fuzz: guard $(TOOLS)/.stamp
+	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/fuzz.sh $(or $(SECONDS),60) $(or $(TARGET),$(FUZZED))
+
 bench: guard
 	cargo bench --quiet --package portcullis --bench handler
 	cargo bench --quiet --package portcullis --bench decision
@@ -89,4 +96,4 @@ clean:
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help guard demo test package table matrix bench clean FORCE
+.PHONY: help guard demo test package table matrix fuzz bench clean FORCE

@@ -18,6 +18,7 @@ for program in "$@"; do
   case $program in
     cargo) [[ $found ]] || lacks "cargo is missing: install Rust with rustup, from https://rustup.rs" ;;
     cc) [[ $found ]] || lacks "a C compiler (cc) is missing: install gcc or clang, for example \`apt-get install build-essential\`" ;;
+    c++) [[ $found ]] || lacks "a C++ compiler (c++) is missing: install g++ or clang, for example \`apt-get install g++\`" ;;
     curl) [[ $found ]] || lacks "curl is missing: install it, for example \`apt-get install curl\`" ;;
     npm) [[ $found ]] || lacks "npm is missing: it comes with Node 20 or later, from https://nodejs.org" ;;
     node)

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use portcullis_domain::duration;
 use portcullis_domain::initiate::Newer;
+use portcullis_domain::plain::plain;
 pub use portcullis_domain::reconcile::Mode;
 use url::Url;
 use uuid::Uuid;
@@ -422,7 +423,7 @@ impl Reader<'_> {
     }
 
     fn mistake(&mut self, name: &str, what: &str) {
-        self.mistakes.push(format!("{name} {what}"));
+        self.mistakes.push(plain(&format!("{name} {what}")).into_owned());
     }
 }
 

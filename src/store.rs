@@ -12,6 +12,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditRecord;
 use portcullis_domain::opening::short_hash;
+use portcullis_domain::plain::quoted;
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::want::{Answer, Became, Want};
 use serde::de::DeserializeOwned;
@@ -178,7 +179,7 @@ impl Store {
     /// Hands over the VMs that are remembered, in the order of their keys, whose key begins with `prefix`.
     pub async fn list_vms(&self, prefix: &str) -> Result<Vec<VmId>, StoreError> {
         let names = self.names(&format!("vm/{prefix}"), usize::MAX).await?;
-        Ok(names.iter().filter_map(|name| VmId::from_key(name.strip_prefix("vm/")?.strip_suffix(".json")?).ok()).collect())
+        Ok(names.iter().filter_map(|name| vm_of_key(name.strip_prefix("vm/")?.strip_suffix(".json")?)).collect())
     }
 
     /// Says that a VM has to be looked at at a time.
@@ -228,7 +229,7 @@ impl Store {
         let names = self.names(&format!("open/{prefix}"), usize::MAX).await?;
         let read = |name: &String| {
             let (key, fingerprint) = name.strip_prefix("open/")?.rsplit_once('/')?;
-            Some((VmId::from_key(key).ok()?, fingerprint.to_owned()))
+            Some((vm_of_key(key)?, fingerprint.to_owned()))
         };
         Ok(names.iter().filter_map(read).collect())
     }
@@ -494,6 +495,7 @@ impl Store {
 #[derive(Serialize, Deserialize)]
 struct Unsent {
     /// The time of the run that wrote it.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     at: DateTime<Utc>,
 }
 
@@ -519,11 +521,16 @@ fn to_bytes<T: Serialize>(name: &str, document: &T) -> Result<Bytes, StoreError>
 }
 
 fn from_bytes<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(body).map_err(|why| StoreError::Unreadable { name: name.to_owned(), why: why.to_string() })
+    serde_json::from_slice(body).map_err(|why| StoreError::Unreadable { name: name.to_owned(), why: quoted(&why.to_string()) })
 }
 
 fn vm_name(vm: &VmId) -> String {
     format!("vm/{}.json", vm.key())
+}
+
+/// The VM of a key in a name, as the store writes it: an entry in another letter case is of no VM, and nobody would take it away.
+fn vm_of_key(key: &str) -> Option<VmId> {
+    VmId::from_key(key).ok().filter(|vm| vm.key() == key)
 }
 
 fn open_name(vm: &VmId, fingerprint: &str) -> String {
@@ -546,15 +553,19 @@ fn service_name(name: &str) -> String {
 const DUE_TIME: &str = "%Y%m%dT%H%M%SZ";
 
 impl Due {
-    fn name(&self) -> String {
+    /// The name of the entry.
+    pub fn name(&self) -> String {
         format!("due/{}/{}/{}", self.at.format(DUE_TIME), self.vm.key(), self.run)
     }
 
-    fn of_name(name: &str) -> Option<Due> {
+    /// The entry of a name; nothing where it is none.
+    pub fn of_name(name: &str) -> Option<Due> {
         let (at, rest) = name.strip_prefix("due/")?.split_once('/')?;
         let (key, run) = rest.rsplit_once('/')?;
         let at = NaiveDateTime::parse_from_str(at, DUE_TIME).ok()?.and_utc();
-        Some(Due { at, vm: VmId::from_key(key).ok()?, run: run.to_owned() })
+        let due = Due { at, vm: VmId::from_key(key).ok()?, run: run.to_owned() };
+        // Another spelling of it would be done again and again: it is taken away by its name.
+        (due.name() == name).then_some(due)
     }
 }
 

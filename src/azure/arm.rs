@@ -70,21 +70,14 @@ impl Arm {
         let mut url = self.url(path, query, version);
         for _ in 0..MOST_PAGES {
             let answer = self.channel.call(Outgoing::get(what.to_owned(), url.clone())).await?;
-            let mut page = self.json(Method::Get, what, &answer)?;
-            let Some(Value::Array(values)) = page.get_mut("value").map(Value::take) else {
-                return Err(self.malformed(Method::Get, what, &answer, "the list has no `value`"));
-            };
+            let body = self.json(Method::Get, what, &answer)?;
+            let malformed = |why: &str| self.malformed(Method::Get, what, &answer, why);
+            let Page { values, next } = Page::read(body).map_err(malformed)?;
             if each(values).is_break() {
                 return Ok(());
             }
-            let next = page.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty());
             let Some(next) = next else { return Ok(()) };
-            let next =
-                self.same_host(next).ok_or_else(|| self.malformed(Method::Get, what, &answer, "`nextLink` points to another host"))?;
-            if next == url {
-                return Err(self.malformed(Method::Get, what, &answer, "`nextLink` points to its own page"));
-            }
-            url = next;
+            url = following(&url, &self.base, &next).map_err(malformed)?;
         }
         Err(CallFailed::without_answer(Service::Arm, Method::Get, what, FailureKind::Malformed, "the list has no end"))
     }
@@ -131,11 +124,31 @@ impl Arm {
         url.query_pairs_mut().append_pair("api-version", version.0).extend_pairs(query);
         url
     }
+}
 
-    fn same_host(&self, link: &str) -> Option<Url> {
-        let url = Url::parse(link).ok()?;
-        (url.origin() == self.base.origin()).then_some(url)
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// What is in it.
+    pub values: Vec<Value>,
+    /// Where the next one is said to be.
+    pub next: Option<String>,
+}
+
+impl Page {
+    /// Reads a page; the error is why it is none.
+    pub fn read(mut body: Value) -> Result<Self, &'static str> {
+        let Some(Value::Array(values)) = body.get_mut("value").map(Value::take) else { return Err("the list has no `value`") };
+        let next = body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty());
+        Ok(Page { values, next: next.map(str::to_owned) })
     }
+}
+
+/// Where the page that `link` names after the one at `url` is: at the host of `base`, and nowhere else, since the token goes
+/// there. The error is why there is none.
+pub fn following(url: &Url, base: &Url, link: &str) -> Result<Url, &'static str> {
+    let next = Url::parse(link).ok().filter(|next| next.origin() == base.origin()).ok_or("`nextLink` points to another host")?;
+    if next == *url { Err("`nextLink` points to its own page") } else { Ok(next) }
 }
 
 /// Gathers a list's pages into one: for lists that are small by nature.

@@ -11,6 +11,7 @@ use azure_core::http::Method;
 use azure_core::xml::from_xml;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use portcullis_domain::time;
 use serde::Deserialize;
 use url::Url;
 
@@ -196,12 +197,11 @@ impl Blobs {
                 Some(date) => date,
                 None => *first.insert(asked.date(&answer)?),
             };
-            let page: Page = from_xml(&answer.body).map_err(|_| asked.malformed(&answer, "the list is not the XML of a container"))?;
-            let next = page.next_marker.unwrap_or_default();
+            let (listed, next) =
+                Listed::read_page(&answer.body).ok_or_else(|| asked.malformed(&answer, "the list is not the XML of a container"))?;
             if !next.is_empty() && next == marker {
                 return Err(asked.malformed(&answer, "the list points to its own page"));
             }
-            let listed = page.blobs.blob.into_iter().map(Listed::from).collect();
             if each(listed).is_break() || next.is_empty() {
                 return Ok(date);
             }
@@ -310,15 +310,23 @@ struct PageProperties {
     modified: Option<String>,
 }
 
+impl Listed {
+    /// Reads a page of a list: its blobs, and the marker of the next page, which is empty at the end. Nothing where it is
+    /// none.
+    pub fn read_page(body: &[u8]) -> Option<(Vec<Listed>, String)> {
+        let page: Page = from_xml(body).ok()?;
+        Some((page.blobs.blob.into_iter().map(Listed::from).collect(), page.next_marker.unwrap_or_default()))
+    }
+}
+
 impl From<PageBlob> for Listed {
     fn from(blob: PageBlob) -> Self {
         // A list gives the version without the quotes that the header and a condition have (recorded).
         let quoted = |etag: String| if etag.starts_with(['"', 'W']) { etag } else { format!("\"{etag}\"") };
-        let modified = blob.properties.modified.and_then(|text| DateTime::parse_from_rfc2822(&text).ok());
         Listed {
             name: blob.name,
             etag: blob.properties.etag.filter(|etag| !etag.is_empty()).map(quoted),
-            modified: modified.map(|at| at.to_utc()),
+            modified: blob.properties.modified.as_deref().and_then(time::of_header),
         }
     }
 }

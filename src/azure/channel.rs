@@ -17,6 +17,7 @@ use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{ClientOptions, Context, Method, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use portcullis_domain::time;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -74,33 +75,33 @@ impl Outgoing {
 
 /// An answer, read whole.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub status: u16,
-    pub headers: Headers,
-    pub body: Bytes,
+pub struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    pub fn header(&self, name: &'static str) -> Option<&str> {
+    /// The answer of this status, these headers and this body.
+    pub fn of(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        let mut all = Headers::new();
+        for (name, value) in headers {
+            all.insert(HeaderName::from((*name).to_owned()), (*value).to_owned());
+        }
+        Answer { status, headers: all, body: Bytes::copy_from_slice(body) }
+    }
+
+    pub(super) fn header(&self, name: &'static str) -> Option<&str> {
         self.headers.get_optional_str(&HeaderName::from_static(name))
     }
 
     /// The service's clock when it answered.
     pub fn date(&self) -> Option<DateTime<Utc>> {
-        DateTime::parse_from_rfc2822(self.header("date")?).ok().map(|date| date.to_utc())
+        time::of_header(self.header("date")?)
     }
 
-    pub fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-
-    #[cfg(test)]
-    pub fn for_tests(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut all = Headers::new();
-        for (name, value) in headers {
-            all.insert(HeaderName::from((*name).to_owned()), (*value).to_owned());
-        }
-        Answer { status, headers: all, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 }
 
@@ -321,7 +322,7 @@ pub(super) mod tests {
             let failed = |kind| Err(azure_core::Error::with_message(kind, "as told"));
             match reply {
                 Reply::Status(status, headers, body) => {
-                    let headers = Answer::for_tests(status, &headers, "").headers;
+                    let headers = Answer::of(status, &headers, b"").headers;
                     Ok(AsyncRawResponse::from_bytes(StatusCode::from(status), headers, body))
                 }
                 Reply::NeverConnects => failed(ErrorKind::Connection),

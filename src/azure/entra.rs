@@ -58,7 +58,7 @@ impl Entra {
         let place = self.place_of_keys().await?;
         let what = "reading the tenant's signing keys";
         let (published, answer) = self.read::<Published>(what, place).await?;
-        let keys: Vec<SigningKey> = published.keys.into_iter().filter_map(|key| self.usable(key)).collect();
+        let keys = published.usable(self.tenant, &self.issuers);
         if keys.is_empty() {
             return Err(malformed(what, &answer, "there is no RSA key of the tenant among the published keys"));
         }
@@ -73,8 +73,8 @@ impl Entra {
             segments.pop_if_empty().extend([&self.tenant.to_string(), "v2.0", ".well-known", "openid-configuration"]);
         }
         let (configuration, answer) = self.read::<Configuration>(what, url).await?;
-        if configuration.jwks_uri.origin() == self.endpoint.origin() {
-            return Ok(configuration.jwks_uri);
+        if let Some(place) = configuration.place_at(&self.endpoint) {
+            return Ok(place);
         }
         Err(malformed(what, &answer, "its jwks_uri is not at the login host of the settings"))
     }
@@ -86,15 +86,6 @@ impl Entra {
             Err(_) => Err(malformed(what, &answer, "it is not the JSON that OpenID Connect asks for")),
         }
     }
-
-    /// A key of another issuer signs other tenants' tokens; the template of all tenants stands for ours too.
-    fn usable(&self, key: PublishedKey) -> Option<SigningKey> {
-        let is_ours = |issuer: String| self.issuers.contains(&issuer.replace("{tenantid}", &self.tenant.to_string()));
-        if key.kty != "RSA" || key.usage.is_some_and(|usage| usage != "sig") || !key.issuer.is_none_or(is_ours) {
-            return None;
-        }
-        Some(SigningKey { id: key.kid?, modulus: key.n?, exponent: key.e? })
-    }
 }
 
 fn malformed(what: &str, answer: &Answer, message: &str) -> CallFailed {
@@ -102,19 +93,33 @@ fn malformed(what: &str, answer: &Answer, message: &str) -> CallFailed {
 }
 
 /// What is used of the OpenID configuration.
-#[derive(Deserialize)]
-struct Configuration {
+#[derive(Debug, Deserialize)]
+pub struct Configuration {
     jwks_uri: Url,
 }
 
+impl Configuration {
+    /// Where the keys are, if that is at the login host.
+    pub fn place_at(self, login: &Url) -> Option<Url> {
+        (self.jwks_uri.origin() == login.origin()).then_some(self.jwks_uri)
+    }
+}
+
 /// The key set.
-#[derive(Deserialize)]
-struct Published {
+#[derive(Debug, Deserialize)]
+pub struct Published {
     keys: Vec<PublishedKey>,
 }
 
+impl Published {
+    /// The RSA keys that sign tokens of this tenant, whose issuers these are.
+    pub fn usable(self, tenant: Uuid, issuers: &[String; 2]) -> Vec<SigningKey> {
+        self.keys.into_iter().filter_map(|key| key.usable(tenant, issuers)).collect()
+    }
+}
+
 /// What is used of a key; other kinds of keys have other members.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct PublishedKey {
     #[serde(default)]
     kty: String,
@@ -124,6 +129,17 @@ struct PublishedKey {
     n: Option<String>,
     e: Option<String>,
     issuer: Option<String>,
+}
+
+impl PublishedKey {
+    /// A key of another issuer signs other tenants' tokens; the template of all tenants stands for ours too.
+    fn usable(self, tenant: Uuid, issuers: &[String; 2]) -> Option<SigningKey> {
+        let is_ours = |issuer: String| issuers.contains(&issuer.replace("{tenantid}", &tenant.to_string()));
+        if self.kty != "RSA" || self.usage.is_some_and(|usage| usage != "sig") || !self.issuer.is_none_or(is_ours) {
+            return None;
+        }
+        Some(SigningKey { id: self.kid?, modulus: self.n?, exponent: self.e? })
+    }
 }
 
 #[cfg(test)]

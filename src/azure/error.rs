@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use azure_core::http::Method;
 use azure_core::xml::from_xml;
-use chrono::DateTime;
+use portcullis_domain::plain::{is_hidden, quoted};
+use portcullis_domain::time;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -161,7 +162,7 @@ impl CallFailed {
     }
 
     /// The failure that an answer of 3xx, 4xx or 5xx tells of.
-    pub(super) fn from_answer(service: Service, method: Method, what: &str, answer: &Answer) -> Self {
+    pub fn from_answer(service: Service, method: Method, what: &str, answer: &Answer) -> Self {
         let told = Told::read(answer);
         let kind = kind(service, answer.status, &told);
         CallFailed {
@@ -258,6 +259,9 @@ struct Told {
     detail_codes: Vec<String>,
 }
 
+/// More details than any error of Azure has.
+const MOST_DETAILS: usize = 10;
+
 /// `<Error><Code/><Message/></Error>` of Blob storage, `<Error><Code/><Detail/></Error>` of Service Bus.
 #[derive(Deserialize)]
 struct XmlError {
@@ -271,7 +275,7 @@ impl Told {
     fn read(answer: &Answer) -> Told {
         let mut told = Self::from_json(&answer.body).or_else(|| Self::from_xml(&answer.body)).unwrap_or_default();
         if let Some(code) = answer.header("x-ms-error-code") {
-            told.code = code.to_owned();
+            told.code = quoted(code);
         }
         told
     }
@@ -280,14 +284,15 @@ impl Told {
         let body: Value = serde_json::from_slice(body).ok()?;
         let error = body.get("error").filter(|error| error.is_object()).unwrap_or(&body);
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let code = |value: &Value| quoted(&text(value, "code"));
         let details = error.get("details").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let of_details = details.iter().map(|detail| text(detail, "code")).filter(|code| !code.is_empty());
-        Some(Told { code: text(error, "code"), message: text(error, "message"), detail_codes: of_details.collect() })
+        let of_details = details.iter().map(code).filter(|code| !code.is_empty()).take(MOST_DETAILS);
+        Some(Told { code: code(error), message: text(error, "message"), detail_codes: of_details.collect() })
     }
 
     fn from_xml(body: &[u8]) -> Option<Told> {
         let error: XmlError = from_xml(body).ok()?;
-        Some(Told { code: error.code.unwrap_or_default(), message: error.message.unwrap_or_default(), detail_codes: Vec::new() })
+        Some(Told { code: quoted(&error.code.unwrap_or_default()), message: error.message.unwrap_or_default(), detail_codes: Vec::new() })
     }
 
     fn any(&self, known: &[&str]) -> bool {
@@ -337,9 +342,16 @@ fn kind(service: Service, status: u16, told: &Told) -> FailureKind {
     }
 }
 
-/// How long the service asks to wait: `Retry-After` in seconds or as a date, which counts from the service's own
-/// `Date`, or the millisecond headers of some services.
-pub(super) fn retry_after(answer: &Answer) -> Option<Duration> {
+/// No service asks for more in earnest, and no sum with it leaves the calendar.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the service asks to wait, a day at most: `Retry-After` in seconds or as a date, which counts from the service's
+/// own `Date`, or the millisecond headers of some services.
+pub fn retry_after(answer: &Answer) -> Option<Duration> {
+    asked_wait(answer).map(|wait| wait.min(LONGEST_WAIT))
+}
+
+fn asked_wait(answer: &Answer) -> Option<Duration> {
     for name in ["x-ms-retry-after-ms", "retry-after-ms"] {
         if let Some(milliseconds) = answer.header(name).and_then(|text| text.trim().parse().ok()) {
             return Some(Duration::from_millis(milliseconds));
@@ -349,8 +361,7 @@ pub(super) fn retry_after(answer: &Answer) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = DateTime::parse_from_rfc2822(text).ok()?.to_utc();
-    Some((at - answer.date()?).to_std().unwrap_or_default())
+    Some((time::of_header(text)? - answer.date()?).to_std().unwrap_or_default())
 }
 
 fn request_id(answer: &Answer) -> Option<Box<str>> {
@@ -363,7 +374,7 @@ fn request_id(answer: &Answer) -> Option<Box<str>> {
 const LONGEST_MESSAGE: usize = 600;
 
 fn shorten(message: &str) -> Box<str> {
-    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect();
+    let line: String = message.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(LONGEST_MESSAGE).collect();
     line.trim().into()
 }
 
@@ -372,7 +383,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
-        Answer::for_tests(status, headers, body)
+        Answer::of(status, headers, body.as_bytes())
     }
 
     fn arm(status: u16, body: &str) -> CallFailed {

@@ -4,6 +4,7 @@ use azure_core::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use url::Url;
+use uuid::Uuid;
 
 use super::channel::{Attempts, Channel, Outgoing};
 use super::error::{CallFailed, FailureKind, Service};
@@ -33,10 +34,9 @@ impl Graph {
             Err(failed) if failed.kind == FailureKind::NotFound => return Ok(None),
             Err(failed) => return Err(failed),
         };
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        match body.get("id").and_then(Value::as_str) {
-            Some(id) => Ok(Some(id.to_lowercase())),
-            None => Err(CallFailed::malformed(Service::Graph, Method::Get, what, &answer, "the person has no `id`")),
+        match id_in(&answer.body) {
+            Some(id) => Ok(Some(id)),
+            None => Err(CallFailed::malformed(Service::Graph, Method::Get, what, &answer, "the person has no `id` that is a GUID")),
         }
     }
 
@@ -66,11 +66,10 @@ impl Graph {
             ..Outgoing::get(what.to_owned(), url)
         };
         let answer = self.channel.call(outgoing).await?;
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let Some(ids) = body.get("value").and_then(Value::as_array) else {
-            return Err(CallFailed::malformed(Service::Graph, Method::Post, what, &answer, "the answer has no `value`"));
-        };
-        Ok(ids.iter().filter_map(Value::as_str).map(str::to_lowercase).collect())
+        match ids_in(&answer.body) {
+            Some(ids) => Ok(ids),
+            None => Err(CallFailed::malformed(Service::Graph, Method::Post, what, &answer, "the answer has no `value`")),
+        }
     }
 
     fn url(&self, segments: &[&str]) -> Url {
@@ -80,4 +79,17 @@ impl Graph {
         }
         url
     }
+}
+
+/// The object id of the person that an answer describes, in lower case; nothing where it has none, or none that is a GUID: it
+/// becomes a part of names in the store.
+pub fn id_in(answer: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(answer).ok()?;
+    Uuid::parse_str(body.get("id")?.as_str()?).ok().map(|id| id.to_string())
+}
+
+/// The ids that an answer lists, in lower case; nothing where it is no list.
+pub fn ids_in(answer: &[u8]) -> Option<Vec<String>> {
+    let body: Value = serde_json::from_slice(answer).ok()?;
+    Some(body.get("value")?.as_array()?.iter().filter_map(Value::as_str).map(str::to_lowercase).collect())
 }

@@ -30,16 +30,21 @@ impl ManagementGroups {
         let filter = format!("name eq '{subscription}'");
         let path = "/providers/Microsoft.Management/getEntities";
         let body = self.arm.ask(&what, path, &[("$filter", &filter)], ApiVersion::MANAGEMENT_GROUPS).await?;
-        let entities = body.get("value").and_then(Value::as_array).into_iter().flatten();
-        let mut named = entities.filter(|entity| entity["name"].as_str().and_then(|name| name.parse().ok()) == Some(*subscription));
-        let chain = named.next().and_then(|entity| entity.pointer("/properties/parentNameChain")?.as_array());
-        let above: BTreeSet<String> = chain.into_iter().flatten().filter_map(Value::as_str).map(str::to_lowercase).collect();
+        let above = above(&body, subscription);
         if above.is_empty() {
             let message = "the answer names no parents of the subscription";
             return Err(CallFailed::without_answer(Service::Arm, Method::Post, &what, FailureKind::Malformed, message));
         }
         Ok(above)
     }
+}
+
+/// The names of the groups above a subscription in an answer of `getEntities`, in lower case; none where it leaves them out.
+pub fn above(body: &Value, subscription: &Uuid) -> BTreeSet<String> {
+    let entities = body.get("value").and_then(Value::as_array).into_iter().flatten();
+    let mut named = entities.filter(|entity| entity["name"].as_str().and_then(|name| name.parse().ok()) == Some(*subscription));
+    let chain = named.next().and_then(|entity| entity.pointer("/properties/parentNameChain")?.as_array());
+    chain.into_iter().flatten().filter_map(Value::as_str).map(str::to_lowercase).collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use chrono::{DateTime, Utc};
 use self::activity_log::ActivityLog;
 use self::arm::Arm;
 use self::blob::Blobs;
+pub use self::channel::Answer;
 use self::channel::Channel;
 use self::compute::Compute;
 use self::entra::Entra;

@@ -21,8 +21,13 @@ impl Subscriptions {
     /// ones too, whose resources it refuses to change.
     pub async fn visible(&self) -> Result<Vec<Uuid>, CallFailed> {
         let all = gather(&self.arm, "listing the subscriptions", "/subscriptions", ApiVersion::SUBSCRIPTIONS).await?;
-        Ok(all.iter().filter(|subscription| is_alive(subscription)).filter_map(id).collect())
+        Ok(usable(&all))
     }
+}
+
+/// The ids of those subscriptions of a list that can be used.
+pub fn usable(all: &[Value]) -> Vec<Uuid> {
+    all.iter().filter(|subscription| is_alive(subscription)).filter_map(id).collect()
 }
 
 /// `Warned` and `PastDue` subscriptions still run VMs (REST specification of the states).

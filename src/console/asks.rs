@@ -6,9 +6,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::duration;
 use portcullis_domain::grant::{LONGEST, limits_broken};
+use portcullis_domain::plain::quoted;
 use portcullis_domain::source::Sources;
 use portcullis_domain::want::{Want, Wanter, What};
 use serde::Deserialize;
@@ -21,7 +23,46 @@ use super::token::Caller;
 use super::{Captured, Console, named, plain_id, views};
 use crate::functions::fresh_name;
 
-/// A port that is to be opened.
+/// A port that is to be opened, as far as its form goes: of whom and of which machine it is about nothing is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The machine, by whatever it is named.
+    pub vm: String,
+    /// The port, which is not 0.
+    pub port: u16,
+    /// The sources: at least one, and never everybody.
+    pub sources: Sources,
+    /// For how long; a time that some rule could permit.
+    pub length: TimeDelta,
+    /// Why.
+    pub reason: String,
+    /// For whom, by whatever they are named; for the caller, where nobody is.
+    pub person: Option<String>,
+    /// How that person is called, for people.
+    pub name: Option<String>,
+}
+
+impl Opening {
+    /// Reads the body of a request, and refuses what no rule could permit. The error is a sentence for the caller.
+    pub fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, String> {
+        let wish: OpenWish = read(headers, body)?;
+        let sources = Sources::parse(wish.sources.iter().map(String::as_str)).map_err(|why| format!("`sources`: {why}."))?;
+        let length = duration::parse(&wish.duration).map_err(|why| format!("`duration`: {why}."))?;
+        if let Some(broken) = limits_broken(&sources, length, LONGEST).first() {
+            return Err(format!("No rule can permit this: {broken}."));
+        }
+        if wish.port == 0 {
+            return Err("`port` is 0: name one from 1 to 65535.".to_owned());
+        }
+        if wish.reason.chars().count() > LONGEST_REASON {
+            return Err(format!("`reason` is longer than {LONGEST_REASON} characters: shorten it."));
+        }
+        let OpenWish { vm, port, reason, person, name, .. } = wish;
+        Ok(Opening { vm, port, sources, length, reason, person, name })
+    }
+}
+
+/// The body of such a request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct OpenWish {
@@ -36,10 +77,18 @@ struct OpenWish {
 }
 
 /// A grant that is to end.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CloseWish {
-    vm: String,
+pub struct Closing {
+    /// The machine, by whatever it is named.
+    pub vm: String,
+}
+
+impl Closing {
+    /// Reads the body of a request. The error is a sentence for the caller.
+    pub fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, String> {
+        read(headers, body)
+    }
 }
 
 /// Longer than any reason that somebody reads.
@@ -52,18 +101,7 @@ pub(super) async fn open(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let wish: OpenWish = read(&headers, &body)?;
-    let sources = Sources::parse(wish.sources.iter().map(String::as_str)).map_err(|why| bad(format!("`sources`: {why}.")))?;
-    let length = duration::parse(&wish.duration).map_err(|why| bad(format!("`duration`: {why}.")))?;
-    if let Some(broken) = limits_broken(&sources, length, LONGEST).first() {
-        return Err(bad(format!("No rule can permit this: {broken}.")));
-    }
-    if wish.port == 0 {
-        return Err(bad("`port` is 0: name one from 1 to 65535.".to_owned()));
-    }
-    if wish.reason.chars().count() > LONGEST_REASON {
-        return Err(bad(format!("`reason` is longer than {LONGEST_REASON} characters: shorten it.")));
-    }
+    let wish = Opening::read(&headers, &body).map_err(Refusal::BadQuestion)?;
     let person = match wish.person {
         None => wanter(&caller),
         Some(given) => {
@@ -73,7 +111,7 @@ pub(super) async fn open(
         }
     };
     let vm = named::to_open(&console, &wish.vm).await?;
-    let what = What::Open { port: wish.port, sources, seconds: length.num_seconds(), person, reason: wish.reason };
+    let what = What::Open { port: wish.port, sources: wish.sources, seconds: wish.length.num_seconds(), person, reason: wish.reason };
     leave(&console, &caller, vm, what).await
 }
 
@@ -86,7 +124,7 @@ pub(super) async fn close(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let grant = plain_id(id)?;
-    let wish: CloseWish = read(&headers, &body)?;
+    let wish = Closing::read(&headers, &body).map_err(Refusal::BadQuestion)?;
     let vm = named::to_close(&console, &wish.vm).await?;
     leave(&console, &caller, vm, What::Close { grant }).await
 }
@@ -121,16 +159,12 @@ fn wanter(caller: &Caller) -> Wanter {
 }
 
 /// The body as JSON, and as nothing else: a form of another site cannot send that without being asked first.
-fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Refusal> {
+fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, String> {
     let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
-        return Err(bad("Send the body as `Content-Type: application/json`.".to_owned()));
+        return Err("Send the body as `Content-Type: application/json`.".to_owned());
     }
-    serde_json::from_slice(body).map_err(|why| bad(format!("The body cannot be understood: {why}.")))
-}
-
-fn bad(sentence: String) -> Refusal {
-    Refusal::BadQuestion(sentence)
+    serde_json::from_slice(body).map_err(|why| format!("The body cannot be understood: {}.", quoted(&why.to_string())))
 }
 
 #[cfg(test)]
@@ -150,6 +184,6 @@ mod tests {
     fn the_document_explains_every_member_of_a_wish_and_no_other() {
         let explained: BTreeSet<String> = documented("POST /api/grants").into_iter().map(str::to_owned).collect();
         assert_eq!(explained, members::<OpenWish>());
-        assert_eq!(members::<CloseWish>(), BTreeSet::from(["vm".to_owned()]));
+        assert_eq!(members::<Closing>(), BTreeSet::from(["vm".to_owned()]));
     }
 }

@@ -4,13 +4,13 @@
 //! Paths come without the prefix `/api`, which the host's router takes away.
 
 mod answer;
-mod asks;
+pub mod asks;
 mod health;
 mod keys;
 mod named;
-mod page;
-mod question;
-mod token;
+pub mod page;
+pub mod question;
+pub mod token;
 mod views;
 
 use std::sync::Arc;

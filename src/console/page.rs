@@ -39,18 +39,20 @@ const MOST_READ: usize = 1000;
 
 /// The place after which the next page goes on: behind a VM, or behind one of its items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+pub struct Place {
     vm: VmId,
     item: Option<String>,
 }
 
 impl Place {
-    fn read(text: &str) -> Option<Self> {
+    /// Reads the place of a bookmark; nothing where no answer gave it.
+    pub fn read(text: &str) -> Option<Self> {
         let (vm, item) = text.split_once('\n').map_or((text, None), |(vm, item)| (vm, Some(item.to_owned())));
         Some(Place { vm: VmId::from_key(vm).ok()?, item })
     }
 
-    fn bookmark(&self) -> String {
+    /// The bookmark of the place.
+    pub fn bookmark(&self) -> String {
         let item = self.item.as_ref().map(|item| format!("\n{item}")).unwrap_or_default();
         bookmark(&format!("{}{item}", self.vm.key()))
     }
@@ -226,11 +228,13 @@ fn is_asked_for(audit: &AuditRecord, question: &Question) -> bool {
         && question.to.is_none_or(|to| audit.at < to)
 }
 
-fn audit_bookmark(place: &AuditPlace) -> String {
+/// The bookmark of the place of an audit record.
+pub fn audit_bookmark(place: &AuditPlace) -> String {
     bookmark(&format!("{}\n{}", place.at.to_rfc3339_opts(SecondsFormat::Secs, true), place.id))
 }
 
-fn audit_place(text: &str) -> Option<AuditPlace> {
+/// Reads the place of such a bookmark; nothing where no answer gave it.
+pub fn audit_place(text: &str) -> Option<AuditPlace> {
     let (at, id) = text.split_once('\n')?;
     let at: DateTime<Utc> = portcullis_domain::time::parse(at)?;
     Some(AuditPlace { at, id: id.to_owned() })

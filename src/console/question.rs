@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditKind;
+use portcullis_domain::plain::quoted;
 use portcullis_domain::time;
 use serde_json::Value;
 use url::form_urlencoded;
@@ -14,11 +15,11 @@ use uuid::Uuid;
 const USUAL_LIMIT: usize = 100;
 
 /// The most items in an answer: each may be a document that has to be read.
-pub(super) const MOST_LIMIT: usize = 1000;
+pub const MOST_LIMIT: usize = 1000;
 
 /// The parameters that a list can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parameter {
+pub enum Parameter {
     /// `subscription`: only what lies in this one.
     Subscription,
     /// `vm`: only what is about this one.
@@ -54,13 +55,13 @@ impl Parameter {
 }
 
 /// The parameters of the list of VMs.
-pub(super) const OF_VMS: [Parameter; 3] = [Parameter::Subscription, Parameter::Limit, Parameter::After];
+pub const OF_VMS: [Parameter; 3] = [Parameter::Subscription, Parameter::Limit, Parameter::After];
 
 /// The parameters of a list of things of VMs.
-pub(super) const OF_THINGS: [Parameter; 4] = [Parameter::Subscription, Parameter::Vm, Parameter::Limit, Parameter::After];
+pub const OF_THINGS: [Parameter; 4] = [Parameter::Subscription, Parameter::Vm, Parameter::Limit, Parameter::After];
 
 /// The parameters of the list of audit records.
-pub(super) const OF_AUDITS: [Parameter; 8] = [
+pub const OF_AUDITS: [Parameter; 8] = [
     Parameter::Subscription,
     Parameter::Vm,
     Parameter::Kind,
@@ -73,7 +74,7 @@ pub(super) const OF_AUDITS: [Parameter; 8] = [
 
 /// A question that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub struct Question {
     /// Only this subscription, as its GUID in lower case.
     pub subscription: Option<String>,
     /// Only this VM.
@@ -155,7 +156,7 @@ const A_TIME: &str = "a time in UTC, such as 2026-01-15T09:00:00Z";
 
 fn unknown(name: &str, allowed: &[Parameter]) -> String {
     let known: Vec<&str> = allowed.iter().map(|parameter| parameter.name()).collect();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+    let name = quoted(&name.chars().take(40).collect::<String>());
     if known.is_empty() {
         return format!("There is no parameter {name} here: leave the query away.");
     }
@@ -168,7 +169,7 @@ pub(super) fn not_a_bookmark() -> String {
 }
 
 /// Makes of a place in a list what a caller hands back to go on after it.
-pub(super) fn bookmark(place: &str) -> String {
+pub fn bookmark(place: &str) -> String {
     URL_SAFE_NO_PAD.encode(place)
 }
 

@@ -141,11 +141,7 @@ impl Tokens {
     /// Who calls with these headers.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Untrusted> {
         let token = bearer(headers)?;
-        let header = decode_header(token).map_err(|_| Untrusted::Unreadable)?;
-        // The key is always one that the tenant publishes; what the header itself brings along (jwk, jku, x5u) is not
-        // looked at. An extension that must be understood is not.
-        let named = header.kid.filter(|_| header.alg == Algorithm::RS256 && header.crit.is_none());
-        let key = self.keys.get(&named.ok_or(Untrusted::OtherAlgorithm)?).await.map_err(Untrusted::KeysUnreadable)?;
+        let key = self.keys.get(&key_of(token)?).await.map_err(Untrusted::KeysUnreadable)?;
         let key = key.ok_or(Untrusted::Unsigned)?;
         let claims = decode::<Claims>(token, &key, &self.validation).map_err(|error| reason(error.kind()))?.claims;
         if claims.tid.and_then(|tid| Uuid::parse_str(&tid).ok()) != Some(self.tenant) {
@@ -163,7 +159,15 @@ impl Tokens {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Untrusted> {
+/// The id of the key that a token says it is signed with. It is always one that the tenant publishes; what the header itself
+/// brings along (jwk, jku, x5u) is not looked at. An extension that must be understood is not.
+pub fn key_of(token: &str) -> Result<String, Untrusted> {
+    let header = decode_header(token).map_err(|_| Untrusted::Unreadable)?;
+    header.kid.filter(|_| header.alg == Algorithm::RS256 && header.crit.is_none()).ok_or(Untrusted::OtherAlgorithm)
+}
+
+/// The one token of these headers, which is not looked into.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Untrusted> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let first = all.next().ok_or(Untrusted::Missing)?;
     let text = first.to_str().map_err(|_| Untrusted::Unreadable)?;

@@ -12,6 +12,7 @@ use super::{App, Ended, Message, PATIENCE, Stopped, of_service};
 #[serde(rename_all = "camelCase")]
 pub struct RowsFailing {
     /// Since when; absent while rows go out.
+    #[serde(default, deserialize_with = "portcullis_domain::time::stored")]
     pub since: Option<DateTime<Utc>>,
     /// What was answered last.
     pub said: String,

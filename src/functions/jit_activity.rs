@@ -9,6 +9,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::people::object_id;
 use super::{App, Ended, Message, Round, Stopped};
 
 /// What an event says, as far as it matters. All of it is a hint.
@@ -16,6 +17,7 @@ use super::{App, Ended, Message, Round, Stopped};
 #[serde(rename_all = "camelCase")]
 pub struct Activity {
     /// When it says that it happened.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     pub at: DateTime<Utc>,
     /// What was done.
     pub operation: Operation,
@@ -131,14 +133,14 @@ impl Activity {
 
     /// The key under which an event is stored: made of what the sender calls it, so that the same event has one key,
     /// and hashed, so that nobody outside chooses a name in the store.
-    fn id(&self, event: &Value) -> String {
+    pub fn id(&self, event: &Value) -> String {
         let source = [text(event, "topic"), text(event, "source")].join("|");
         short_hash(&format!("{}|{source}|{}|{}", text(event, "id"), self.at.to_rfc3339(), self.resource.key()))
     }
 }
 
 /// The claims that hold the caller's object id, in an event and in the activity log.
-pub(super) const OBJECT_ID_CLAIMS: [&str; 2] = [OBJECT_ID, "oid"];
+const OBJECT_ID_CLAIMS: [&str; 2] = [OBJECT_ID, "oid"];
 const OBJECT_ID: &str = "http://schemas.microsoft.com/identity/claims/objectidentifier";
 const UPN: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn";
 const NAME: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name";
@@ -146,7 +148,7 @@ const POLICIES: &str = "microsoft.security/locations/jitnetworkaccesspolicies/";
 
 impl Operation {
     /// Reads an operation's name, in any letter case.
-    pub(super) fn read(name: &str) -> Result<Self, NotUsed> {
+    fn read(name: &str) -> Result<Self, NotUsed> {
         if name.is_empty() {
             return Err(NotUsed::Malformed("the event has no `data.operationName`".to_owned()));
         }
@@ -157,6 +159,20 @@ impl Operation {
             Some(_) | None => Err(NotUsed::Foreign(name.to_owned())),
         }
     }
+}
+
+/// When somebody asked JIT for an opening, and who, by object id and by name, as an entry of the activity log has it; nothing
+/// where it is about something else or does not say.
+pub fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
+    let operation = entry.pointer("/operationName/value").or_else(|| entry.get("operationName")).and_then(Value::as_str)?;
+    if !matches!(Operation::read(operation), Ok(Operation::Initiate)) {
+        return None;
+    }
+    let claims = entry.get("claims")?;
+    let id = OBJECT_ID_CLAIMS.iter().find_map(|name| claims.get(*name)).and_then(Value::as_str).and_then(object_id)?;
+    let name = entry.get("caller").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or(&id).to_owned();
+    let at = entry.get("eventTimestamp").and_then(Value::as_str).and_then(time::parse)?;
+    Some((at, id, name))
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

@@ -6,11 +6,9 @@
 use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::opening::short_hash;
+use portcullis_domain::plain::quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// Longer than anything that our own messages could be told wrong by.
-const MOST_TOLD: usize = 300;
 
 /// The one top-level key.
 const KEY: &str = "portcullis";
@@ -67,14 +65,14 @@ pub enum Message {
         /// The VM.
         vm: VmId,
         /// The time of the wake-up that this is; absent for every other cause.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "portcullis_domain::time::stored", skip_serializing_if = "Option::is_none")]
         wake: Option<DateTime<Utc>>,
         /// The due entry that this is for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         due: Option<DueEntry>,
         /// By the store's clock, when another run was found to work on the VM: a look that began later has seen whatever this
         /// one was sent for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "portcullis_domain::time::stored", skip_serializing_if = "Option::is_none")]
         busy: Option<DateTime<Utc>>,
         /// How often it was sent again because something did not answer or another run worked on the VM.
         #[serde(default)]
@@ -103,6 +101,7 @@ pub enum Message {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DueEntry {
     /// When it was due.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     pub at: DateTime<Utc>,
     /// The run that made it.
     pub run: String,
@@ -142,11 +141,11 @@ impl Message {
 
     /// Reads a body.
     pub fn read(body: &str) -> Result<Self, NotOurs> {
-        let mut value: Value = serde_json::from_str(body).map_err(|why| NotOurs::NotJson(why.to_string()))?;
+        let mut value: Value = serde_json::from_str(body).map_err(|why| NotOurs::NotJson(quoted(&why.to_string())))?;
         let object = value.as_object_mut().filter(|object| object.len() == 1).ok_or(NotOurs::NotWrapped)?;
         let inside = object.remove(KEY).ok_or(NotOurs::NotWrapped)?;
         // What a foreign message holds is told in part: it is kept whole elsewhere.
-        serde_json::from_value(inside).map_err(|why| NotOurs::Unknown(why.to_string().chars().take(MOST_TOLD).collect()))
+        serde_json::from_value(inside).map_err(|why| NotOurs::Unknown(quoted(&why.to_string())))
     }
 
     /// The body.

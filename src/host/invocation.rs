@@ -7,6 +7,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Datelike, Utc};
+use portcullis_domain::plain::quoted;
 use portcullis_domain::time;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -56,7 +57,7 @@ impl Invocation {
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Unreadable::NotAnObject("it does not begin with `{`".to_owned()));
         }
-        let body: Body = serde_json::from_slice(body).map_err(|error| Unreadable::NotAnObject(error.to_string()))?;
+        let body: Body = serde_json::from_slice(body).map_err(|error| Unreadable::NotAnObject(quoted(&error.to_string())))?;
         let count = body.data.len();
         let mut values = body.data.into_iter().map(|(_, value)| value);
         match (values.next(), values.next()) {

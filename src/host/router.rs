@@ -217,7 +217,7 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Whether a path can be understood in one way only: no empty, `.` or `..` segments, no backslash, and none of these
 /// in percent-encoding.
-fn is_plain(path: &str) -> bool {
+pub fn is_plain(path: &str) -> bool {
     if path == "/" {
         return true;
     }

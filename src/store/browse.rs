@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::VmId;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, vm_of_key};
 use crate::azure::blob::Listed;
 
 /// A list of VMs that the store keeps.
@@ -125,13 +125,14 @@ impl VmIndex {
         }
     }
 
-    fn vm(self, name: &str) -> Option<VmId> {
+    /// The VM of a name in this index; nothing where it is none.
+    pub fn vm(self, name: &str) -> Option<VmId> {
         let rest = name.strip_prefix(self.folder())?;
         let key = match self {
             VmIndex::Remembered => rest.strip_suffix(".json")?,
             VmIndex::Unresting => rest.rsplit_once('/')?.0,
         };
-        VmId::from_key(key).ok()
+        vm_of_key(key)
     }
 }
 

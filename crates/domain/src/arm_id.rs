@@ -8,17 +8,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::plain::{is_hidden, quoted};
+
 /// Why a text is not an ARM id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArmIdError {
     /// It does not begin with `/subscriptions/{id}` or has empty segments.
-    #[error("`{0}` is not an ARM resource id: it must look like /subscriptions/…/resourceGroups/…/providers/…")]
+    #[error("`{}` is not an ARM resource id: it must look like /subscriptions/…/resourceGroups/…/providers/…", quoted(.0))]
     NotAnId(String),
     /// It is longer than any id of Azure.
     #[error("an ARM resource id of {0} characters is longer than the {limit} that Azure allows", limit = ArmId::LONGEST)]
     TooLong(usize),
     /// It is an id of another kind of resource.
-    #[error("`{id}` is not the id of a {expected}")]
+    #[error("`{}` is not the id of a {expected}", quoted(.id))]
     OtherType {
         /// The id.
         id: String,
@@ -51,7 +53,7 @@ impl ArmId {
         let rest = trimmed.strip_prefix('/').ok_or_else(not_an_id)?;
         let segments: Vec<&str> = rest.split('/').collect();
         let sized = |s: &str| (1..=Self::LONGEST_NAME).contains(&s.len());
-        let plain = |s: &str| sized(s) && s != "." && s != ".." && !s.chars().any(|c| c.is_control() || "?#\\%".contains(c));
+        let plain = |s: &str| sized(s) && s != "." && s != ".." && !s.chars().any(|c| is_hidden(c) || "?#\\%".contains(c));
         let begins = segments.first().is_some_and(|s| s.eq_ignore_ascii_case("subscriptions"));
         if !begins || segments.len() < 2 || !segments.len().is_multiple_of(2) || !segments.iter().all(|s| plain(s)) {
             return Err(not_an_id());

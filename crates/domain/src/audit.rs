@@ -107,6 +107,7 @@ pub struct AuditRecord {
     /// Made of what it is about, so that writing it twice writes it once.
     pub id: String,
     /// When, by the store's clock.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub at: DateTime<Utc>,
     /// What.
     pub kind: AuditKind,

@@ -13,8 +13,10 @@ use crate::record::Claim;
 #[serde(rename_all = "camelCase")]
 pub struct Asked {
     /// When it was asked for.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub start: DateTime<Utc>,
     /// Until when.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub end: DateTime<Utc>,
     /// By whom, as a UPN; absent where Azure does not say, as for applications.
     pub by: Option<String>,

@@ -216,7 +216,7 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
         }
     }
     if stuck || returned {
-        let tries = u64::from(record.attempts.values().sum::<u32>()) + record.serial + now.timestamp().unsigned_abs();
+        let tries = record.attempts.values().copied().map(u64::from).sum::<u64>() + record.serial + now.timestamp().unsigned_abs();
         let least = if stuck { TimeDelta::zero() } else { FIRST_READ_AFTER };
         next = earliest(next, Some(now + record.take_pause(tries).max(least)));
     } else {

@@ -3,14 +3,16 @@
 use chrono::TimeDelta;
 use jiff::{Span, SpanRelativeTo, Unit};
 
+use crate::plain::quoted;
+
 /// Why a text is not a duration that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// It is not written as ISO 8601.
-    #[error("`{0}` is not an ISO 8601 duration such as PT3H or PT1H30M")]
+    #[error("`{}` is not an ISO 8601 duration such as PT3H or PT1H30M", quoted(.0))]
     NotIso8601(String),
     /// Its length depends on the calendar, or it is negative, or it is beyond all bounds.
-    #[error("`{0}` must be a positive time of days, hours, minutes and seconds")]
+    #[error("`{}` must be a positive time of days, hours, minutes and seconds", quoted(.0))]
     NotFixed(String),
 }
 
@@ -34,6 +36,12 @@ pub fn parse(text: &str) -> Result<TimeDelta, DurationError> {
 
 /// A hundred years: beyond it a duration is a mistake, below it no sum with a time can overflow.
 const MOST_SECONDS: f64 = 3_155_760_000.0;
+
+/// So many seconds, as a document may give them: no more than any time can be moved by, either way.
+pub fn of_seconds(seconds: i64) -> TimeDelta {
+    let most = MOST_SECONDS as i64;
+    TimeDelta::seconds(seconds.clamp(-most, most))
+}
 
 /// Writes a duration in ISO 8601, in hours, minutes and seconds; a negative one as zero.
 pub fn format(duration: TimeDelta) -> String {

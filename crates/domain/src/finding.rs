@@ -132,6 +132,7 @@ pub struct Finding {
     /// What Portcullis does about it, in one sentence.
     pub done: String,
     /// When it was first seen.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub since: DateTime<Utc>,
     /// What it lets in, where it is about an opening.
     pub sources: Option<Sources>,

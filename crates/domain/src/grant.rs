@@ -20,8 +20,10 @@ pub struct Grant {
     /// The sources.
     pub sources: Sources,
     /// From when.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub from: DateTime<Utc>,
     /// Until when; at this instant it is over.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub until: DateTime<Utc>,
     /// For whom: an Entra object id, or a name where nothing else is known.
     pub person: String,
@@ -38,13 +40,13 @@ pub struct Grant {
     #[serde(default)]
     pub origin: Origin,
     /// While nothing but a claim says who it is for: until when somebody else has to say the same.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub confirm_by: Option<DateTime<Utc>>,
     /// Why it ended, once it has.
     #[serde(default)]
     pub ended: Option<End>,
     /// When the first read ended that showed nothing of it open, since anything of it was.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub first_shut_read: Option<DateTime<Utc>>,
     /// The id of the audit record that tells of it.
     #[serde(default)]

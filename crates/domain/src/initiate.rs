@@ -22,8 +22,10 @@ pub struct Asking {
     /// The live grants that it was for, by id.
     pub grants: BTreeSet<String>,
     /// When the first `initiate` was intended.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub first: DateTime<Utc>,
     /// When each `initiate` was intended that Azure took, refused for good, or may have taken, the first one first.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub intents: Vec<DateTime<Utc>>,
     /// What came of the last one; absent while nobody knows.
     pub outcome: Option<Outcome>,

@@ -73,8 +73,10 @@ pub struct JitRecord {
     /// The port.
     pub port: u16,
     /// When it was asked for, by Azure's clock.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub start: DateTime<Utc>,
     /// Until when it was asked for.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub end: DateTime<Utc>,
     /// The sources it was asked for.
     pub sources: Sources,

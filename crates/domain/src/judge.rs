@@ -38,6 +38,7 @@ pub enum Violation {
     /// It has stood for longer than allowed, whatever was asked.
     Outlived {
         /// When it was first seen.
+        #[serde(deserialize_with = "crate::time::stored")]
         since: DateTime<Utc>,
         /// Seconds that are allowed.
         longest_seconds: i64,
@@ -53,6 +54,7 @@ pub enum Violation {
     /// Its record has been over for longer than JIT takes to take a rule away.
     Expired {
         /// The end of the last record that can be its reason.
+        #[serde(deserialize_with = "crate::time::stored")]
         ended: DateTime<Utc>,
     },
     /// A rule would permit it, for less time.
@@ -96,7 +98,7 @@ impl Violation {
 
     /// One sentence for people.
     pub fn sentence(&self) -> String {
-        let hours = |seconds: &i64| duration::spoken(TimeDelta::seconds(*seconds));
+        let hours = |seconds: &i64| duration::spoken(duration::of_seconds(*seconds));
         match self {
             Violation::AnySource { sources } => format!("it lets in {sources}, which amounts to the whole internet"),
             Violation::Overlong { asked_seconds, longest_seconds } => {

@@ -27,6 +27,7 @@ mod life;
 pub mod network;
 pub mod nsg;
 pub mod opening;
+pub mod plain;
 pub mod port;
 pub mod ranges;
 pub mod reconcile;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::ranges::Ranges;
+use crate::plain::quoted;
+use crate::ranges::{Ranges, digits};
 
 /// A set of ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,7 +11,7 @@ pub struct PortSet(Ranges);
 
 /// Why a text is not a port, a range of ports or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a port (0 to 65535), a range such as 1000-1100, or *")]
+#[error("`{}` is not a port (0 to 65535), a range such as 1000-1100, or *", quoted(.0))]
 pub struct PortError(pub String);
 
 impl PortSet {
@@ -35,7 +36,7 @@ impl PortSet {
 
     fn parse_one(text: &str) -> Result<(u128, u128), PortError> {
         let wrong = || PortError(text.to_owned());
-        let number = |part: &str| part.trim().parse::<u16>().map(u128::from).map_err(|_| wrong());
+        let number = |part: &str| digits::<u16>(part.trim()).map(u128::from).ok_or_else(wrong);
         if text.trim() == "*" {
             return Ok((0, u128::from(u16::MAX)));
         }

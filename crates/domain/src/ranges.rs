@@ -1,5 +1,12 @@
 //! Sets of numbers as sorted, disjoint, inclusive ranges: the arithmetic under sources and ports.
 
+use std::str::FromStr;
+
+/// A number that is written with digits alone: Rust also reads a plus before them.
+pub(crate) fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 /// A set of numbers below 2^128.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ranges(Vec<(u128, u128)>);
@@ -31,7 +38,8 @@ impl Ranges {
 
     /// Whether the number is in it.
     pub fn contains(&self, number: u128) -> bool {
-        self.0.iter().any(|(start, end)| (*start..=*end).contains(&number))
+        let behind = self.0.partition_point(|(start, _)| *start <= number);
+        self.0[..behind].last().is_some_and(|(_, end)| number <= *end)
     }
 
     /// Everything in either.
@@ -43,17 +51,18 @@ impl Ranges {
     /// Everything in both.
     #[must_use]
     pub fn intersection(&self, other: &Ranges) -> Ranges {
-        let pairs = self.iter().flat_map(|(a, b)| other.iter().map(move |(c, d)| (a.max(c), b.min(d))));
-        Ranges::of(pairs)
+        let pairs =
+            self.iter().scan(0, |passed, range| Some(other.meeting(range, passed).map(move |(s, e)| (s.max(range.0), e.min(range.1)))));
+        Ranges::of(pairs.flatten())
     }
 
     /// Everything in this one that is not in the other.
     #[must_use]
     pub fn minus(&self, other: &Ranges) -> Ranges {
-        let mut left = Vec::new();
+        let (mut left, mut passed) = (Vec::new(), 0);
         for (start, end) in self.iter() {
             let mut from = Some(start);
-            for (cut_start, cut_end) in other.iter().filter(|(s, e)| *s <= end && *e >= start) {
+            for (cut_start, cut_end) in other.meeting((start, end), &mut passed) {
                 if let Some(begin) = from.filter(|begin| *begin < cut_start) {
                     left.push((begin, cut_start - 1));
                 }
@@ -64,6 +73,13 @@ impl Ranges {
             }
         }
         Ranges::of(left)
+    }
+
+    /// The ranges that meet this one. `passed` counts those that lie before it, and so before every later one: whoever goes
+    /// through another set in its order looks at each once.
+    fn meeting(&self, (start, end): (u128, u128), passed: &mut usize) -> impl Iterator<Item = (u128, u128)> + use<'_> {
+        *passed += self.0[*passed..].iter().take_while(|(_, e)| *e < start).count();
+        self.0[*passed..].iter().copied().take_while(move |(s, _)| *s <= end)
     }
 
     /// How many numbers are in it; the whole space counts as `u128::MAX`.

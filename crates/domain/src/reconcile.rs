@@ -675,7 +675,8 @@ fn plan_opens(plan: &mut Plan, openings: &[Opening], look: &Look<'_>, lost: &mut
         let lacking: Vec<&Grant> = wanted.iter().copied().filter(|grant| lacks(grant)).collect();
         for grant in lacking.iter().filter(|grant| grant.phase == Phase::Open) {
             if !before.contains(&grant.id) && !is_being_taken_down(&plan.record, grant) {
-                *plan.record.replaced.entry(grant.id.clone()).or_default() += 1;
+                let replaced = plan.record.replaced.entry(grant.id.clone()).or_default();
+                *replaced = replaced.saturating_add(1);
             }
             plan.record.taken_down.insert(grant.id.clone());
         }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::arm_id::{RuleId, VmId};
 use crate::behind::{Behind, CLOCKS_DIFFER_BY};
@@ -23,7 +24,7 @@ pub struct VmRecord {
     /// The VM.
     pub vm: VmId,
     /// How many audit records without an effect were written: the next one's number.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serial")]
     pub serial: u64,
     /// Grants that are not yet over and proved shut.
     #[serde(default)]
@@ -38,7 +39,7 @@ pub struct VmRecord {
     #[serde(default)]
     pub closings: BTreeMap<u16, Closing>,
     /// When a port was last proved shut.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub shut: BTreeMap<u16, DateTime<Utc>>,
     /// Rules that Portcullis deleted in the last day and that were seen gone: one that is there again has come back.
     #[serde(default)]
@@ -47,7 +48,7 @@ pub struct VmRecord {
     #[serde(default)]
     pub initiates: BTreeMap<u16, Asking>,
     /// How many effects were intended for a port: the last attempt's number.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "attempts")]
     pub attempts: BTreeMap<u16, u32>,
     /// What stands as a finding, by its id.
     #[serde(default)]
@@ -83,10 +84,10 @@ pub struct VmRecord {
     #[serde(default)]
     pub awaits_opening: bool,
     /// When an opening that was left has to be judged again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub judge_again: Option<DateTime<Utc>>,
     /// Since when Azure says that the VM is gone. One answer is not believed: Azure is known to deny what it has just made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::time::stored", skip_serializing_if = "Option::is_none")]
     pub gone_since: Option<DateTime<Utc>>,
     /// When the VM was open at any port in the last day.
     #[serde(default)]
@@ -95,16 +96,16 @@ pub struct VmRecord {
     #[serde(default)]
     pub lease: Option<Lease>,
     /// Before this time Azure wants no call.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub not_before: Option<DateTime<Utc>>,
     /// The last pause in seconds, while things do not go forward.
     #[serde(default)]
     pub pause_seconds: i64,
     /// When it has to be looked at again; absent means that nothing is left to do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub next_look: Option<DateTime<Utc>>,
     /// When the last look that was brought to its end began.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub looked: Option<DateTime<Utc>>,
     /// The one wake-up under way.
     #[serde(default)]
@@ -114,8 +115,21 @@ pub struct VmRecord {
     pub fingerprint: Option<String>,
     /// The entries of this VM in the index of what is due: the time, and the run that made the entry. A run takes away
     /// none but those that its record names, so that it never takes away another run's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub due: BTreeMap<DateTime<Utc>, String>,
+}
+
+/// A number that is near the end of its kind was damaged: the next ones would be those of records that are there already.
+const DAMAGED: u32 = u32::MAX / 2;
+
+fn serial<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let serial = u64::deserialize(from)?;
+    if serial < u64::from(DAMAGED) { Ok(serial) } else { Err(D::Error::custom("no VM has so many audit records")) }
+}
+
+fn attempts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<u16, u32>, D::Error> {
+    let attempts = BTreeMap::<u16, u32>::deserialize(from)?;
+    if attempts.values().all(|attempt| *attempt < DAMAGED) { Ok(attempts) } else { Err(D::Error::custom("no port has so many attempts")) }
 }
 
 /// A time in which a VM was open.
@@ -123,8 +137,10 @@ pub struct VmRecord {
 #[serde(rename_all = "camelCase")]
 pub struct OpenSpan {
     /// When it was first seen open.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub from: DateTime<Utc>,
     /// When it was first seen shut again; absent while it is open.
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -135,6 +151,7 @@ pub struct Lease {
     /// The run.
     pub run: String,
     /// Until when nobody else may work.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub until: DateTime<Utc>,
 }
 
@@ -143,6 +160,7 @@ pub struct Lease {
 #[serde(rename_all = "camelCase")]
 pub struct WakeUp {
     /// When it comes.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub at: DateTime<Utc>,
 }
 
@@ -153,6 +171,7 @@ pub struct Claim {
     /// The stored event.
     pub event: String,
     /// When the event says that it happened.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub at: DateTime<Utc>,
     /// The object id in the event's claims.
     pub object_id: String,
@@ -185,6 +204,7 @@ pub struct SeenOpening {
     /// The opening.
     pub opening: Opening,
     /// When it was first seen.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub first: DateTime<Utc>,
 }
 
@@ -193,8 +213,10 @@ pub struct SeenOpening {
 #[serde(rename_all = "camelCase")]
 pub struct Undecided {
     /// Since when.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub since: DateTime<Utc>,
     /// When a read first showed nothing of it any more; it is over with a second one.
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub first_shut_read: Option<DateTime<Utc>>,
 }
 
@@ -205,19 +227,24 @@ pub struct Closing {
     /// Why.
     pub why: Violation,
     /// Since when it is known that it must be shut.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub since: DateTime<Utc>,
     /// The last effect that was intended.
     pub intent: Option<Intent>,
     /// When the last delete was sent or may have been.
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub last_delete: Option<DateTime<Utc>>,
     /// When the first read without the opening ended, since the last delete.
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub first_shut_read: Option<DateTime<Utc>>,
     /// Before this time no read proves anything: 60 s after the start of the newest record of the port.
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub no_proof_before: Option<DateTime<Utc>>,
     /// What keeps it from being shut, once something does.
     pub trouble: Option<Trouble>,
     /// The rules of which Azure has said that they are deleted, and when the last such delete was intended: one of
     /// them that is there has come back.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub deleted: BTreeMap<RuleId, DateTime<Utc>>,
     /// The openings that are being shut, as they were seen.
     pub targets: Vec<Opening>,
@@ -234,6 +261,7 @@ pub struct Closing {
 #[serde(rename_all = "camelCase")]
 pub struct Gone {
     /// When its delete was intended that Azure then accepted.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub deleted: DateTime<Utc>,
     /// Why it had to go.
     pub why: Violation,
@@ -248,6 +276,7 @@ pub struct Intent {
     /// The rule to be deleted.
     pub rule: RuleId,
     /// When it was intended.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub at: DateTime<Utc>,
     /// Whether Azure had said before that this rule is deleted: if it is there, it has come back.
     pub again: bool,
@@ -406,6 +435,7 @@ pub struct Alarm {
     /// The port, where it is about one.
     pub port: Option<u16>,
     /// When it was raised.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub since: DateTime<Utc>,
     /// What is wrong, in one sentence.
     pub text: String,
@@ -416,6 +446,7 @@ pub struct Alarm {
 #[serde(rename_all = "camelCase")]
 pub struct Blind {
     /// Since when.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub since: DateTime<Utc>,
     /// Why.
     pub trouble: Trouble,
@@ -434,8 +465,10 @@ pub struct EndedEarly {
     /// The port.
     pub port: u16,
     /// When its record starts.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub from: DateTime<Utc>,
     /// When its record ends.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub until: DateTime<Utc>,
 }
 
@@ -448,8 +481,10 @@ pub struct Asked {
     /// For whom it is to be open.
     pub sources: Sources,
     /// When it was asked for.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub at: DateTime<Utc>,
     /// Until when.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub until: DateTime<Utc>,
 }
 
@@ -612,7 +647,7 @@ impl VmRecord {
     /// The next pause: drawn evenly from one second to twice the last one, at most a minute, so that many VMs that
     /// fail together do not come back together. The draw is made of the VM and the number of the try.
     pub fn take_pause(&mut self, tries: u64) -> TimeDelta {
-        let bound = (self.pause_seconds * 2).clamp(4, LONGEST_PAUSE_SECONDS);
+        let bound = self.pause_seconds.saturating_mul(2).clamp(4, LONGEST_PAUSE_SECONDS);
         self.pause_seconds = bound;
         let draw = u64::from_str_radix(&short_hash(&format!("{} {tries}", self.vm.key())), 16).unwrap_or(0);
         TimeDelta::seconds(1 + i64::try_from(draw % bound.unsigned_abs()).unwrap_or(0))

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::arm_id::RuleId;
 use crate::behind::CLOCKS_DIFFER_BY;
+use crate::duration::of_seconds;
 use crate::grant::Grant;
 use crate::jit::JitRecord;
 use crate::judge::{Violation, records_of};
@@ -55,7 +56,7 @@ pub fn may_have_made<'a>(at: DateTime<Utc>, record: &JitRecord, all: impl IntoIt
 /// now lay nearer.
 pub fn is_claim_of<'a>(claim: &Claim, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
     let apart = (claim.at - record.start).abs();
-    let was_nearer = claim.apart_seconds.is_some_and(|least| apart > TimeDelta::seconds(least) + AS_NEAR);
+    let was_nearer = claim.apart_seconds.is_some_and(|least| apart > of_seconds(least) + AS_NEAR);
     claim.is_initiate() && !was_nearer && may_have_made(claim.at, record, all)
 }
 

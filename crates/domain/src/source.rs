@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ranges::Ranges;
+use crate::plain::quoted;
+use crate::ranges::{Ranges, digits};
 
 /// A set of sources, or of destinations, as the prefixes of a rule describe it. An IPv4 address that is written as
 /// an IPv6 one (RFC 4291 section 2.5.5.2) is the IPv4 address.
@@ -23,7 +24,10 @@ pub struct Sources {
 
 /// Why a text is not a source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as 203.0.113.0/24, or a service tag")]
+#[error(
+    "`{}` is not a source: give an IPv4 or IPv6 address, a range in CIDR notation such as 203.0.113.0/24, or a service tag",
+    quoted(.0)
+)]
 pub struct SourceError(pub String);
 
 /// One readable prefix.
@@ -71,16 +75,25 @@ impl Sources {
 
     /// Reads prefixes as a rule of Azure has them; what cannot be read is kept as it came.
     pub fn read<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut sources = Sources::default();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let (mut tags, mut unread) = (BTreeSet::new(), BTreeSet::new());
         for text in texts.into_iter().flat_map(|t| t.split(',')) {
             match Prefix::parse(text) {
-                Ok(prefix) => sources.add(prefix),
+                Ok(Prefix::V4(start, end)) => v4.push((start, end)),
+                Ok(Prefix::V6(start, end)) => v6.push((start, end)),
+                Ok(Prefix::Internet) => v6.push((0, u128::MAX)),
+                Ok(Prefix::Tag(tag)) => {
+                    tags.insert(tag);
+                }
                 Err(SourceError(text)) => {
-                    sources.unread.insert(text);
+                    unread.insert(text);
                 }
             }
         }
-        sources
+        // IPv4 addresses in their IPv6 spelling are IPv4 ones: all of IPv6 is all of IPv4, too.
+        let v6 = Ranges::of(v6);
+        v4.extend(v6.intersection(&v4_in_v6()).iter().map(|(start, end)| (start & V4_END, end & V4_END)));
+        Sources { v4: Ranges::of(v4), v6: v6.minus(&v4_in_v6()), tags, unread }
     }
 
     /// Reads prefixes that a person gives, and refuses the first that cannot be read, or an empty list.
@@ -97,28 +110,7 @@ impl Sources {
 
     /// Everything there is.
     pub fn internet() -> Self {
-        let mut sources = Sources::default();
-        sources.add(Prefix::Internet);
-        sources
-    }
-
-    fn add(&mut self, prefix: Prefix) {
-        match prefix {
-            Prefix::V4(start, end) => self.v4 = self.v4.union(&Ranges::of([(start, end)])),
-            Prefix::V6(start, end) => {
-                let block = Ranges::of([(start, end)]);
-                let in_v4 = block.intersection(&v4_in_v6());
-                self.v4 = self.v4.union(&Ranges::of(in_v4.iter().map(|(start, end)| (start & V4_END, end & V4_END))));
-                self.v6 = self.v6.union(&block.minus(&v4_in_v6()));
-            }
-            Prefix::Tag(tag) => {
-                self.tags.insert(tag);
-            }
-            Prefix::Internet => {
-                self.v4 = all_v4();
-                self.v6 = all_v6();
-            }
-        }
+        Sources { v4: all_v4(), v6: all_v6(), ..Sources::default() }
     }
 
     /// Whether nothing is in it.
@@ -246,7 +238,7 @@ impl Prefix {
             return if start <= end { Ok(Prefix::V4(u32::from(start).into(), u32::from(end).into())) } else { Err(wrong()) };
         }
         let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| wrong())?)),
+            Some((address, bits)) => (address, Some(digits::<u32>(bits).ok_or_else(wrong)?)),
             None => (text, None),
         };
         match (address.parse::<IpAddr>(), bits) {
@@ -305,6 +297,16 @@ mod tests {
 
     fn of(texts: &[&str]) -> Sources {
         Sources::read(texts.iter().copied())
+    }
+
+    #[test]
+    fn many_sources_are_read_compared_and_written() {
+        let texts: Vec<String> = (0..100_000u32).map(|n| Ipv4Addr::from(0x0b00_0000 + 2 * n).to_string()).collect();
+        let all = Sources::read(texts.iter().map(String::as_str));
+        let half = Sources::read(texts[..50_000].iter().map(String::as_str));
+        assert_eq!((all.size(), half.size(), all.minus(&half).size()), (100_000, 50_000, 50_000));
+        assert!(all.covers(&half) && !half.covers(&all) && !all.amounts_to_internet());
+        assert_eq!(all.prefixes(), texts);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::arm_id::{NicId, NsgId, VmId};
+use crate::arm_id::{NicId, NsgId, SubnetId, VmId};
 use crate::finding::FindingCode;
 use crate::jit::{JitPolicy, JitRecord};
 use crate::judge::Limits;
 use crate::network::Nic;
 use crate::nsg::Nsg;
 use crate::opening::{Opening, fingerprint};
+use crate::plain::quoted;
 use crate::reconcile::{Mode, Remark};
 
 /// What the lists of a subscription say of one VM.
@@ -72,8 +73,11 @@ struct Front<'a> {
 }
 
 fn openings_by_vm(groups: &[Nsg], nics: &[Nic]) -> Vec<(VmId, Opening)> {
-    let openings: BTreeMap<&NsgId, Vec<Opening>> =
-        groups.iter().map(|group| (&group.id, group.rules.iter().filter_map(|rule| Opening::of(rule, group)).collect())).collect();
+    // A group may be on two pages of a list that changed meanwhile, and not the same on both.
+    let mut openings: BTreeMap<&NsgId, Vec<Opening>> = BTreeMap::new();
+    for group in groups {
+        openings.entry(&group.id).or_default().extend(group.rules.iter().filter_map(|rule| Opening::of(rule, group)));
+    }
     let mut found = Vec::new();
     for (vm, front) in fronts(groups, nics) {
         let all = front.groups.iter().filter_map(|group| openings.get(group)).flatten();
@@ -105,14 +109,17 @@ pub fn orphans(groups: &[Nsg], nics: &[Nic]) -> Vec<(NsgId, Opening)> {
 }
 
 fn fronts<'a>(groups: &'a [Nsg], nics: &'a [Nic]) -> BTreeMap<&'a VmId, Front<'a>> {
-    let group_of_subnet: BTreeMap<_, _> = groups.iter().flat_map(|g| g.subnets.iter().map(move |s| (s, &g.id))).collect();
+    let mut groups_of_subnet: BTreeMap<&SubnetId, BTreeSet<&NsgId>> = BTreeMap::new();
+    for (subnet, group) in groups.iter().flat_map(|group| group.subnets.iter().map(move |subnet| (subnet, &group.id))) {
+        groups_of_subnet.entry(subnet).or_default().insert(group);
+    }
     let mut fronts: BTreeMap<&VmId, Front<'_>> = BTreeMap::new();
     for nic in nics {
         let Some(vm) = &nic.vm else { continue };
         let front = fronts.entry(vm).or_default();
         front.addresses.extend(&nic.addresses);
         front.groups.extend(&nic.nsg);
-        front.groups.extend(nic.subnets.iter().filter_map(|subnet| group_of_subnet.get(subnet).copied()));
+        front.groups.extend(nic.subnets.iter().filter_map(|subnet| groups_of_subnet.get(subnet)).flatten());
     }
     fronts
 }
@@ -141,7 +148,8 @@ pub fn remarks_of(policies: &[JitPolicy], vm: &VmId, is_gone: bool) -> Vec<Remar
             remarks.push(Remark { code: FindingCode::NoMachine, port: None, about: about.clone(), evidence });
         }
         for address in policy.vms.iter().filter(|v| v.vm == *vm).filter_map(|v| v.public_ip_address.as_ref()) {
-            let evidence = format!("JIT policy {} also opens the Azure Firewall at {address} for this VM", policy.id.name());
+            let (policy, address) = (policy.id.name(), quoted(address));
+            let evidence = format!("JIT policy {policy} also opens the Azure Firewall at {address} for this VM");
             remarks.push(Remark { code: FindingCode::FirewallPolicy, port: None, about: about.clone(), evidence });
         }
         for record in policy.records.iter().filter(|r| r.vm == *vm && r.may_be_open()) {

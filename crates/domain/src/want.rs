@@ -13,6 +13,7 @@ pub struct Want {
     /// Its id; that of the grant that may come of it.
     pub id: String,
     /// When it was received.
+    #[serde(deserialize_with = "crate::time::stored")]
     pub at: DateTime<Utc>,
     /// The VM.
     pub vm: VmId,
@@ -72,6 +73,7 @@ pub struct Answer {
     /// What became of it.
     pub became: Became,
     /// When that was decided; absent while it was not.
+    #[serde(default, deserialize_with = "crate::time::stored")]
     pub at: Option<DateTime<Utc>>,
     /// Why, in one sentence; empty while nothing was decided.
     pub why: String,

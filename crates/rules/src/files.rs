@@ -62,14 +62,16 @@ impl RuleFiles {
     }
 
     fn take(&mut self, name: String, path: &Path, is_wanted: fn(&str) -> bool) {
-        let read = if is_wanted(&name) { bytes_of(path).map(|bytes| decoded(&name, bytes)) } else { Ok((String::new(), None)) };
-        match read {
-            Ok((text, wrong)) => {
-                self.unreadable.extend(wrong);
-                self.texts.insert(name, text);
-            }
+        match if is_wanted(&name) { bytes_of(path) } else { Ok(Vec::new()) } {
+            Ok(bytes) => self.take_bytes(name, bytes),
             Err(why) => self.unreadable.push(unreadable(&name, &why)),
         }
+    }
+
+    fn take_bytes(&mut self, name: String, bytes: Vec<u8>) {
+        let (text, wrong) = decoded(&name, bytes);
+        self.unreadable.extend(wrong);
+        self.texts.insert(name, text);
     }
 
     /// The set of these names and texts.
@@ -82,6 +84,13 @@ impl RuleFiles {
     #[must_use]
     pub fn with(mut self, name: &str, text: &str) -> Self {
         self.texts.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    /// The same with a file as it lies on a disk. What of it is not UTF-8 is a mistake of the set.
+    #[must_use]
+    pub fn with_bytes(mut self, name: &str, bytes: Vec<u8>) -> Self {
+        self.take_bytes(name.to_owned(), bytes);
         self
     }
 

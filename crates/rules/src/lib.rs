@@ -18,7 +18,6 @@ mod miss;
 pub mod mistake;
 pub mod networks;
 pub mod people;
-pub mod plain;
 pub mod replay;
 mod said;
 pub mod scenario;
@@ -29,3 +28,5 @@ mod text;
 mod unknown;
 pub mod wish;
 mod yaml;
+
+pub use portcullis_domain::plain;

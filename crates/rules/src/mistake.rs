@@ -129,11 +129,17 @@ impl Excerpt {
         let widest = if text[at..end].contains('\n') { until } else { boundary(text, at + AROUND) };
         let until = until.min(boundary(text, end.saturating_add(AROUND))).min(widest);
         // Windows ends a line with two characters, of which only one does here.
-        let plain = |text: &str| text.replace("\r\n", "\n").trim_end_matches('\r').to_owned();
+        let plain = |text: &str| shown_lines(text.replace("\r\n", "\n").trim_end_matches('\r'));
         let (before, within) = (plain(&text[begins..at]).len(), plain(&text[at..end.min(until)]).len());
         let column = (begins > line_begins).then_some(column);
         Excerpt { text: plain(&text[begins..until]), span: before..before + within, line, column }
     }
+}
+
+/// Lines of a file as they are shown: what is not seen, or moves what is seen, is an escape.
+fn shown_lines(text: &str) -> String {
+    let shown = |c: char| if matches!(c, '\n' | '\t') { c.to_string() } else { plain(c.encode_utf8(&mut [0; 4])).into_owned() };
+    text.chars().map(shown).collect()
 }
 
 /// So many bytes of a line are shown before and after the place of a mistake: more than fit on a screen.
@@ -148,9 +154,18 @@ fn boundary(text: &str, at: usize) -> usize {
 /// The widest that a sentence is shown on one line.
 const WIDEST: usize = 100;
 
+/// The most of a sentence that is told: what it quotes of a file may be as long as the file.
+const LONGEST: usize = 1500;
+
+/// A sentence as it is told: in part where it is longer than anybody reads.
+fn told(text: &str) -> String {
+    let text = plain(text);
+    text.char_indices().nth(LONGEST).map_or_else(|| text.to_string(), |(end, _)| format!("{}…", &text[..end]))
+}
+
 /// A sentence over as many lines as it needs; what stands in backticks stays together where a line can hold it.
 fn wrapped(text: &str) -> String {
-    folded(text, WIDEST).join("\n")
+    folded(&told(text), WIDEST).join("\n")
 }
 
 /// A sentence over as many lines as it needs, each but the first indented so far.
@@ -190,8 +205,8 @@ fn unit(text: &str, widest: usize) -> usize {
 /// In one line: file, what and cure.
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", plain(&self.file), plain(&self.what))?;
-        self.cure.iter().try_for_each(|cure| write!(f, "; {}", plain(cure)))
+        write!(f, "{}: {}", plain(&self.file), told(&self.what))?;
+        self.cure.iter().try_for_each(|cure| write!(f, "; {}", told(cure)))
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jit_longest_seconds: Option<i64>,
     /// When it is decided on.
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
     pub at: DateTime<Utc>,
     /// How it came.
     pub way: Way,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use jiff::SignedDuration;
+use portcullis_rules::plain::plain;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -88,7 +89,7 @@ impl Api {
         let answer = request.send().await.with_context(|| format!("{} does not answer", self.url))?;
         let status = answer.status();
         let text = answer.text().await.with_context(|| format!("the answer of {} cannot be read", self.url))?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let body = shown(serde_json::from_str(&text).unwrap_or(Value::Null));
         if status.is_success() {
             return Ok((status, body));
         }
@@ -123,6 +124,16 @@ impl Api {
 #[expect(clippy::disallowed_methods, reason = "the one HTTP client of the tool, but for those of its sandbox")]
 fn client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().context("no HTTP client can be made")
+}
+
+/// An answer whose texts can be shown: some of them are other people's words, and none may steer the terminal.
+fn shown(answer: Value) -> Value {
+    match answer {
+        Value::String(text) => Value::String(plain(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(shown).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, shown(field))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => answer,
+    }
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -224,4 +235,16 @@ pub async fn grants(arguments: Grants) -> anyhow::Result<ExitCode> {
         println!("{table}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_an_answer_steers_the_terminal() {
+        let answer = json!({"items": [{"name": "Ada\u{1b}[2J", "port": 22, "rule": null}], "why": "a\u{202e}b"});
+        let told = json!({"items": [{"name": "Ada\\u{1b}[2J", "port": 22, "rule": null}], "why": "a\\u{202e}b"});
+        assert_eq!(shown(answer), told);
+    }
 }

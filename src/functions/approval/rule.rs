@@ -15,7 +15,6 @@ use portcullis_domain::ruling::{
     may_have_made,
 };
 use portcullis_domain::source::Sources;
-use portcullis_domain::time;
 use portcullis_domain::want::Wanter;
 use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
@@ -25,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::super::jit_activity::{OBJECT_ID_CLAIMS, Operation};
+use super::super::jit_activity::caller;
 use super::super::people::{NotKnown, object_id};
 use super::super::{App, Stopped};
 use super::look::Run;
@@ -450,19 +449,6 @@ enum Dispute {
     /// It cannot be told now whether whom they name may have it.
     Undecided,
     Said(String),
-}
-
-/// When somebody asked JIT for an opening, and who, by an entry of the activity log.
-fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
-    let operation = entry.pointer("/operationName/value").or_else(|| entry.get("operationName")).and_then(Value::as_str)?;
-    if !matches!(Operation::read(operation), Ok(Operation::Initiate)) {
-        return None;
-    }
-    let claims = entry.get("claims")?;
-    let id = OBJECT_ID_CLAIMS.iter().find_map(|name| claims.get(*name)).and_then(Value::as_str).and_then(object_id)?;
-    let name = entry.get("caller").and_then(Value::as_str).unwrap_or(&id).to_owned();
-    let at = entry.get("eventTimestamp").and_then(Value::as_str).and_then(time::parse)?;
-    Some((at, id, name))
 }
 
 /// Whom an event names, for people.

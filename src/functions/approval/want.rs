@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
-use portcullis_domain::duration::spoken;
+use portcullis_domain::duration::{of_seconds, spoken};
 use portcullis_domain::finding::Severity;
 use portcullis_domain::grant::{End, Grant, Origin, Phase, live_sources};
 use portcullis_domain::initiate::policy_for;
@@ -92,7 +92,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         return told(app, run, want, None, why).await;
     }
     let wanted = Open { port: *port, sources: sources.clone(), until: run.now, grants: BTreeSet::new() };
-    let jit_longest = match policy_for(&sight.policies, &run.record, &wanted, TimeDelta::seconds(*seconds)) {
+    let jit_longest = match policy_for(&sight.policies, &run.record, &wanted, of_seconds(*seconds)) {
         Ok((_, port)) => port.longest,
         Err(why) => return told(app, run, want, None, why).await,
     };
@@ -128,7 +128,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         port: *port,
         sources: sources.clone(),
         from: run.now,
-        until: run.now + TimeDelta::seconds(*seconds),
+        until: run.now + of_seconds(*seconds),
         person: person.id.clone(),
         phase: Phase::Approved,
         name: person.name.clone(),

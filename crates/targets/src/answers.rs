@@ -1,0 +1,127 @@
+//! What Azure's services answer: failures, waits, pages of lists, and what directories say of people and keys.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use azure_core::http::Method;
+use chrono::Datelike;
+use portcullis::azure::arm::{Page, following};
+use portcullis::azure::blob::Listed;
+use portcullis::azure::entra::{Configuration, Published};
+use portcullis::azure::error::retry_after;
+use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, management_groups, subscriptions};
+use portcullis::functions::jit_activity::caller;
+use portcullis::store::{Due, VmIndex};
+use serde_json::Value;
+
+use crate::checks::{SENTENCE, is_told, json, text};
+
+/// Longer than a message of Azure with its codes and those of its details.
+const A_FAILURE: usize = 5000;
+
+const SERVICES: [Service; 6] = [Service::Arm, Service::Blob, Service::ServiceBus, Service::Logs, Service::Entra, Service::Graph];
+
+/// A failed call, as an HTTP answer: the status and headers a line each, an empty line, the body. Whatever it is, it has a
+/// kind and is told in one sentence, and no wait is longer than a day.
+pub(crate) fn failures(data: &[u8]) {
+    let end = data.windows(2).position(|two| two == b"\n\n").unwrap_or(data.len());
+    let body = data.get(end + 2..).unwrap_or_default();
+    let Some(head) = text(&data[..end]) else { return };
+    let mut lines = head.lines();
+    let status: u16 = lines.next().and_then(|line| line.trim().parse().ok()).unwrap_or(500);
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let named = lines.filter_map(|line| line.split_once(':')).filter(|(name, _)| is_name(name));
+    let headers: Vec<(String, &str)> = named.map(|(name, value)| (name.to_ascii_lowercase(), value.trim())).collect();
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let answer = Answer::of(status, &headers, body);
+    for service in SERVICES {
+        let failed = CallFailed::from_answer(service, Method::Delete, "deleting a rule", &answer);
+        is_told(&failed, A_FAILURE);
+        is_told(&failed.told(), A_FAILURE);
+        assert_eq!(failed.status, Some(status));
+        assert!(failed.kind != FailureKind::Malformed && failed.kind != FailureKind::Doubtful, "{failed}");
+        let again = CallFailed::from_answer(service, Method::Delete, "deleting a rule", &answer);
+        assert_eq!(again, failed);
+    }
+    assert!(retry_after(&answer).is_none_or(|wait| wait <= Duration::from_secs(24 * 60 * 60)), "{:?}", retry_after(&answer));
+    assert!(answer.date().is_none_or(|date| (1..=9999).contains(&date.year())), "{:?}", answer.date());
+}
+
+/// Pages of lists of Azure Resource Manager: the next one is at the same host, or there is a reason why it is not read.
+pub(crate) fn pages(data: &[u8]) {
+    let Some(body) = json(data) else { return };
+    let base = "https://management.azure.com/".parse().expect("a URL");
+    let own = "https://management.azure.com/subscriptions?api-version=2020-01-01".parse().expect("a URL");
+    subscriptions::usable(body.get("value").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
+    match Page::read(body.clone()) {
+        Ok(Page { values, next }) => {
+            assert_eq!(body.get("value").and_then(Value::as_array), Some(&values));
+            values.iter().for_each(an_entry);
+            match next.map(|next| following(&own, &base, &next)) {
+                Some(Ok(next)) => assert!(next.scheme() == "https" && next.host_str() == Some("management.azure.com") && next != own),
+                Some(Err(why)) => is_told(&why, SENTENCE),
+                None => {}
+            }
+        }
+        Err(why) => {
+            is_told(&why, SENTENCE);
+            assert!(!body.get("value").is_some_and(Value::is_array));
+        }
+    }
+}
+
+/// An entry of the activity log, in whichever list it stands.
+fn an_entry(entry: &Value) {
+    let Some((at, id, name)) = caller(entry) else { return };
+    assert!((1..=9999).contains(&at.year()) && !name.is_empty());
+    assert!(id.len() == 36 && id == id.to_lowercase(), "{id} would be a name in the store");
+}
+
+/// Pages of lists of Blob storage, and the names in them: a name is an entry only where the entry has that name.
+pub(crate) fn blob_lists(data: &[u8]) {
+    for line in text(data).unwrap_or_default().lines() {
+        a_name(line);
+    }
+    let Some((listed, _)) = Listed::read_page(data) else { return };
+    for Listed { name, etag, modified } in listed {
+        a_name(&name);
+        assert!(etag.is_none_or(|etag| etag.starts_with(['"', 'W'])));
+        assert!(modified.is_none_or(|at| (1..=9999).contains(&at.year())));
+    }
+}
+
+fn a_name(name: &str) {
+    if let Some(due) = Due::of_name(name) {
+        assert_eq!(due.name(), name, "an entry of another name would never be taken away");
+    }
+    for index in [VmIndex::Remembered, VmIndex::Unresting] {
+        if let Some(vm) = index.vm(name) {
+            assert!(name.contains(&vm.key()), "{name} is not of {vm}");
+        }
+    }
+}
+
+/// What Entra ID, Microsoft Graph and the management groups say: an id is one, and a key is at the login host.
+pub(crate) fn directories(data: &[u8]) {
+    if let Some(id) = graph::id_in(data) {
+        assert!(id.len() == 36 && id == id.to_lowercase(), "{id} would be a name in the store");
+    }
+    for id in graph::ids_in(data).unwrap_or_default() {
+        assert_eq!(id, id.to_lowercase());
+    }
+    let tenant = "5a4db0c5-0000-4000-8000-000000000001".parse().expect("a GUID");
+    let issuers = [format!("https://sts.windows.net/{tenant}/"), format!("https://login.microsoftonline.com/{tenant}/v2.0")];
+    if let Ok(published) = serde_json::from_slice::<Published>(data) {
+        for key in published.usable(tenant, &issuers) {
+            assert_eq!(key.clone(), key);
+        }
+    }
+    let login = "https://login.microsoftonline.com".parse().expect("a URL");
+    if let Some(place) = serde_json::from_slice::<Configuration>(data).ok().and_then(|configuration| configuration.place_at(&login)) {
+        assert!(place.scheme() == "https" && place.host_str() == Some("login.microsoftonline.com"));
+    }
+    if let Some(body) = json(data) {
+        let above: BTreeSet<String> = management_groups::above(&body, &tenant);
+        assert!(above.iter().all(|name| *name == name.to_lowercase()));
+    }
+}

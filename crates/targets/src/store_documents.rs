@@ -1,0 +1,104 @@
+//! What the store holds: a document that somebody damaged is refused with a reason, or can be worked on.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use portcullis::functions::jit_activity::Activity;
+use portcullis::store::KeptMessage;
+use portcullis_domain::audit::{AuditRecord, Installation};
+use portcullis_domain::conclude::conclude;
+use portcullis_domain::initiate::Newer;
+use portcullis_domain::jit::JitRecord;
+use portcullis_domain::judge::Limits;
+use portcullis_domain::opening::Opening;
+use portcullis_domain::reconcile::{Jit, Look, Mode, reconcile};
+use portcullis_domain::record::{Claim, VmRecord};
+use portcullis_domain::ruling::{Confirmations, Rulings};
+use portcullis_domain::time;
+use portcullis_domain::want::{Answer, Want};
+
+use crate::checks::survives_json;
+
+/// The other documents: each that is read is written as the same again, and what it says of time can be reckoned with.
+pub(crate) fn store_documents(data: &[u8]) {
+    if let Ok(want) = serde_json::from_slice::<Want>(data) {
+        survives_json(&want);
+        a_time(want.at);
+    }
+    if let Ok(answer) = serde_json::from_slice::<Answer>(data) {
+        survives_json(&answer);
+        answer.at.into_iter().chain([answer.want.at]).for_each(a_time);
+    }
+    if let Ok(claim) = serde_json::from_slice::<Claim>(data) {
+        survives_json(&claim);
+        a_time(claim.at);
+    }
+    if let Ok(audit) = serde_json::from_slice::<AuditRecord>(data) {
+        an_audit(&audit);
+        a_time(audit.at);
+    }
+    if let Ok(activity) = serde_json::from_slice::<Activity>(data) {
+        survives_json(&activity);
+        a_time(activity.at);
+    }
+    if let Ok(kept) = serde_json::from_slice::<KeptMessage>(data) {
+        survives_json(&kept);
+    }
+}
+
+fn a_time(at: DateTime<Utc>) {
+    assert!((1..=9999).contains(&at.year()), "{at} is in no calendar: a sum with it could overflow");
+}
+
+/// A VM's record that is read is one that a look can work on, whatever Azure shows: what is remembered then can be
+/// written and read again, and what was concluded is not concluded twice.
+pub(crate) fn vm_record(data: &[u8]) {
+    let Ok(record) = serde_json::from_slice::<VmRecord>(data) else { return };
+    survives_json(&record);
+    let openings: Vec<Opening> = record.openings.iter().map(|seen| seen.opening.clone()).collect();
+    for mode in [Mode::Enforce, Mode::Observe] {
+        for newer in [Newer::Replaces, Newer::Adds] {
+            a_look(&record, mode, newer, &openings);
+            a_look(&record, mode, newer, &[]);
+        }
+    }
+}
+
+fn a_look(record: &VmRecord, mode: Mode, newer: Newer, openings: &[Opening]) {
+    let (rulings, confirmations, unaudited) = (Rulings::default(), Confirmations::default(), BTreeSet::new());
+    let records: &[JitRecord] = &[];
+    let mut record = record.clone();
+    for (minutes, jit) in [(0, None), (1, Some(Jit { records, remarks: &[] })), (600, Some(Jit { records, remarks: &[] }))] {
+        let now = noon() + TimeDelta::minutes(minutes);
+        let look = Look {
+            now,
+            ended: now,
+            openings,
+            groups_settled: true,
+            jit,
+            gone: false,
+            limits: Limits { longest_opening: TimeDelta::hours(8) },
+            mode,
+            newer,
+            rulings: &rulings,
+            confirmations: &confirmations,
+            unaudited: &unaudited,
+        };
+        let plan = reconcile(record, &look);
+        plan.audits.iter().for_each(an_audit);
+        record = plan.record;
+        conclude(&mut record, now, mode).iter().for_each(an_audit);
+        survives_json(&record);
+        assert_eq!(conclude(&mut record, now, mode), [], "what was concluded is concluded again");
+    }
+}
+
+fn an_audit(audit: &AuditRecord) {
+    survives_json(audit);
+    let installation = Installation { name: "app".to_owned(), tenant: "t".to_owned(), version: "0".to_owned() };
+    assert!(audit.row(&installation).is_object());
+}
+
+fn noon() -> DateTime<Utc> {
+    time::parse("2026-01-15T12:00:00Z").expect("a time")
+}

@@ -1,0 +1,4 @@
+//! Runs the target `pages` of crates/targets.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis_targets::run("pages", data));
