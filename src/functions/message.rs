@@ -178,12 +178,13 @@ impl Message {
         }
     }
 
-    /// The same look, sent once more because another run worked on the VM at this time.
+    /// The same look, sent once more because another run worked on the VM at this time. What counts is the first such time: a look
+    /// that began after it is enough, however often another one is met.
     #[must_use]
     pub fn after(&self, busy_at: DateTime<Utc>) -> Self {
         let mut message = self.again();
         if let Message::Look { busy, .. } = &mut message {
-            *busy = Some(busy_at);
+            busy.get_or_insert(busy_at);
         }
         message
     }

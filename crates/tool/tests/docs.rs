@@ -184,6 +184,7 @@ fn the_table_of_switches_has_every_switch_with_its_settings_and_default() {
         "nsgIfMatch": NsgIfMatch::ALL,
         "events": Events::ALL,
         "eventSchema": EventSchema::ALL,
+        "messages": Messages::ALL,
     });
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let rows = table("Switch");

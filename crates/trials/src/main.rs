@@ -15,6 +15,7 @@ use portcullis_trials::matrix::{Cell, Outcome, Setting, at_once, disturbed, run,
 use portcullis_trials::script::Script;
 use portcullis_trials::verdict::audit_line;
 use portcullis_trials::walk::{Walk, shown};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Stories that are played at once: most of their time they wait between two tries of a call.
 const AT_ONCE: usize = 12;
@@ -95,11 +96,21 @@ fn wrongs(text: &str) -> Result<Wrongs, String> {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let What::Matrix(arguments) = Command::parse().what;
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Whoever leaves drops the stories, and with them the handlers.
+    tokio::select! {
+        code = run_matrix(&arguments) => code,
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::FAILURE),
+        _ = terminated.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn run_matrix(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let failed = match (&arguments.seeds, arguments.cell.as_slice()) {
-        (Some(1), []) => replay_walk(&arguments).await?,
-        (Some(seeds), []) => walk(&arguments, *seeds).await?,
-        (None, [_, ..]) => replay(&arguments).await?,
-        _ => matrix(&arguments).await?,
+        (Some(1), []) => replay_walk(arguments).await?,
+        (Some(seeds), []) => walk(arguments, *seeds).await?,
+        (None, [_, ..]) => replay(arguments).await?,
+        _ => matrix(arguments).await?,
     };
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -234,7 +234,7 @@ where
 }
 
 /// A cell takes a second or two; a machine that is busy takes a multiple.
-const ENDS_WITHIN: Duration = Duration::from_secs(300);
+const ENDS_WITHIN: Duration = Duration::from_secs(480);
 
 /// Plays cells at once and gives how each ended, in their order; `ended` hears of each.
 pub async fn run(jobs: usize, cells: &[Cell], ended: impl Fn(&Cell, &Outcome)) -> Vec<Outcome> {

@@ -132,7 +132,9 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
         wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
         if let Some(open) = played.watch.open_now(&place) {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
-        } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1) {
+        } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1)
+            && !played.story.saw_go(&vm(&place.0), place.1)
+        {
             wrong.push(why);
         }
         wrong.extend(
@@ -259,25 +261,24 @@ impl Judge<'_> {
         }
         for (sources, stays) in &known {
             let spans = merged(&self.played.watch.let_in(place, sources), opens);
+            let stays = joined(stays, opens);
             let last = self.script.lasts.seconds();
-            let fits = |(span, stay): (&Span, &&Stay)| {
-                let (since, until) = (stay.since.seconds(), stay.until.seconds());
-                let shuts = stay.within.map_or(shuts, |within| shuts.max(within.seconds()));
+            let fits = |(span, (since, until, within)): (&Span, &(i64, i64, i64))| {
+                let (since, until, shuts) = (*since, *until, shuts.max(*within));
                 let ended = match span.until {
                     Some(ended) => ended >= until && ended <= until.max(span.from) + shuts,
                     None => until >= last || end.is == How::AlarmStanding,
                 };
                 (since..=since + opens).contains(&span.from) && ended
             };
-            let is_at_sight = stays.iter().all(|stay| stay.since == stay.until);
+            let is_at_sight = stays.iter().all(|(since, until, _)| since == until);
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
             let is_never_seen = spans.is_empty() && is_at_sight;
             // A second try of something that was disturbed may open once more.
-            let is_right = spans.len() == stays.len() && spans.iter().zip(stays).all(fits);
+            let is_right = spans.len() == stays.len() && spans.iter().zip(&stays).all(fits);
             if !is_right && !is_never_seen {
                 let was: Vec<String> = spans.iter().map(|span| told_span(*span)).collect();
-                let must: Vec<String> =
-                    stays.iter().map(|stay| format!("{}-{}", clock(stay.since.seconds()), clock(stay.until.seconds()))).collect();
+                let must: Vec<String> = stays.iter().map(|(since, until, _)| format!("{}-{}", clock(*since), clock(*until))).collect();
                 wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
             }
         }
@@ -334,6 +335,19 @@ fn alarms(played: &Played, place: &Place) -> Vec<Alarm> {
         }
     }
     alarms
+}
+
+/// Stays in seconds, each with how much later it may end; those with at most such a gap between them as one, as what was seen is.
+fn joined(stays: &[&Stay], gap: i64) -> Vec<(i64, i64, i64)> {
+    let mut joined: Vec<(i64, i64, i64)> = Vec::new();
+    for stay in stays {
+        let (since, until, within) = (stay.since.seconds(), stay.until.seconds(), stay.within.map_or(0, Time::seconds));
+        match joined.last_mut().filter(|(_, last, _)| since - *last <= gap) {
+            Some(last) => (last.1, last.2) = (until, within),
+            None => joined.push((since, until, within)),
+        }
+    }
+    joined
 }
 
 fn or_never(times: &[String]) -> String {

@@ -150,9 +150,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     }
     let id = fresh_name();
     if let Some(lease) = record.is_leased_to_another(&id, held.now) {
-        let at = (held.now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(lease.until);
-        app.send_at(&message.after(held.now), at).await?;
-        return Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }));
+        return busy(app, message, held.now, lease.until).await;
     }
     let name = id.chars().take(8).collect();
     record.lease = Some(Lease { run: id, until: held.now + LEASE });
@@ -170,7 +168,11 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         inbox: Vec::new(),
         inbox_has_more: false,
     };
-    run.now = run.save(app).await?;
+    run.now = match run.save(app).await {
+        // Another run was a moment faster.
+        Err(Stopped::Lost(_)) => return busy(app, message, now, now + LEASE).await,
+        saved => saved?,
+    };
     let inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
     for (name, claim) in inbox.claims {
         take_claim(&mut run.record, claim, now);
@@ -190,6 +192,13 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     }
     run.inbox_has_more = inbox.more;
     Ok(Begun::Run(Box::new(run)))
+}
+
+/// Another run works on the VM: the look is sent again, for a look that begins after that run did.
+async fn busy(app: &App, message: &Message, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Begun, Stopped> {
+    let at = (now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(until);
+    app.send_at(&message.after(now), at).await?;
+    Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }))
 }
 
 /// Claims are remembered so long: an opening lasts no longer than a day.

@@ -259,6 +259,12 @@ impl Story {
         of_port.map(|audit| instant(&audit["at"])).max().ok_or_else(|| format!("nobody saw port {port} of {vm} shut"))
     }
 
+    /// Whether what was found at a port is gone, and all about its VM is at rest: what JIT shut before anybody had to has no proof.
+    pub fn saw_go(&self, vm: &str, port: u16) -> bool {
+        let mut gone = self.audits_of("finding-gone").into_iter();
+        self.at_rest(vm).is_ok() && gone.any(|audit| same(&audit["vm"], vm) && audit["port"] == port)
+    }
+
     /// The same of a port that harmless rules still open, which let in each of these sources and no other.
     pub fn is_proved_shut_but_for(&self, name: &str, port: u16, sources: &[&str]) {
         let stays = self.rules_of(&vm(name), port);
