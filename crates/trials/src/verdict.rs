@@ -193,6 +193,8 @@ impl Judge<'_> {
         let was_open = self.played.watch.places().contains(&place);
         if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
+                // While no look could be had JIT shut it itself: the alarm of that stood, and there is nothing to prove any more.
+                Err(_) if self.disturbance.may_alarm() && !alarms.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
                 Err(why) => wrong.push(why),
                 Ok(proof) => {
                     wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));

@@ -296,6 +296,11 @@ impl Story {
         self.holds();
     }
 
+    /// Whether nothing has to be shut at a VM, no alarm stands, and nothing is due.
+    pub fn rests(&self, vm: &str) -> bool {
+        self.at_rest(vm) == Ok(false)
+    }
+
     /// Whether something harmless is open at a VM of which nothing has to be shut and no alarm stands; nothing is due unless it
     /// is. The error says what is not at rest.
     fn at_rest(&self, vm: &str) -> Result<bool, String> {
