@@ -53,6 +53,8 @@ pub struct Verdict {
 /// An alarm, as it was written down.
 struct Alarm {
     code: String,
+    /// Whether it is about the machine as a whole.
+    of_machine: bool,
     raised: i64,
     cleared: Option<i64>,
 }
@@ -310,7 +312,7 @@ impl Judge<'_> {
 
 /// The alarms of a port, as the audit records have them.
 fn alarms(played: &Played, place: &Place) -> Vec<Alarm> {
-    let mut told: Vec<(i64, String, bool, String)> = Vec::new();
+    let mut told: Vec<(i64, String, bool, String, bool)> = Vec::new();
     for audit in played.story.audits() {
         let raised = match audit["kind"].as_str() {
             Some("alarm-raised") => true,
@@ -321,17 +323,21 @@ fn alarms(played: &Played, place: &Place) -> Vec<Alarm> {
         if is_its && (audit["port"].is_null() || audit["port"] == place.1) {
             let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
             let at = audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun);
-            told.push((seconds(played, at), text("id"), raised, text("code")));
+            told.push((seconds(played, at), text("id"), raised, text("code"), audit["port"].is_null()));
         }
     }
     told.sort();
     let mut alarms: Vec<Alarm> = Vec::new();
-    for (at, _, raised, code) in told {
-        // Only what nobody decided on stands beside another cause; any other cause takes the place of the one before.
-        let is_its = |alarm: &&mut Alarm| alarm.cleared.is_none() && (alarm.code == UNDECIDED) == (code == UNDECIDED);
+    for (at, _, raised, code, of_machine) in told {
+        // Three may stand beside each other: that the machine cannot be looked at, that nobody decided on the port, and what keeps
+        // the port open. Another cause of one of them takes the place of the one before.
+        let is_its = |alarm: &&mut Alarm| {
+            let is_same = alarm.of_machine == of_machine && (alarm.code == UNDECIDED) == (code == UNDECIDED);
+            alarm.cleared.is_none() && is_same
+        };
         match (raised, alarms.iter_mut().rev().find(is_its)) {
             (true, Some(alarm)) => alarm.code = code,
-            (true, None) => alarms.push(Alarm { code, raised: at, cleared: None }),
+            (true, None) => alarms.push(Alarm { code, of_machine, raised: at, cleared: None }),
             (false, Some(alarm)) => alarm.cleared = Some(at),
             (false, None) => {}
         }
