@@ -7,27 +7,15 @@
 mod judge;
 
 use chrono::TimeDelta;
-use judge::{node, output, python, saw};
+use judge::{node, output, python, sandbox, saw};
 use portcullis_sandbox::engine::Clock;
 use portcullis_sandbox::estate;
-use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
+use portcullis_sandbox::sandbox::Sandbox;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::{EventResource, EventSchema, LetterCase};
 use portcullis_trials::story::{DELETE, INITIATE, Setting, policy, vm};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-/// A sandbox of the small estate without a host, and the folder that it lives in.
-async fn sandbox(clock: Clock, prepare: impl FnOnce(&mut State)) -> (Sandbox, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut state = State::default();
-    estate::small(&mut state);
-    prepare(&mut state);
-    let mut options = SandboxOptions::new(dir.path());
-    options.world = Some(state);
-    options.clock = clock;
-    (Sandbox::start(options).await.unwrap(), dir)
-}
 
 fn nsg() -> String {
     estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Network/networkSecurityGroups", "nsg-web-1")

@@ -5,8 +5,9 @@
 mod judge;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use judge::{Judge, node};
-use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
+use judge::{Judge, node, sandbox};
+use portcullis_sandbox::engine::Clock;
+use portcullis_sandbox::sandbox::Sandbox;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::{entra, estate};
 use reqwest::Method;
@@ -63,13 +64,7 @@ struct Court {
 
 impl Court {
     async fn sits(prepare: impl FnOnce(&mut State)) -> Court {
-        let dir = tempfile::tempdir().unwrap();
-        let mut state = State::default();
-        estate::small(&mut state);
-        prepare(&mut state);
-        let mut options = SandboxOptions::new(dir.path());
-        options.world = Some(state);
-        let sandbox = Sandbox::start(options).await.unwrap();
+        let (sandbox, dir) = sandbox(Clock::Standing, prepare).await;
         let specification = dir.path().join("specification.json");
         std::fs::write(&specification, the_judges_specification().to_string()).unwrap();
         let mut command = node("node_modules/@stoplight/prism-cli/dist/index.js");

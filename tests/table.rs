@@ -3,16 +3,19 @@
 //! `make table` prints the whole table. A cell is worked out from the simulated world alone: from its security groups at
 //! every instant at which anything happened, and at the end from its log, against which the proof is held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
+use portcullis_domain::source::Sources;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::*;
-use portcullis_trials::story::diary::{Diary, Stay};
+use portcullis_trials::script::MACHINES;
 use portcullis_trials::story::settings::settings;
 use portcullis_trials::story::{Setting, Story, each_row, policy, said, tag, vm};
+use portcullis_trials::verdict::{opens_within, shuts_within};
+use portcullis_trials::watch::{Span, Watch, merged};
 use serde_json::{Value, json};
 
 const MINUTE: i64 = 60;
@@ -499,11 +502,6 @@ fn differs(tale: Tale, row: &Row, plain: &Must) -> Option<Must> {
     }
 }
 
-/// So many seconds after it must be an opening is there at the latest.
-fn opens_within(switches: &Switches) -> i64 {
-    switches.initiating_seconds + 30
-}
-
 /// So long a gap in an opening may be: JIT takes a rule away for a newer one, or Portcullis deletes one that lets in too much and
 /// asks for the rest again; and a rule that comes back is deleted again.
 fn gap(tale: Tale, switches: &Switches) -> i64 {
@@ -514,32 +512,12 @@ fn gap(tale: Tale, switches: &Switches) -> i64 {
     }
 }
 
-/// So many seconds after it must be an opening is gone at the latest: reads and deletes of two groups, one after another where
-/// they are busy, and once more where a rule comes back. The longer JIT takes, the longer are the pauses between two looks.
-fn shuts_within(switches: &Switches) -> i64 {
-    let returns = if switches.deleted_rule_returns == Returns::Never { 0 } else { 45 };
-    20 + 4 * switches.operation_seconds + switches.initiating_seconds / 4 + returns
-}
-
-/// The times of a source at a machine, those with a gap that an opening may have as one.
-fn merged(stays: &[Stay], gap: i64) -> Vec<(i64, i64)> {
-    let mut times: Vec<(i64, i64)> = Vec::new();
-    for stay in stays {
-        let until = stay.until.unwrap_or(i64::MAX);
-        match times.last_mut().filter(|last| stay.from - last.1 <= gap) {
-            Some(last) => last.1 = until,
-            None => times.push((stay.from, until)),
-        }
-    }
-    times
-}
-
 /// Whether the times are those that must be.
-fn fits(times: &[(i64, i64)], must: &[(i64, i64)], switches: &Switches) -> bool {
-    let fits = |((from, until), (must_from, must_until)): (&(i64, i64), &(i64, i64))| {
-        let opened = (must_from * MINUTE..=must_from * MINUTE + opens_within(switches)).contains(from);
-        let latest = (must_until * MINUTE).max(*from) + shuts_within(switches);
-        opened && (must_until * MINUTE..=latest).contains(until)
+fn fits(times: &[Span], must: &[(i64, i64)], switches: &Switches) -> bool {
+    let fits = |(span, (must_from, must_until)): (&Span, &(i64, i64))| {
+        let opened = (must_from * MINUTE..=must_from * MINUTE + opens_within(switches)).contains(&span.from);
+        let latest = (must_until * MINUTE).max(span.from) + shuts_within(switches);
+        opened && span.until.is_some_and(|until| (must_until * MINUTE..=latest).contains(&until))
     };
     // Where a delete takes no time, what is shut at sight may have been there for no time.
     let is_never_seen = switches.operation_seconds == 0 && times.is_empty() && must.iter().all(|(from, until)| from == until);
@@ -574,15 +552,18 @@ async fn begin(row: &Row) -> Story {
 /// A cell under way.
 struct Cell<'s> {
     story: &'s Story,
-    diary: Diary<'s>,
+    watch: Watch,
     beside: Beside,
-    watched: Vec<(&'static str, &'static str)>,
 }
 
 impl Cell<'_> {
     /// Lets time pass until so many seconds after the beginning.
     async fn until(&mut self, seconds: i64) {
-        self.diary.until(seconds, &self.watched).await;
+        let target = self.watch.begun + TimeDelta::seconds(seconds);
+        self.story.world(|state| self.watch.look(state));
+        while self.story.sandbox.engine.step_to(target).await.unwrap() {
+            self.story.world(|state| self.watch.look(state));
+        }
     }
 
     /// Somebody opens it around Portcullis. A JIT that refuses is an answer, too.
@@ -656,7 +637,7 @@ impl Cell<'_> {
         for machine in self.beside.machines() {
             let mut last = None;
             for (source, people) in &sources {
-                let times = merged(&self.diary.stays(machine, source), gap(tale, &row.switches));
+                let times = merged(&self.watch.let_in(&((*machine).to_owned(), PORT), &Sources::read([*source])), gap(tale, &row.switches));
                 let of_source = must.stays.iter().filter(|(who, ..)| people.contains(who));
                 let expected: Vec<(i64, i64)> = of_source.map(|(_, from, until)| (*from, *until)).collect();
                 is_right &= fits(&times, &expected, &row.switches);
@@ -665,14 +646,14 @@ impl Cell<'_> {
                     let mut closes = self.story.audits_of("close").into_iter();
                     is_right &= closes.any(|close| close["vm"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&vm(machine))));
                 }
-                last = last.max(times.last().map(|(_, until)| *until));
+                last = last.max(times.last().map(|span| span.until.unwrap_or(i64::MAX)));
                 let who = self.beside.name(people[0]);
                 let machine = if self.beside.machines().len() > 1 { format!("{machine}: ") } else { String::new() };
-                told.extend(times.iter().map(|(from, until)| format!("{machine}{who} {}-{}", clock(*from), clock(*until))));
+                told.extend(times.iter().map(|span| format!("{machine}{who} {span}")));
             }
             if let Some(last) = last {
                 let proof = self.story.is_seen_shut(machine, PORT);
-                is_right &= (proof - self.diary.begun).num_seconds() >= last + 30;
+                is_right &= (proof - self.watch.begun).num_seconds() >= last + 30;
             }
         }
         self.story.holds();
@@ -697,17 +678,11 @@ impl Cell<'_> {
     }
 }
 
-fn clock(seconds: i64) -> String {
-    if seconds == i64::MAX { "?".to_owned() } else { format!("{}:{:02}", seconds / MINUTE, seconds % MINUTE) }
-}
-
 /// Plays a cell and tells its end.
 async fn play(tale: Tale, row: &Row) -> Result<String, String> {
     let story = begin(row).await;
     let beside = row.beside;
-    let sources: BTreeSet<&str> = PEOPLE.iter().map(|who| beside.source(*who)).collect();
-    let watched = beside.machines().iter().flat_map(|machine| sources.iter().map(|source| (*machine, *source))).collect();
-    let mut cell = Cell { story: &story, diary: Diary::begin(&story, PORT), beside, watched };
+    let mut cell = Cell { story: &story, watch: Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name)))), beside };
     let (first, act, second) = beside.minutes();
     match tale {
         Tale::Refused => cell.opens(Who::Admin, first).await,

@@ -7,7 +7,10 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use portcullis_sandbox::sandbox::Sandbox;
+use portcullis_sandbox::engine::Clock;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
+use portcullis_sandbox::state::State;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
@@ -20,6 +23,18 @@ const ENDS_WITHIN: Duration = Duration::from_secs(180);
 
 /// What is kept of a program's words, for when it fails.
 const LINES_KEPT: usize = 200;
+
+/// A sandbox of the small estate without a host, and the folder that it lives in.
+pub async fn sandbox(clock: Clock, prepare: impl FnOnce(&mut State)) -> (Sandbox, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::default();
+    estate::small(&mut state);
+    prepare(&mut state);
+    let mut options = SandboxOptions::new(dir.path());
+    options.world = Some(state);
+    options.clock = clock;
+    (Sandbox::start(options).await.unwrap(), dir)
+}
 
 /// Where the programs are installed, with their lock file.
 pub fn clients() -> PathBuf {

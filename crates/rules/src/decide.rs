@@ -380,7 +380,7 @@ fn text(text: &str) -> RestrictedExpression {
 const KINDS: [&str; 11] =
     ["Action", "Group", "ManagementGroup", "Network", "Person", "ResourceGroup", "Severity", "Subscription", "Unknown", "VM", "Weekday"];
 
-/// Them as Cedar has them: a decision names some fifteen, and reading a name takes Cedar longer than anything else of it.
+/// Them as Cedar has them, read once: a decision names some fifteen, and each would be parsed anew.
 static TYPE_NAMES: LazyLock<BTreeMap<&str, EntityTypeName>> = LazyLock::new(|| {
     let read = |kind: &'static str| EntityTypeName::from_str(kind).ok().map(|name| (kind, name));
     KINDS.into_iter().filter_map(read).collect()

@@ -5,14 +5,14 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
 use portcullis_sandbox::estate;
-use portcullis_sandbox::faults::{Effect, Fault};
+use portcullis_sandbox::faults::Fault;
 use portcullis_sandbox::host::deliver::Stuck;
 use portcullis_sandbox::state::{Lock, LockLevel, State};
 use portcullis_sandbox::switches::Switches;
 use serde_json::{Value, json};
 
 use crate::script::{Asks, Deed, MACHINES, OneOrMany, Opens, Right, Script, Time, person, switched};
-use crate::story::{Setting, Story, policy, vm};
+use crate::story::{COUNTS, Setting, Story, policy, vm};
 use crate::watch::Watch;
 
 /// How often somebody asks again whom the app could not answer, and after how many seconds.
@@ -213,5 +213,5 @@ fn give(state: &mut State, right: &Right) {
 
 /// A fault that changes nothing and is met by every call of the handler.
 pub fn counter() -> Fault {
-    Fault::new("*", "*", "", Effect::Delay { milliseconds: 0 }).of_handler()
+    Fault::new("*", "*", "", COUNTS).of_handler()
 }

@@ -2,7 +2,6 @@
 //!
 //! The world is judged by its own state and log, never by what the handler says of it.
 
-pub mod diary;
 mod proof;
 pub mod settings;
 
@@ -27,7 +26,7 @@ pub const DELETE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/
 pub const INITIATE: &str = "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action";
 
 /// A fault that changes nothing and goes down with each call that it meets.
-const COUNTS: Effect = Effect::Delay { milliseconds: 0 };
+pub(crate) const COUNTS: Effect = Effect::Delay { milliseconds: 0 };
 const COUNTER: u32 = 1_000_000;
 
 /// A running story.

@@ -13,7 +13,7 @@ use crate::disturbance::Disturbance;
 use crate::play::Played;
 use crate::script::{End, How, Script, Stay, Time};
 use crate::story::vm;
-use crate::watch::{Place, Span, merged};
+use crate::watch::{Place, Span, clock, merged};
 
 const MINUTE: i64 = 60;
 
@@ -70,11 +70,6 @@ impl fmt::Display for Alarm {
         write!(f, "+{}@{}", self.code, clock(self.raised))?;
         self.cleared.map_or(Ok(()), |cleared| write!(f, " -{}@{}", self.code, clock(cleared)))
     }
-}
-
-/// Minutes and seconds.
-pub fn clock(seconds: i64) -> String {
-    format!("{}:{:02}", seconds / MINUTE, seconds % MINUTE)
 }
 
 /// Judges a story that was played in a world with these switches.
@@ -156,7 +151,7 @@ fn silent(beyond: &[Span], alarms: &[Alarm], grace: i64, now: i64) -> Vec<String
         let (from, to) = (span.from + grace, span.until.unwrap_or(now));
         !alarms.iter().any(|alarm| alarm.stands_from_to(from, to))
     });
-    silent.map(|span| format!("it was open {} without being due, and no alarm stood", told_span(span))).collect()
+    silent.map(|span| format!("it was open {} without being due, and no alarm stood", span)).collect()
 }
 
 fn seconds(played: &Played, at: DateTime<Utc>) -> i64 {
@@ -189,7 +184,7 @@ impl Judge<'_> {
             Ok(how) => wrong.push(format!("it ended {how}, and must end {}", end.is)),
         }
         let unexpected = alarms.iter().filter(|alarm| !end.alarms.is_empty() && !end.alarms.contains(&alarm.code));
-        wrong.extend(unexpected.filter(|_| self.is_undisturbed()).map(|alarm| format!("an alarm that nobody expects: {alarm}")));
+        wrong.extend(unexpected.filter(|_| !self.disturbance.may_alarm()).map(|alarm| format!("an alarm that nobody expects: {alarm}")));
         wrong.extend(self.stays(&place, end));
         wrong.extend(self.uncovered(&place, end, &alarms));
         let was_open = self.played.watch.places().contains(&place);
@@ -278,17 +273,16 @@ impl Judge<'_> {
             let is_at_sight = stays.iter().all(|(since, until, _)| since == until);
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
             let is_never_seen = spans.is_empty() && is_at_sight;
-            // A second try of something that was disturbed may open once more.
             let is_right = spans.len() == stays.len() && spans.iter().zip(&stays).all(fits);
             if !is_right && !is_never_seen {
-                let was: Vec<String> = spans.iter().map(|span| told_span(*span)).collect();
+                let was: Vec<String> = spans.iter().map(ToString::to_string).collect();
                 let must: Vec<String> = stays.iter().map(|(since, until, _)| format!("{}-{}", clock(*since), clock(*until))).collect();
                 wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
             }
         }
         let all = known.iter().fold(Sources::default(), |all, (sources, _)| all.union(sources));
         let others = self.played.watch.beyond(place, &[], |_| all.clone());
-        wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", told_span(span))));
+        wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", span)));
         wrong
     }
 
@@ -300,7 +294,7 @@ impl Judge<'_> {
 
     fn told(&self, place: &Place, how: &Result<How, String>, alarms: &[Alarm]) -> String {
         let how = how.as_ref().map_or("WRONG".to_owned(), ToString::to_string);
-        let open: Vec<String> = self.played.watch.beyond(place, &[], |_| Sources::default()).into_iter().map(told_span).collect();
+        let open: Vec<String> = self.played.watch.beyond(place, &[], |_| Sources::default()).iter().map(ToString::to_string).collect();
         let alarms: Vec<String> = alarms.iter().map(ToString::to_string).collect();
         let mut told = format!("{} {}: {how}, open {}", place.0, place.1, or_never(&open));
         if !alarms.is_empty() {
@@ -360,10 +354,6 @@ fn joined(stays: &[&Stay], gap: i64) -> Vec<(i64, i64, i64)> {
 
 fn or_never(times: &[String]) -> String {
     if times.is_empty() { "never".to_owned() } else { times.join(", ") }
-}
-
-fn told_span(span: Span) -> String {
-    format!("{}-{}", clock(span.from), span.until.map_or("?".to_owned(), clock))
 }
 
 impl fmt::Display for How {

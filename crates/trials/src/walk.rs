@@ -21,7 +21,7 @@ const BEGINS_WITHIN: i64 = 60;
 /// When everything has ended, so long is watched until it is proved: a call that was put off for twenty minutes, and another one.
 const AFTER: TimeDelta = TimeDelta::minutes(75);
 
-/// One in so many switches is not as usual.
+/// One in so many settings is drawn; of several of one switch the last that was.
 const ODD_SWITCHES: u32 = 6;
 
 /// A walk: what happens, in which world, and what the rules permit of it.

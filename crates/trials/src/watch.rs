@@ -2,6 +2,7 @@
 //! groups alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::source::Sources;
@@ -33,6 +34,17 @@ impl Span {
     pub fn length(self, now: i64) -> i64 {
         self.until.unwrap_or(now) - self.from
     }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", clock(self.from), self.until.map_or("?".to_owned(), clock))
+    }
+}
+
+/// Seconds as minutes and seconds.
+pub fn clock(seconds: i64) -> String {
+    format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
 /// Everything that was seen of a world's doors.
