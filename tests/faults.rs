@@ -522,7 +522,7 @@ async fn a_message_whose_every_delivery_kills_the_handler_is_the_one_dead_letter
     let look = serde_json::json!({"portcullis": {"kind": "look", "vm": vm("web-1")}}).to_string();
     story.send("approval", &look);
     story.pass(4 * MINUTE).await;
-    let dead = story.world(|state| state.queues.values().flat_map(|queue| queue.dead_letters.clone()).collect::<Vec<_>>());
+    let dead = story.world(|state| state.queues.values().flat_map(|queue| queue.dead_letters.iter()).cloned().collect::<Vec<_>>());
     assert_eq!(dead.iter().map(|message| (message.body.as_str(), message.delivery_count)).collect::<Vec<_>>(), [(look.as_str(), 10)]);
     assert_eq!((story.queued("approval"), story.tried(DELETE).len(), story.record("web-1")), (0, 0, None));
     story.heal();

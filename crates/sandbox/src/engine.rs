@@ -196,7 +196,7 @@ fn carry_out_due(state: &mut State) -> Result<(), Stuck> {
     while !nothing_due(state) {
         rounds += 1;
         if rounds > MOST_IN_AN_INSTANT {
-            return Err(Stuck { what: "things that are due".to_owned(), at: state.now });
+            return Err(Stuck { what: "things that are due".to_owned(), many: MOST_IN_AN_INSTANT, at: state.now });
         }
         let now = state.now;
         let (mut come, later): (Vec<Due>, Vec<Due>) = state.due.drain(..).partition(|due| due.at <= now);

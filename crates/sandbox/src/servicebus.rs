@@ -3,6 +3,7 @@
 //! A receive that finds nothing waits for its `timeout` where the world's clock runs. Where it stands still, the
 //! answer is 204 at once: nothing could become due during the wait, and whoever moves the clock would wait for it.
 
+mod line;
 mod properties;
 mod queue;
 mod receive;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
+pub use line::Line;
 pub use queue::{LockLost, abandon, complete, enqueue, expire_locks, next_due, renew, take, visible};
 
 use crate::entra::{self, NotAuthenticated};

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::bounds;
 use crate::faults::{Fault, Meeting};
+use crate::servicebus::Line;
 use crate::switches::Switches;
 
 /// The whole simulated world.
@@ -406,10 +407,10 @@ pub struct Queue {
     /// How many of the messages that are sent next come twice: a broker delivers at least once.
     #[serde(skip_serializing_if = "is_zero")]
     pub come_twice: u32,
-    /// Messages, scheduled and locked ones included, in the order of their sequence numbers.
-    pub messages: Vec<Message>,
+    /// Messages, scheduled and locked ones included, in the order in which they came.
+    pub messages: Line,
     /// The dead-letter queue.
-    pub dead_letters: Vec<Message>,
+    pub dead_letters: Line,
     /// The next sequence number.
     #[serde(deserialize_with = "bounds::next_sequence")]
     pub next_sequence: u64,
@@ -417,7 +418,14 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { max_delivery_count: 10, lock_seconds: 60, come_twice: 0, messages: Vec::new(), dead_letters: Vec::new(), next_sequence: 1 }
+        Queue {
+            max_delivery_count: 10,
+            lock_seconds: 60,
+            come_twice: 0,
+            messages: Line::default(),
+            dead_letters: Line::default(),
+            next_sequence: 1,
+        }
     }
 }
 

@@ -35,6 +35,10 @@ const HOST_VERSION: &str = "4.1037.0.0";
 const MOST_EVENTS: usize = 64;
 /// A function with more invocations than this in one instant of the world will never come to rest.
 pub const MOST_IN_AN_INSTANT: u64 = 10_000;
+/// The same for events, which come from outside: a burst of them is no circle.
+const MOST_EVENTS_IN_AN_INSTANT: u64 = 100_000;
+/// So many invocations more for each message that lay there when the instant began, and for each event that came in it.
+const EACH_BRINGS: u64 = 10;
 /// How many messages a batch has at most (documentation: the default of `maxMessageBatchSize`).
 const LARGEST_BATCH: usize = 1_000;
 /// The size of the chunks in which a body is sent.
@@ -76,6 +80,8 @@ struct Flow {
     timers: Timers,
     instant: DateTime<Utc>,
     in_instant: BTreeMap<String, u64>,
+    /// What lay there when the instant began, and the events since.
+    brought: u64,
 }
 
 /// A story that does not come to rest.
@@ -83,6 +89,8 @@ struct Flow {
 pub struct Stuck {
     /// What goes round in circles.
     pub what: String,
+    /// How often it did.
+    pub many: u64,
     /// The instant of the world in which it does.
     pub at: DateTime<Utc>,
 }
@@ -91,8 +99,8 @@ impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the world does not come to rest: more than {MOST_IN_AN_INSTANT} runs of {} at {}; look for a message that sends itself again without a later time",
-            self.what, self.at
+            "the world does not come to rest: more than {} runs of {} at {}; look for a message that sends itself again without a later time",
+            self.many, self.what, self.at
         )
     }
 }
@@ -110,11 +118,11 @@ enum Delivery {
 impl Host {
     /// A host of this app in this world. Nothing is started or delivered yet.
     pub fn new(world: World, config: HostConfig, worker: Worker) -> anyhow::Result<Host> {
-        let (now, timers) = {
+        let timers = {
             let mut state = world.lock();
             let timers = Timers::starting(&config.functions, &state.timers, state.now);
             state.timers = timers.remembered();
-            (state.now, timers)
+            timers
         };
         if let Worker::Process(process) = &worker {
             let process = process.clone();
@@ -133,8 +141,9 @@ impl Host {
                     messages: BTreeMap::new(),
                     events: 0,
                     timers,
-                    instant: now,
+                    instant: DateTime::<Utc>::MIN_UTC,
                     in_instant: BTreeMap::new(),
+                    brought: 0,
                 }),
             }),
         })
@@ -220,6 +229,7 @@ impl Host {
         let mut state = self.shared.world.lock();
         let mut flow = self.flow();
         let mut deliveries = Vec::new();
+        flow.enter(&state);
         // A host that has shut down takes nothing; Event Grid goes on trying its site.
         let taken = match self.has_ended() {
             true => Ok(()),
@@ -236,7 +246,7 @@ impl Host {
         while let Some((name, timer)) = flow.timers.take_due(now) {
             if let Some(function) = config.function(&name) {
                 deliveries.push(Delivery::Tick(function.clone(), timer));
-                flow.count(&function.name, now)?;
+                flow.count(&function.name, now, flow.most())?;
             }
         }
         let lock_for = TimeDelta::from_std(config.lock_renewal).unwrap_or(TimeDelta::minutes(5));
@@ -256,7 +266,7 @@ impl Host {
                 }
                 *flow.messages.entry(function.name.clone()).or_default() += 1;
                 deliveries.push(Delivery::Messages(function.clone(), queue.clone(), taken));
-                flow.count(&format!("{} (queue {queue})", function.name), now)?;
+                flow.count(&format!("{} (queue {queue})", function.name), now, flow.most())?;
             }
         }
         Ok(())
@@ -504,16 +514,26 @@ impl Flow {
         self.begun += count as u64;
     }
 
-    /// Counts an invocation; too many in one instant are an error.
-    fn count(&mut self, what: &str, now: DateTime<Utc>) -> Result<(), Stuck> {
-        if self.instant != now {
-            self.instant = now;
+    /// Counts anew if it is another instant than the last time.
+    fn enter(&mut self, state: &State) {
+        if self.instant != state.now {
+            self.instant = state.now;
             self.in_instant.clear();
+            self.brought = state.queues.values().map(|queue| queue.messages.free() as u64).sum();
         }
+    }
+
+    /// How many invocations of one function this instant may have.
+    fn most(&self) -> u64 {
+        MOST_IN_AN_INSTANT + EACH_BRINGS * self.brought
+    }
+
+    /// Counts an invocation; more than `most` in one instant are an error.
+    fn count(&mut self, what: &str, now: DateTime<Utc>, most: u64) -> Result<(), Stuck> {
         let count = self.in_instant.entry(what.to_owned()).or_default();
         *count += 1;
-        if *count > MOST_IN_AN_INSTANT {
-            return Err(Stuck { what: what.to_owned(), at: now });
+        if *count > most {
+            return Err(Stuck { what: what.to_owned(), many: most, at: now });
         }
         Ok(())
     }
@@ -527,7 +547,8 @@ fn take_events(state: &mut State, flow: &mut Flow, deliveries: &mut Vec<Delivery
         let what = format!("{} (Event Grid)", event.function);
         flow.events += 1;
         deliveries.push(Delivery::Event(event));
-        flow.count(&what, state.now)?;
+        flow.brought += 1;
+        flow.count(&what, state.now, MOST_EVENTS_IN_AN_INSTANT)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Shelf;
+use super::{Line, Shelf};
 use crate::state::{Message, Queue, State};
 
 /// The lock under which a message was to be settled does not hold it any more.
@@ -41,22 +41,21 @@ pub fn take(state: &mut State, queue: &str, lock_for: TimeDelta) -> Option<Messa
 
 pub(super) fn take_from(state: &mut State, queue: &str, shelf: Shelf, lock_for: TimeDelta) -> Option<Message> {
     let now = state.now;
-    settle_queue(state.queues.get_mut(queue)?, now);
-    let place = next(messages(state.queues.get(queue)?, shelf), now)?;
+    let place = next(state.queues.get_mut(queue)?, shelf, now)?;
     let token = state.take_uuid();
-    let message = messages_mut(state.queues.get_mut(queue)?, shelf).get_mut(place)?;
-    message.delivery_count = message.delivery_count.saturating_add(1);
-    message.lock = Some((token, now + lock_for));
-    Some(message.clone())
+    let taken = line_mut(state.queues.get_mut(queue)?, shelf).change(place, |message| {
+        message.delivery_count = message.delivery_count.saturating_add(1);
+        message.lock = Some((token, now + lock_for));
+    });
+    taken.cloned()
 }
 
 /// Takes the next visible message out of the queue for good.
 pub(super) fn take_away(state: &mut State, queue: &str, shelf: Shelf) -> Option<Message> {
     let now = state.now;
     let queue = state.queues.get_mut(queue)?;
-    settle_queue(queue, now);
-    let place = next(messages(queue, shelf), now)?;
-    let mut message = messages_mut(queue, shelf).remove(place);
+    let place = next(queue, shelf, now)?;
+    let mut message = line_mut(queue, shelf).remove(place)?;
     message.delivery_count = message.delivery_count.saturating_add(1);
     Some(message)
 }
@@ -67,8 +66,8 @@ pub fn complete(state: &mut State, queue: &str, lock: &str) -> Result<(), LockLo
 }
 
 pub(super) fn complete_in(state: &mut State, queue: &str, shelf: Shelf, lock: &str) -> Result<(), LockLost> {
-    let (messages, place) = locked(state, queue, shelf, lock)?;
-    messages.remove(place);
+    let (line, place) = locked(state, queue, shelf, lock)?;
+    line.remove(place);
     Ok(())
 }
 
@@ -80,10 +79,10 @@ pub fn abandon(state: &mut State, queue: &str, lock: &str) -> Result<(), LockLos
 
 pub(super) fn abandon_in(state: &mut State, queue: &str, shelf: Shelf, lock: &str) -> Result<(), LockLost> {
     let now = state.now;
-    let (messages, place) = locked(state, queue, shelf, lock)?;
-    messages[place].lock = None;
-    if let Some(queue) = state.queues.get_mut(queue) {
-        settle_queue(queue, now);
+    let (line, place) = locked(state, queue, shelf, lock)?;
+    line.change(place, |message| message.lock = None);
+    if let (Some(queue), Shelf::Active) = (state.queues.get_mut(queue), shelf) {
+        settle_message(queue, place, now);
     }
     Ok(())
 }
@@ -95,8 +94,8 @@ pub fn renew(state: &mut State, queue: &str, lock: &str, lock_for: TimeDelta) ->
 
 pub(super) fn renew_in(state: &mut State, queue: &str, shelf: Shelf, lock: &str, lock_for: TimeDelta) -> Result<(), LockLost> {
     let until = state.now + lock_for;
-    let (messages, place) = locked(state, queue, shelf, lock)?;
-    messages[place].lock = Some((lock.to_owned(), until));
+    let (line, place) = locked(state, queue, shelf, lock)?;
+    line.change(place, |message| message.lock = Some((lock.to_owned(), until)));
     Ok(())
 }
 
@@ -111,17 +110,8 @@ pub fn expire_locks(state: &mut State) {
 
 /// The next instant after now at which a message becomes visible by itself: its scheduled time, or its lock's end.
 pub fn next_due(state: &State) -> Option<DateTime<Utc>> {
-    let due = |message: &Message| match &message.lock {
-        Some((_, until)) => Some(*until),
-        None => message.scheduled_for,
-    };
-    state
-        .queues
-        .values()
-        .flat_map(|queue| queue.messages.iter().chain(&queue.dead_letters))
-        .filter_map(due)
-        .filter(|at| *at > state.now)
-        .min()
+    let lines = state.queues.values().flat_map(|queue| [&queue.messages, &queue.dead_letters]);
+    lines.filter_map(|line| line.next_due(state.now)).min()
 }
 
 /// How many messages of a queue could be delivered now.
@@ -135,76 +125,94 @@ fn is_visible(message: &Message, now: DateTime<Utc>) -> bool {
         && message.expires_at.is_none_or(|at| at > now)
 }
 
-/// The place of the message that is delivered next: the one that has been in the queue longest, a scheduled one
-/// from its time on.
-fn next(messages: &[Message], now: DateTime<Utc>) -> Option<usize> {
-    messages
-        .iter()
-        .enumerate()
-        .filter(|(_, message)| is_visible(message, now))
-        .min_by_key(|(_, message)| (message.enqueued_at, message.sequence))
-        .map(|(place, _)| place)
+/// The place of the message that is delivered next: the one that has been in the queue longest, a scheduled one from its
+/// time on.
+fn next(queue: &mut Queue, shelf: Shelf, now: DateTime<Utc>) -> Option<u64> {
+    settle_queue(queue, now);
+    loop {
+        let place = line_mut(queue, shelf).next()?;
+        // A world that was written by hand may have worn-out messages from the start.
+        if shelf == Shelf::DeadLetter || settle_message(queue, place, now) == Settled::Stays {
+            return Some(place);
+        }
+    }
 }
 
 fn settle_queue(queue: &mut Queue, now: DateTime<Utc>) {
-    enqueue_scheduled(queue, now);
-    for message in queue.messages.iter_mut().chain(queue.dead_letters.iter_mut()) {
-        if message.lock.as_ref().is_some_and(|(_, until)| *until <= now) {
-            message.lock = None;
+    while let Some(place) = queue.messages.due(now) {
+        settle_message(queue, place, now);
+    }
+    while let Some(place) = queue.dead_letters.due(now) {
+        queue.dead_letters.change(place, |message| {
+            free(message, now);
+            // Neither means anything here.
+            (message.scheduled_for, message.expires_at) = (None, None);
+        });
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Stays,
+    Left,
+}
+
+/// Does with a message what its time asks for: it is visible from its time on, under a new sequence number (documentation), and
+/// after its lock's end; what has outlived its time to live is dropped, and what was delivered as often as the queue allows goes
+/// to the dead letters.
+fn settle_message(queue: &mut Queue, place: u64, now: DateTime<Utc>) -> Settled {
+    let next_sequence = queue.next_sequence;
+    let mut comes = false;
+    let settled = queue.messages.change(place, |message| {
+        free(message, now);
+        if let Some(at) = message.scheduled_for.filter(|at| *at <= now) {
+            comes = true;
+            message.scheduled_for = None;
+            message.enqueued_at = at;
+            message.sequence = next_sequence;
         }
-    }
+    });
     // A message that is locked lives on until its lock ends: whoever holds it may still complete it.
-    queue.messages.retain(|message| message.lock.is_some() || message.expires_at.is_none_or(|at| at > now));
-    let most = queue.max_delivery_count;
-    let worn = |message: &Message| message.lock.is_none() && message.delivery_count >= most;
-    if queue.messages.iter().any(worn) {
-        let (dead, alive) = std::mem::take(&mut queue.messages).into_iter().partition(worn);
-        queue.messages = alive;
-        queue.dead_letters.extend(Vec::from_iter(dead).into_iter().map(|message: Message| Message {
-            dead_letter_reason: Some("MaxDeliveryCountExceeded".to_owned()),
-            scheduled_for: None,
-            expires_at: None,
-            ..message
-        }));
+    let is_free = |message: &&Message| message.lock.is_none();
+    let (is_over, is_worn) = settled.filter(is_free).map_or((false, false), |message| {
+        (message.expires_at.is_some_and(|at| at <= now), message.delivery_count >= queue.max_delivery_count)
+    });
+    queue.next_sequence += u64::from(comes);
+    if !is_over && !is_worn {
+        return Settled::Stays;
     }
+    let left = queue.messages.remove(place);
+    if let (Some(message), false) = (left, is_over) {
+        let dead_letter_reason = Some("MaxDeliveryCountExceeded".to_owned());
+        queue.dead_letters.push(Message { dead_letter_reason, scheduled_for: None, expires_at: None, ..message });
+    }
+    Settled::Left
 }
 
-/// A scheduled message joins its queue only at its time, under a new sequence number (documentation).
-fn enqueue_scheduled(queue: &mut Queue, now: DateTime<Utc>) {
-    let mut come: Vec<&mut Message> =
-        queue.messages.iter_mut().filter(|message| message.scheduled_for.is_some_and(|at| at <= now)).collect();
-    come.sort_by_key(|message| (message.scheduled_for, message.sequence));
-    for message in come {
-        message.enqueued_at = message.scheduled_for.take().unwrap_or(now);
-        message.sequence = queue.next_sequence;
-        queue.next_sequence += 1;
-    }
+fn free(message: &mut Message, now: DateTime<Utc>) {
+    message.lock.take_if(|(_, until)| *until <= now);
 }
 
-fn messages(queue: &Queue, shelf: Shelf) -> &[Message] {
-    match shelf {
-        Shelf::Active => &queue.messages,
-        Shelf::DeadLetter => &queue.dead_letters,
-    }
-}
-
-fn messages_mut(queue: &mut Queue, shelf: Shelf) -> &mut Vec<Message> {
+fn line_mut(queue: &mut Queue, shelf: Shelf) -> &mut Line {
     match shelf {
         Shelf::Active => &mut queue.messages,
         Shelf::DeadLetter => &mut queue.dead_letters,
     }
 }
 
-fn locked<'a>(state: &'a mut State, queue: &str, shelf: Shelf, lock: &str) -> Result<(&'a mut Vec<Message>, usize), LockLost> {
+fn locked<'a>(state: &'a mut State, queue: &str, shelf: Shelf, lock: &str) -> Result<(&'a mut Line, u64), LockLost> {
     let now = state.now;
-    let messages = messages_mut(state.queues.get_mut(queue).ok_or(LockLost)?, shelf);
-    let holds = |message: &Message| message.lock.as_ref().is_some_and(|(token, until)| token.eq_ignore_ascii_case(lock) && *until > now);
-    let place = messages.iter().position(holds).ok_or(LockLost)?;
-    Ok((messages, place))
+    let line = line_mut(state.queues.get_mut(queue).ok_or(LockLost)?, shelf);
+    let place = line.locked(lock, now).ok_or(LockLost)?;
+    Ok((line, place))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
     use super::*;
 
     const LOCK: TimeDelta = TimeDelta::seconds(60);
@@ -332,5 +340,145 @@ mod tests {
         assert!(take(&mut state, "none", LOCK).is_none());
         assert_eq!(visible(&state, "none"), 0);
         assert_eq!(complete(&mut state, "none", "x"), Err(LockLost));
+    }
+
+    /// What is done to a queue.
+    #[derive(Clone, Debug)]
+    enum Deed {
+        /// Sent, for later if so, and living for so long if so.
+        Send(Option<i64>, Option<i64>),
+        Take,
+        /// Of what was taken: which, and what becomes of it.
+        Complete(usize),
+        Abandon(usize),
+        Renew(usize),
+        Pass(i64),
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            3 => (option::of(0..90_i64), option::of(1..200_i64)).prop_map(|(later, lives)| Deed::Send(later, lives)),
+            4 => Just(Deed::Take),
+            1 => (0..4_usize).prop_map(Deed::Complete),
+            2 => (0..4_usize).prop_map(Deed::Abandon),
+            1 => (0..4_usize).prop_map(Deed::Renew),
+            2 => (1..80_i64).prop_map(Deed::Pass),
+        ]
+    }
+
+    /// The same queue as a plain list that is looked through each time.
+    #[derive(Default)]
+    struct Plain {
+        messages: Vec<Message>,
+        dead: Vec<Message>,
+        sequence: u64,
+    }
+
+    impl Plain {
+        const MOST: u32 = 3;
+
+        fn send(&mut self, body: &str, now: DateTime<Utc>, later: Option<i64>, lives: Option<i64>) {
+            let after = |seconds: i64| now + TimeDelta::seconds(seconds);
+            self.sequence += 1;
+            self.messages.push(Message {
+                body: body.to_owned(),
+                sequence: self.sequence,
+                enqueued_at: now,
+                scheduled_for: later.map(after).filter(|at| *at > now),
+                expires_at: lives.map(after),
+                ..Message::default()
+            });
+        }
+
+        fn settle(&mut self, now: DateTime<Utc>) {
+            let come = |message: &&mut Message| message.scheduled_for.is_some_and(|at| at <= now);
+            let mut coming: Vec<&mut Message> = self.messages.iter_mut().filter(come).collect();
+            coming.sort_by_key(|message| (message.scheduled_for, message.sequence));
+            for message in coming {
+                message.enqueued_at = message.scheduled_for.take().unwrap();
+                self.sequence += 1;
+                message.sequence = self.sequence;
+            }
+            self.messages.iter_mut().for_each(|message| free(message, now));
+            self.messages.retain(|message| message.lock.is_some() || message.expires_at.is_none_or(|at| at > now));
+            let worn = |message: &Message| message.lock.is_none() && message.delivery_count >= Self::MOST;
+            self.dead.extend(self.messages.extract_if(.., |message| worn(message)));
+        }
+
+        /// Its body and the lock's token.
+        fn take(&mut self, now: DateTime<Utc>) -> Option<(String, String)> {
+            self.settle(now);
+            let visible = self.messages.iter_mut().filter(|message| is_visible(message, now));
+            let next = visible.min_by_key(|message| (message.enqueued_at, message.sequence))?;
+            next.delivery_count += 1;
+            let token = format!("{} {}", next.body, next.delivery_count);
+            next.lock = Some((token.clone(), now + LOCK));
+            Some((next.body.clone(), token))
+        }
+
+        fn held(&self, lock: &str, now: DateTime<Utc>) -> Option<usize> {
+            self.messages.iter().position(|message| message.lock.as_ref().is_some_and(|(token, until)| token == lock && *until > now))
+        }
+    }
+
+    fn told<'a>(messages: impl Iterator<Item = &'a Message>) -> Vec<(String, u64, u32, Option<DateTime<Utc>>)> {
+        messages.map(|m| (m.body.clone(), m.sequence, m.delivery_count, m.lock.as_ref().map(|(_, until)| *until))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_queue_gives_what_a_plain_list_would(deeds in vec(deed(), 1..80)) {
+            let (mut state, mut plain, mut taken) = (state(Plain::MOST), Plain::default(), Vec::<(String, String)>::new());
+            for (number, deed) in deeds.into_iter().enumerate() {
+                let now = state.now;
+                let which = |at: usize, taken: &[(String, String)]| taken.iter().rev().nth(at).cloned().unwrap_or_default();
+                match deed {
+                    Deed::Send(later, lives) => {
+                        send(&mut state, &number.to_string(), later, lives);
+                        plain.send(&number.to_string(), now, later, lives);
+                    }
+                    Deed::Take => {
+                        let message = take(&mut state, "q", LOCK);
+                        let (body, token) = plain.take(now).unzip();
+                        prop_assert_eq!(message.as_ref().map(|message| message.body.clone()), body);
+                        taken.extend(token.zip(message.as_ref().map(lock)));
+                    }
+                    Deed::Complete(at) => {
+                        let (its, token) = which(at, &taken);
+                        let held = plain.held(&its, now);
+                        prop_assert_eq!(complete(&mut state, "q", &token).is_ok(), held.is_some());
+                        held.map(|place| plain.messages.remove(place));
+                    }
+                    Deed::Abandon(at) => {
+                        let (its, token) = which(at, &taken);
+                        let held = plain.held(&its, now);
+                        prop_assert_eq!(abandon(&mut state, "q", &token).is_ok(), held.is_some());
+                        if let Some(place) = held {
+                            plain.messages[place].lock = None;
+                        }
+                    }
+                    Deed::Renew(at) => {
+                        let (its, token) = which(at, &taken);
+                        let held = plain.held(&its, now);
+                        prop_assert_eq!(renew(&mut state, "q", &token, LOCK).is_ok(), held.is_some());
+                        if let Some(place) = held {
+                            plain.messages[place].lock = Some((its, now + LOCK));
+                        }
+                    }
+                    Deed::Pass(seconds) => state.now += TimeDelta::seconds(seconds),
+                }
+                expire_locks(&mut state);
+                plain.settle(state.now);
+                let queue = &state.queues["q"];
+                prop_assert_eq!(told(queue.messages.iter()), told(plain.messages.iter()));
+                prop_assert_eq!(told(queue.dead_letters.iter()), told(plain.dead.iter()));
+                let later = plain.messages.iter().filter_map(|m| m.lock.as_ref().map(|(_, until)| *until).or(m.scheduled_for));
+                prop_assert_eq!(next_due(&state), later.filter(|at| *at > state.now).min());
+                // What a world is written to and read from has the same messages in the same order.
+                let written = serde_json::to_value(&queue.messages).unwrap();
+                let read: Line = serde_json::from_value(written).unwrap();
+                prop_assert_eq!((told(read.iter()), read.next_due(state.now)), (told(queue.messages.iter()), next_due(&state)));
+            }
+        }
     }
 }

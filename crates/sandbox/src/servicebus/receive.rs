@@ -73,16 +73,13 @@ pub(super) fn answer(state: &mut State, call: &Call, queue: &str, shelf: Shelf, 
 /// Whether the path's message, by id or sequence number, is the one that the lock is of.
 fn names(state: &State, queue: &str, shelf: Shelf, name: &str, lock: &str) -> Result<(), LockLost> {
     let queue = state.queues.get(queue).ok_or(LockLost)?;
-    let messages = match shelf {
+    let line = match shelf {
         Shelf::Active => &queue.messages,
         Shelf::DeadLetter => &queue.dead_letters,
     };
-    let named = |message: &&Message| {
-        let id = message.properties.get("MessageId").and_then(|id| id.as_str());
-        let locked = message.lock.as_ref().is_some_and(|(token, _)| token.eq_ignore_ascii_case(lock));
-        locked && (id == Some(name) || message.sequence.to_string() == name)
-    };
-    messages.iter().find(named).map(|_| ()).ok_or(LockLost)
+    let message = line.locked(lock, state.now).and_then(|place| line.at(place)).ok_or(LockLost)?;
+    let id = message.properties.get("MessageId").and_then(|id| id.as_str());
+    if id == Some(name) || message.sequence.to_string() == name { Ok(()) } else { Err(LockLost) }
 }
 
 fn given(message: &Message, status: StatusCode) -> Answer {
