@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Effect, Fault};
-use portcullis_sandbox::state::{Lock, LockLevel, State};
+use portcullis_sandbox::state::{Lock, LockLevel, LogEntry, State};
 use portcullis_sandbox::switches::{Events, Requestor};
 use portcullis_sandbox::{blob, servicebus};
 use portcullis_trials::story::{DELETE, Setting, Story, initiate_event, policy, vm};
@@ -377,4 +377,39 @@ async fn wake_ups_that_are_lost_are_made_good_by_the_entry_of_their_own_run() {
     story.pass(4 * MINUTE).await;
     assert_eq!(names(&story, "due/"), Vec::<String>::new(), "one too many is harmless");
     story.is_proved_shut("web-1", 3389);
+}
+
+/// The n-th VM of a large estate's first subscription.
+fn numbered(n: usize) -> String {
+    let subscription = estate::numbered_subscription(1);
+    estate::resource_id(&subscription, estate::GROUP, "Microsoft.Compute/virtualMachines", &format!("vm-0001-{n:03}"))
+}
+
+#[tokio::test]
+async fn requests_of_one_moment_bring_about_a_look_each() {
+    const REQUESTS: usize = 40;
+    let mut state = State::default();
+    estate::large(&mut state, REQUESTS);
+    let story = Setting { state, ..Setting::default() }.begin().await;
+    let sent = |story: &Story| {
+        let is_sent =
+            |entry: &LogEntry| entry.what == "send" && entry.target == "approval" && entry.function.as_deref() == Some("approval");
+        story.world(|state| state.log.iter().filter(|entry| is_sent(entry)).count())
+    };
+    for n in 1..=REQUESTS {
+        story.opens(estate::ADMIN_OBJECT_ID, &numbered(n), 22, &["*"], HOUR).await;
+    }
+    // Two later rounds of each event, a look, and what that look puts off.
+    story.pass(0).await;
+    assert!(sent(&story) <= 5 * REQUESTS, "{} messages for {REQUESTS} requests", sent(&story));
+    let before = sent(&story);
+    story.pass(20).await;
+    assert!((REQUESTS..=8 * REQUESTS).contains(&(sent(&story) - before)), "the second round looks again: {}", sent(&story) - before);
+    story.pass(10 * MINUTE).await;
+    for n in 1..=REQUESTS {
+        story.is_vm_proved_shut(&numbered(n), 22);
+    }
+    let found = story.audits_of("finding-appeared");
+    let whose = |audit: &&Value| audit["claims"][0]["objectId"] == estate::ADMIN_OBJECT_ID;
+    assert_eq!((found.len(), found.iter().filter(whose).count()), (REQUESTS, REQUESTS), "each says whose it was: {:#}", found[0]);
 }

@@ -108,7 +108,7 @@ pub struct DueEntry {
 }
 
 /// An event is worked on three times: its record may not show yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Round {
     /// When it came.

@@ -12,6 +12,7 @@ mod machines;
 mod message;
 pub mod people;
 pub mod schedule;
+mod sent;
 pub mod sweep;
 pub mod sweep_shard;
 
@@ -38,6 +39,7 @@ pub use self::ended::{Ended, Stopped};
 use self::kept::Kept;
 pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
 use self::people::{NotKnown, PeopleKept};
+use self::sent::Sent;
 use crate::azure::servicebus::Options;
 use crate::azure::{Azure, CallFailed};
 use crate::rulebook::Rulebook;
@@ -69,6 +71,8 @@ pub struct App {
     management_groups: Arc<Kept<BTreeSet<String>>>,
     /// Live grants whose audit records were seen.
     audited: Arc<Audited>,
+    /// What looks were sent for a moment ago.
+    sent: Arc<Sent>,
     /// What rows say about this installation.
     pub installation: Installation,
     /// The period for which it was last told that the store does not answer.
@@ -93,6 +97,7 @@ impl App {
             people: Arc::default(),
             management_groups: Arc::default(),
             audited: Arc::default(),
+            sent: Arc::default(),
             installation: Installation {
                 name: settings.app_name.clone(),
                 tenant: settings.tenant_id.to_string(),

@@ -65,7 +65,7 @@ pub struct JitPort {
 }
 
 /// JIT's own entry for one port of one VM: who asked for it and until when, never whether it is open.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JitRecord {
     /// The VM.
@@ -95,7 +95,7 @@ pub struct JitRecord {
 }
 
 /// The status of a record: an open list in the specification.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum RecordStatus {
     /// Azure is still writing the rules (recorded, not in the specification's list).

@@ -47,17 +47,37 @@ pub enum SaidToBe {
 /// Whether something that was done then may have made this record: they lie no further apart than clocks do, and no other
 /// record lies nearer. Where two lie as near, it may have made either.
 pub fn may_have_made<'a>(at: DateTime<Utc>, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
-    let apart = (at - record.start).abs();
-    let nearest = all.into_iter().map(|other| (at - other.start).abs()).min();
-    apart <= CLOCKS_DIFFER_BY && nearest.is_none_or(|nearest| apart <= nearest + AS_NEAR)
+    is_near(at, record, nearest(at, all))
 }
 
 /// Whether an event is about what made this record, as far as anybody has seen: [`may_have_made`], and no record that is gone by
 /// now lay nearer.
 pub fn is_claim_of<'a>(claim: &Claim, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
-    let apart = (claim.at - record.start).abs();
-    let was_nearer = claim.apart_seconds.is_some_and(|least| apart > of_seconds(least) + AS_NEAR);
-    claim.is_initiate() && !was_nearer && may_have_made(claim.at, record, all)
+    is_claim_with(claim, record, nearest(claim.at, all))
+}
+
+/// The records that an event may be about: each of which it [is a claim of](is_claim_of).
+pub fn claimed_by<'a>(claim: &Claim, all: &[&'a JitRecord]) -> Vec<&'a JitRecord> {
+    let nearest = nearest(claim.at, all.iter().copied());
+    all.iter().copied().filter(|record| is_claim_with(claim, record, nearest)).collect()
+}
+
+fn is_claim_with(claim: &Claim, record: &JitRecord, nearest: Option<TimeDelta>) -> bool {
+    let was_nearer = claim.apart_seconds.is_some_and(|least| apart(claim.at, record) > of_seconds(least) + AS_NEAR);
+    claim.is_initiate() && !was_nearer && is_near(claim.at, record, nearest)
+}
+
+fn is_near(at: DateTime<Utc>, record: &JitRecord, nearest: Option<TimeDelta>) -> bool {
+    let apart = apart(at, record);
+    apart <= CLOCKS_DIFFER_BY && nearest.is_none_or(|nearest| apart <= nearest + AS_NEAR)
+}
+
+fn nearest<'a>(at: DateTime<Utc>, all: impl IntoIterator<Item = &'a JitRecord>) -> Option<TimeDelta> {
+    all.into_iter().map(|other| apart(at, other)).min()
+}
+
+fn apart(at: DateTime<Utc>, record: &JitRecord) -> TimeDelta {
+    (at - record.start).abs()
 }
 
 /// What lies no further from the nearest than this is as near: times are given to the second.

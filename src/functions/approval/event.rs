@@ -1,14 +1,14 @@
 //! `event(id)`: which VMs an event may be about. It does not say which port it opened, and the record that tells may
 //! not show yet, so it is asked three times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::{PolicyId, VmId};
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
-use portcullis_domain::jit::JitPolicy;
+use portcullis_domain::jit::{JitPolicy, JitRecord};
 use portcullis_domain::record::Claim;
-use portcullis_domain::ruling::is_claim_of;
+use portcullis_domain::ruling::claimed_by;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -59,24 +59,48 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
     };
     claim.apart_seconds = activity.apart_seconds.into_iter().chain(apart).min();
     if claim.apart_seconds != activity.apart_seconds {
-        let known = Activity { apart_seconds: claim.apart_seconds, ..activity };
+        let known = Activity { apart_seconds: claim.apart_seconds, ..activity.clone() };
         if let Written::Lost = app.store.save_event(id, &known, held.etag.as_deref()).await? {
             // Another round wrote what it has seen: both are read again.
             return Err(Stopped::Lost(format!("event {id}")));
         }
     }
     let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(affected.vm.subscription())).collect();
-    let (claim, affected) = (&claim, &vms);
-    in_lanes(affected, |affected| async {
-        // Who wrote a policy opened nothing by it.
-        if affected.by_it && claim.is_initiate() {
-            app.store.leave_claim(&affected.vm, claim).await?;
-        }
-        app.send(&Message::look(&affected.vm)).await
-    })
-    .await?;
+    let _turn = match activity.operation {
+        Operation::Initiate => app.sent.turn(&(&activity.resource, said_by(&claim))).await,
+        Operation::Write | Operation::Delete => None,
+    };
+    let (claim, affected, now) = (&claim, &vms, held.now);
+    in_lanes(affected, |affected| send_look(app, affected, claim, round, now)).await?;
     info!(event.id = id, round = ?round, vms = vms.len(), "event worked on");
     Ok(Ended::done(format!("event {id}: {} VMs are looked at", vms.len())))
+}
+
+/// Who says it and of which second: what others say of the same is the same.
+fn said_by(claim: &Claim) -> (&str, &str, i64) {
+    (&claim.object_id, &claim.name, claim.at.timestamp())
+}
+
+/// Leaves the claim for the VM and sends a look at it, unless the same was done a moment ago, in the same round of an event of the
+/// same second, when the VM's records stood as they do now: for a claim, of the same person.
+async fn send_look(app: &App, affected: &Affected, claim: &Claim, round: Round, now: DateTime<Utc>) -> Result<(), Stopped> {
+    // Who wrote a policy opened nothing by it.
+    let leaves = affected.by_it && claim.is_initiate();
+    let claimed = app.sent.mark(&(&affected.vm, affected.records, said_by(claim), claim.apart_seconds, round));
+    let looked = app.sent.mark(&(&affected.vm, affected.records, claim.at.timestamp(), round));
+    // Where no record shows yet, nothing says that two events are about the same.
+    let is_fresh = |mark| affected.records.is_some() && app.sent.is_fresh(mark, now);
+    if leaves && !is_fresh(claimed) {
+        app.store.leave_claim(&affected.vm, claim).await?;
+    } else if is_fresh(looked) {
+        return Ok(());
+    }
+    app.send(&Message::look(&affected.vm)).await?;
+    app.sent.keep(looked, now);
+    if leaves {
+        app.sent.keep(claimed, now);
+    }
+    Ok(())
 }
 
 async fn not_read(app: &App, message: &Message, activity: &Activity, failed: CallFailed) -> Ended {
@@ -103,32 +127,37 @@ struct Affected {
     vm: VmId,
     /// Whether the event may be about it at all: then its claim is left for the look.
     by_it: bool,
+    /// The mark of its records that were not made long before the event, if it has any.
+    records: Option<u64>,
 }
 
 /// The VMs that have to be looked at for an event, each once, and how far in seconds the nearest record lies from it.
 async fn affected(app: &App, activity: &Activity, claim: &Claim) -> Result<(Vec<Affected>, Option<i64>), NotRead> {
     let named = VmId::from_arm_id(activity.resource.clone()).ok();
     let policies = policies(app, activity).await.map_err(NotRead::Azure)?;
-    let mut vms: BTreeMap<VmId, bool> = named.into_iter().map(|vm| (vm, true)).collect();
+    let records: Vec<&JitRecord> = policies.iter().flat_map(|policy| &policy.records).collect();
+    let mut by_it: BTreeSet<VmId> = named.into_iter().collect();
+    let mut since: BTreeMap<VmId, Vec<&JitRecord>> = BTreeMap::new();
     match activity.operation {
         Operation::Initiate => {
-            let since = activity.at - CLOCKS_DIFFER_BY;
-            let all = || policies.iter().flat_map(|policy| &policy.records);
-            for record in all().filter(|record| record.start >= since) {
-                *vms.entry(record.vm.clone()).or_default() |= is_claim_of(claim, record, all());
+            by_it.extend(claimed_by(claim, &records).into_iter().map(|record| record.vm.clone()));
+            for record in records.iter().filter(|record| record.start >= activity.at - CLOCKS_DIFFER_BY) {
+                since.entry(record.vm.clone()).or_default().push(record);
             }
         }
-        Operation::Write => vms.extend(policies.iter().flat_map(|p| &p.vms).map(|v| (v.vm.clone(), true))),
+        Operation::Write => by_it.extend(policies.iter().flat_map(|policy| &policy.vms).map(|known| known.vm.clone())),
         Operation::Delete => {}
     }
     // A policy that is gone names no VM any more: those of its group that something was open for are known.
     if policies.is_empty() || activity.operation == Operation::Delete {
         let group = format!("{}/{}/", activity.resource.subscription(), activity.resource.resource_group().unwrap_or_default());
         let open = app.store.list_open(&group).await.map_err(|why| NotRead::Stopped(why.into()))?;
-        vms.extend(open.into_iter().map(|(vm, _)| (vm, true)));
+        by_it.extend(open.into_iter().map(|(vm, _)| vm));
     }
-    let apart = policies.iter().flat_map(|policy| &policy.records).map(|record| (activity.at - record.start).abs().num_seconds()).min();
-    Ok((vms.into_iter().map(|(vm, by_it)| Affected { vm, by_it }).collect(), apart))
+    let apart = records.iter().map(|record| (activity.at - record.start).abs().num_seconds()).min();
+    let vms: BTreeSet<VmId> = by_it.iter().chain(since.keys()).cloned().collect();
+    let records = |vm: &VmId| since.get(vm).map(|records| app.sent.mark(records));
+    Ok((vms.into_iter().map(|vm| Affected { by_it: by_it.contains(&vm), records: records(&vm), vm }).collect(), apart))
 }
 
 async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, CallFailed> {

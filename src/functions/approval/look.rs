@@ -212,9 +212,12 @@ fn take_claim(record: &mut VmRecord, claim: Claim, now: DateTime<Utc>) {
     if !is_believable(claim.at) {
         return;
     }
-    if let Some(known) = record.claims.iter_mut().find(|known| known.event == claim.event) {
+    // What one person did in one second left claims that say the same, not all of which come.
+    let of = |claim: &Claim| (claim.object_id.clone(), claim.name.clone(), claim.at.timestamp());
+    for known in record.claims.iter_mut().filter(|known| known.event == claim.event || of(known) == of(&claim)) {
         known.apart_seconds = known.apart_seconds.into_iter().chain(claim.apart_seconds).min();
-    } else {
+    }
+    if record.claims.iter().all(|known| known.event != claim.event) {
         record.claims.push(claim);
         record.claims.sort_by(|a, b| (a.at, &a.event).cmp(&(b.at, &b.event)));
         let over = record.claims.len().saturating_sub(MOST_CLAIMS);
