@@ -92,7 +92,8 @@ impl Answer {
     }
 
     pub(super) fn header(&self, name: &'static str) -> Option<&str> {
-        self.headers.get_optional_str(&HeaderName::from_static(name))
+        // Where `RUST_BACKTRACE` is set the map's own lookup takes a backtrace for each header that is not there.
+        self.headers.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value.as_str())
     }
 
     /// The service's clock when it answered.
@@ -109,7 +110,7 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
     service: Service,
-    pipeline: Pipeline,
+    pipeline: Arc<Pipeline>,
     turns: Arc<Semaphore>,
 }
 
@@ -131,7 +132,7 @@ impl Channel {
         let name = Some(env!("CARGO_PKG_NAME"));
         let version = Some(env!("CARGO_PKG_VERSION"));
         let pipeline = Pipeline::new(name, version, options, vec![Arc::new(Patience)], per_try, None);
-        Channel { service, pipeline, turns: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+        Channel { service, pipeline: Arc::new(pipeline), turns: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
     }
 
     /// Sends a request and gives an answer of 2xx; anything else is a failure.
@@ -260,28 +261,20 @@ impl Policy for Patience {
 
 /// How long to wait before the next try; nothing if there is to be none.
 fn pause_before_next(attempts: Attempts, result: &PolicyResult, pause: Duration) -> Option<Duration> {
-    let (again, asked) = match result {
-        Ok(response) => {
-            let status = *response.status();
-            let headers = Answer { status, headers: response.headers().clone(), body: Bytes::new() };
-            let again = match attempts {
-                Attempts::Safe => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
-                Attempts::NotTaken => matches!(status, 429 | 503),
-                Attempts::Once => false,
-            };
-            (again, retry_after(&headers))
-        }
-        Err(error) => {
-            let again = match attempts {
-                Attempts::Safe => matches!(error.kind(), ErrorKind::Connection | ErrorKind::Io),
-                Attempts::NotTaken => *error.kind() == ErrorKind::Connection,
-                Attempts::Once => false,
-            };
-            (again, None)
-        }
+    let again = match (result, attempts) {
+        (_, Attempts::Once) => false,
+        (Ok(response), Attempts::Safe) => matches!(*response.status(), 408 | 429 | 500 | 502 | 503 | 504),
+        (Ok(response), Attempts::NotTaken) => matches!(*response.status(), 429 | 503),
+        (Err(error), Attempts::Safe) => matches!(error.kind(), ErrorKind::Connection | ErrorKind::Io),
+        (Err(error), Attempts::NotTaken) => *error.kind() == ErrorKind::Connection,
     };
+    if !again {
+        return None;
+    }
+    let headers = result.as_ref().ok().map(|response| response.headers().clone());
+    let asked = headers.and_then(|headers| retry_after(&Answer { status: 0, headers, body: Bytes::new() }));
     let wait = asked.map_or(pause, |asked| asked.max(pause));
-    (again && wait <= LONGEST_PAUSE).then_some(wait)
+    (wait <= LONGEST_PAUSE).then_some(wait)
 }
 
 #[cfg(test)]

@@ -6,29 +6,30 @@ use super::invocation::{TimerInfo, Unreadable};
 use super::router::{Function, Functions};
 use crate::functions::{self, App, Ended, Queue};
 
+/// Each is boxed, so that an invocation takes the room of its own function and not of the largest.
 impl Functions for App {
     async fn jit_activity(&self, events: Vec<Value>, raw: &str) -> Ended {
-        functions::jit_activity::run(self, events, raw).await
+        Box::pin(functions::jit_activity::run(self, events, raw)).await
     }
 
     async fn approval(&self, message: &str) -> Ended {
-        functions::approval::run(self, message).await
+        Box::pin(functions::approval::run(self, message)).await
     }
 
     async fn sweep(&self, _timer: TimerInfo) -> Ended {
-        functions::sweep::run(self).await
+        Box::pin(functions::sweep::run(self)).await
     }
 
     async fn sweep_shard(&self, message: &str) -> Ended {
-        functions::sweep_shard::run(self, message).await
+        Box::pin(functions::sweep_shard::run(self, message)).await
     }
 
     async fn schedule(&self, _timer: TimerInfo) -> Ended {
-        functions::schedule::run(self).await
+        Box::pin(functions::schedule::run(self)).await
     }
 
     async fn alert(&self, message: &str) -> Ended {
-        functions::alert::run(self, message).await
+        Box::pin(functions::alert::run(self, message)).await
     }
 
     async fn unreadable(&self, function: Function, raw: &str, why: &Unreadable) -> Ended {

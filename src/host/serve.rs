@@ -26,7 +26,8 @@ pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    // A router that is served as it is copies all its routes for each connection; so made, connections share one.
+    let server = axum::serve(listener, router.into_make_service()).with_graceful_shutdown(async move {
         // An error means that the sender is gone, which also is the end.
         let _ = stopped.await;
     });
