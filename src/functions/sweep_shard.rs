@@ -87,13 +87,17 @@ impl<T: Into<Stopped>> From<T> for NotSwept {
 }
 
 async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
-    let now = app.store.check().await?;
-    let Listed { seen, unreadable, jit_unread } = read(app, subscription).await.map_err(NotSwept::Azure)?;
+    // Side by side, since nothing is done before all of them are there.
+    let (now, listed, known) = tokio::try_join!(
+        async { app.store.check().await.map_err(NotSwept::from) },
+        async { read(app, subscription).await.map_err(NotSwept::Azure) },
+        async { known(app, subscription).await.map_err(NotSwept::from) },
+    )?;
+    let Listed { seen, unreadable, jit_unread } = listed;
     if let Some((first, count)) = unreadable {
         let why = format!("{count} listed resources of subscription {subscription} cannot be read, among them: {first}");
         app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
     }
-    let known = known(app, subscription).await?;
     if let Some(failed) = jit_unread {
         sweep_without_jit(app, subscription, &seen, &known, now).await?;
         return Err(NotSwept::Azure(failed));
