@@ -87,6 +87,8 @@ fuzz: guard $(TOOLS)/.stamp
 
 bench: guard
 	cargo bench --quiet --package portcullis --bench handler
+	cargo bench --quiet --package portcullis --bench load
+	cargo bench --quiet --package portcullis --bench sweep
 	cargo bench --quiet --package portcullis --bench decision
 	cargo bench --quiet --package portcullis-domain --bench reconcile
 	cargo bench --quiet --package portcullis-rules --bench decide

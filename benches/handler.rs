@@ -1,23 +1,22 @@
-//! Cold start, memory, throughput and the way from an event to its delete, of the real program:
-//! `cargo bench --bench handler`.
+//! Cold start and the way from an event to its delete, one at a time, of the real program:
+//! `cargo bench --package portcullis --bench handler`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use portcullis_sandbox::host::HostFiles;
-use portcullis_sandbox::sandbox::{HostOptions, Sandbox, SandboxOptions};
-use portcullis_sandbox::state::State;
-use portcullis_sandbox::{entra, estate};
+use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use serde_json::json;
 
-const HANDLER: &str = env!("CARGO_BIN_EXE_portcullis-handler");
+use crate::shared::{HANDLER, a_sandbox, an_estate, opens, resident};
+
+mod shared;
+
 const STARTS: usize = 41;
-const EVENTS: usize = 1_000;
-const OPENINGS: usize = 100;
+const OPENINGS: u64 = 100;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -28,8 +27,7 @@ fn main() -> anyhow::Result<()> {
     println!("cold start, exec to the host's first poll answered: {}", quantiles(ready));
     println!("cold start, exec to the first invocation answered (token, TLS and store included): {}", quantiles(invoked));
     drop(sandbox);
-    runtime.block_on(openings(dir.path()))?;
-    runtime.block_on(events(dir.path()))
+    runtime.block_on(openings(dir.path()))
 }
 
 fn quantiles(mut times: Vec<Duration>) -> String {
@@ -46,54 +44,24 @@ fn quantiles(mut times: Vec<Duration>) -> String {
     )
 }
 
-/// A sandbox with the real handler whose time stands still.
-async fn a_sandbox(dir: PathBuf, world: Option<State>) -> anyhow::Result<Sandbox> {
-    let files = HostFiles::read(Path::new(env!("CARGO_MANIFEST_DIR"))).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-    let mut options = SandboxOptions::new(dir);
-    options.world = world;
-    options.host = Some(HostOptions::new(PathBuf::from(HANDLER), files));
-    Sandbox::start(options).await
-}
-
-/// The JIT policy of the n-th subscription of a world.
-fn policy(subscription: &str) -> String {
-    let (group, location) = (estate::GROUP, estate::LOCATION);
-    format!(
-        "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Security/locations/{location}/jitNetworkAccessPolicies/default"
-    )
-}
-
 /// Openings to the whole internet, one after the other: from each event's arrival until its rule's delete was accepted
 /// and all that the event brought about is at rest.
 async fn openings(dir: &Path) -> anyhow::Result<()> {
-    let mut world = State::default();
-    estate::large(&mut world, OPENINGS);
-    // What Azure takes for itself is not what is measured.
-    world.switches.initiating_seconds = 0;
-    world.switches.operation_seconds = 0;
-    let sandbox = a_sandbox(dir.join("openings"), Some(world)).await?;
-    let http = sandbox.client()?;
+    let sandbox = a_sandbox(dir.join("openings"), an_estate(OPENINGS)?, Duration::ZERO).await?;
     let mut times = Vec::new();
-    for n in 1..=OPENINGS {
-        let subscription = estate::numbered_subscription(1);
-        let vm = estate::resource_id(&subscription, estate::GROUP, "Microsoft.Compute/virtualMachines", &format!("vm-0001-{n:03}"));
-        let token = entra::mint(&sandbox.world.lock(), estate::ADMIN_OBJECT_ID, "https://management.azure.com");
-        let end = (sandbox.now() + TimeDelta::hours(1)).to_rfc3339();
-        let body =
-            json!({"virtualMachines": [{"id": vm, "ports": [{"number": 22, "allowedSourceAddressPrefix": "*", "endTimeUtc": end}]}]});
-        let url = format!("{}{}/initiate?api-version=2020-01-01", sandbox.url("arm"), policy(&subscription));
-        let answer = http.post(url).bearer_auth(token.unwrap_or_default()).json(&body).send().await?;
-        anyhow::ensure!(answer.status() == 202, "{}", answer.text().await?);
+    for n in 0..OPENINGS {
+        opens(&sandbox, n).await?;
         let began = Instant::now();
         sandbox.engine.settle().await?;
         times.push(began.elapsed());
         let deletes =
             sandbox.world.lock().log.iter().filter(|entry| entry.what.ends_with("securityRules/delete") && entry.status < 300).count();
-        anyhow::ensure!(deletes == n, "{deletes} deletes after {n} openings");
+        anyhow::ensure!(deletes as u64 == n + 1, "{deletes} deletes after {} openings", n + 1);
         // The next one is not within the minutes in which an event may be about this one, too.
         sandbox.engine.advance_by(TimeDelta::minutes(11)).await?;
     }
     println!("an opening to everybody, from its event's arrival until its delete was accepted and all is at rest: {}", quantiles(times));
+    println!("{}", resident(&sandbox)?);
     Ok(())
 }
 
@@ -145,33 +113,4 @@ impl Drop for Killed {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Events at once: each is stored, passed on, and its policy read; then the memory that it took.
-async fn events(dir: &Path) -> anyhow::Result<()> {
-    let sandbox = a_sandbox(dir.join("events"), None).await?;
-    let policy = policy(estate::SUBSCRIPTION);
-    for _ in 0..EVENTS {
-        let data = json!({"operationName": "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action", "resourceUri": policy, "claims": {}});
-        portcullis_sandbox::eventgrid::publish(&mut sandbox.world.lock(), "Action", &policy, data);
-    }
-    let began = Instant::now();
-    sandbox.engine.settle().await?;
-    let took = began.elapsed();
-    let delivered = sandbox.world.lock().event_grid.delivered;
-    anyhow::ensure!(delivered == EVENTS as u64, "{delivered} of {EVENTS} events were delivered");
-    println!(
-        "{EVENTS} events at once, each stored, passed on and its policy read, sandbox included: {:.2} s, {:.0} events a second",
-        took.as_secs_f64(),
-        EVENTS as f64 / took.as_secs_f64()
-    );
-    let pid = sandbox.host.as_ref().and_then(|host| host.process()).and_then(|process| process.pid());
-    let pid = pid.ok_or_else(|| anyhow::anyhow!("the handler is down after {EVENTS} events"))?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    for (name, what) in [("VmHWM:", "most"), ("VmRSS:", "afterwards")] {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kilobytes: f64 = line.and_then(|rest| rest.split_whitespace().next()).unwrap_or_default().parse()?;
-        println!("resident memory of the handler, {what}: {:.1} MB", kilobytes / 1024.0);
-    }
-    Ok(())
 }
