@@ -60,8 +60,10 @@ struct Alarm {
 }
 
 impl Alarm {
+    /// Whether it stands all the time. The look that sees again clears it and deletes in one: that the rule goes some seconds
+    /// later is Azure's time.
     fn stands_from_to(&self, from: i64, to: i64) -> bool {
-        self.raised <= from && self.cleared.is_none_or(|cleared| cleared >= to)
+        self.raised <= from && self.cleared.is_none_or(|cleared| cleared >= to || (cleared >= from && cleared + MINUTE >= to))
     }
 }
 
