@@ -662,15 +662,19 @@ async fn a_handler_killed_in_the_middle_gets_the_message_again_with_count_2() {
         async move { engine.settle().await }
     });
     let process = story.host.process().unwrap().clone();
-    tokio::time::timeout(LONG, async {
-        while !process.lines().iter().any(|line| line == "delivery 1") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    // What it writes is read beside what it answers.
+    let written = async |line: &str| {
+        let written = async {
+            while !process.lines().iter().any(|known| known == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, written).await.unwrap();
+    };
+    written("delivery 1").await;
     story.world.kill_handler();
     settling.await.unwrap().unwrap();
+    written("delivery 2").await;
     assert_eq!(process.lines(), ["delivery 1", "delivery 2"]);
     assert_eq!(process.starts(), 2);
     assert_eq!(story.reasons().len(), 1);

@@ -11,7 +11,7 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use comfy_table::{Cell as Field, CellAlignment, Table, presets};
 use portcullis_trials::disturbance::{Disturbance, Wrong};
-use portcullis_trials::matrix::{Cell, Outcome, Setting, at_once, disturbed, run, shipped_stories};
+use portcullis_trials::matrix::{Cell, Outcome, Unusual, at_once, disturbed, run, shipped_stories};
 use portcullis_trials::script::Script;
 use portcullis_trials::verdict::audit_line;
 use portcullis_trials::walk::{Walk, shown};
@@ -130,14 +130,14 @@ fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>> {
 async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     let stories = stories(arguments)?;
     let settings = match &arguments.switches {
-        Some(file) => Setting::read_file(file).map_err(|why| anyhow!("{why}"))?,
-        None => Setting::every(),
+        Some(file) => Unusual::read_file(file).map_err(|why| anyhow!("{why}"))?,
+        None => Unusual::every(),
     };
     let wrongs: Vec<Wrong> = match arguments.wrong.as_slice() {
         [] => Wrong::ALL.into(),
         given => given.iter().flat_map(|wrongs| wrongs.0.clone()).collect(),
     };
-    let of = |(name, script): &(String, Script), setting: &Setting| Cell {
+    let of = |(name, script): &(String, Script), setting: &Unusual| Cell {
         story: name.clone(),
         script: Arc::new(script.clone()),
         setting: setting.clone(),
@@ -147,7 +147,7 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
         stories.iter().flat_map(|story| settings.iter().map(|setting| of(story, setting)).collect::<Vec<_>>()).collect();
     // Worlds that are given are all meant; without any, the usual one stands for them unless the whole is asked for.
     let in_all = arguments.whole || arguments.switches.is_some();
-    let counted: Vec<Cell> = undisturbed.iter().filter(|cell| in_all || cell.setting == Setting::default()).cloned().collect();
+    let counted: Vec<Cell> = undisturbed.iter().filter(|cell| in_all || cell.setting == Unusual::default()).cloned().collect();
     let calls = if wrongs.is_empty() { Vec::new() } else { counts(arguments.jobs, &counted).await? };
     let mut cells = undisturbed;
     for (cell, calls) in counted.iter().zip(&calls) {

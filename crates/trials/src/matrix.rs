@@ -27,14 +27,14 @@ pub fn shipped_stories() -> PathBuf {
 
 /// The switches of a world that are not as usual, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Setting(pub BTreeMap<String, Value>);
+pub struct Unusual(pub BTreeMap<String, Value>);
 
-impl Setting {
+impl Unusual {
     /// What is not as usual in these switches.
-    pub fn of(switches: &Switches) -> Setting {
+    pub fn of(switches: &Switches) -> Unusual {
         let (usual, given) = (json!(Switches::default()), json!(switches));
         let given = given.as_object().cloned().unwrap_or_default().into_iter();
-        Setting(given.filter(|(name, setting)| usual[name] != *setting).collect())
+        Unusual(given.filter(|(name, setting)| usual[name] != *setting).collect())
     }
 
     /// The world's switches with this setting.
@@ -43,9 +43,9 @@ impl Setting {
     }
 
     /// Reads `usual`, or `name=setting,name=setting`.
-    pub fn read(text: &str) -> Result<Setting, String> {
+    pub fn read(text: &str) -> Result<Unusual, String> {
         if text == "usual" {
-            return Ok(Setting::default());
+            return Ok(Unusual::default());
         }
         let mut all = BTreeMap::new();
         for part in text.split(',') {
@@ -53,16 +53,16 @@ impl Setting {
             let value = serde_json::from_str(setting).unwrap_or_else(|_| json!(setting));
             all.insert(name.trim().to_owned(), value);
         }
-        let setting = Setting(all);
+        let setting = Unusual(all);
         setting.switches()?;
         Ok(setting)
     }
 
     /// The usual world, and every setting of every switch, one at a time.
-    pub fn every() -> Vec<Setting> {
-        let mut all = vec![Setting::default()];
+    pub fn every() -> Vec<Unusual> {
+        let mut all = vec![Unusual::default()];
         for (_, _, switches) in settings() {
-            let setting = Setting::of(&switches);
+            let setting = Unusual::of(&switches);
             if !all.contains(&setting) {
                 all.push(setting);
             }
@@ -72,7 +72,7 @@ impl Setting {
 
     /// The worlds of a file: an object of switches, or a list of them; a switch whose setting is a list stands for each of it, so
     /// that an object is as many worlds as its lists have combinations.
-    pub fn read_file(path: &Path) -> Result<Vec<Setting>, String> {
+    pub fn read_file(path: &Path) -> Result<Vec<Unusual>, String> {
         let cannot = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
         let text = std::fs::read_to_string(path).map_err(|why| cannot(&why))?;
         let given: Value = serde_saphyr::from_str(&text).map_err(|why| cannot(&why))?;
@@ -94,10 +94,10 @@ impl Setting {
     }
 }
 
-fn combinations(object: &Map<String, Value>) -> Vec<Setting> {
-    object.iter().fold(vec![Setting::default()], |worlds, (name, value)| {
+fn combinations(object: &Map<String, Value>) -> Vec<Unusual> {
+    object.iter().fold(vec![Unusual::default()], |worlds, (name, value)| {
         let settings = if let Value::Array(any) = value { any.clone() } else { vec![value.clone()] };
-        let with = |world: &Setting, setting: &Value| {
+        let with = |world: &Unusual, setting: &Value| {
             let mut world = world.clone();
             world.0.insert(name.clone(), setting.clone());
             world
@@ -106,7 +106,7 @@ fn combinations(object: &Map<String, Value>) -> Vec<Setting> {
     })
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for Unusual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return write!(f, "usual");
@@ -128,7 +128,7 @@ pub struct Cell {
     /// It.
     pub script: Arc<Script>,
     /// The world.
-    pub setting: Setting,
+    pub setting: Unusual,
     /// What goes wrong.
     pub disturbance: Disturbance,
 }
@@ -150,7 +150,7 @@ impl Cell {
         Ok(Cell {
             story: story.to_owned(),
             script: Arc::new(script.1.clone()),
-            setting: Setting::read(setting)?,
+            setting: Unusual::read(setting)?,
             disturbance: disturbance.parse()?,
         })
     }
@@ -253,18 +253,18 @@ mod tests {
 
     #[test]
     fn a_setting_is_what_is_not_as_usual_and_its_name_leads_back_to_it() {
-        for setting in Setting::every() {
-            assert_eq!(Setting::read(&setting.to_string()).unwrap(), setting);
+        for setting in Unusual::every() {
+            assert_eq!(Unusual::read(&setting.to_string()).unwrap(), setting);
         }
-        let several = Setting::read("events=never,pageSize=1").unwrap();
+        let several = Unusual::read("events=never,pageSize=1").unwrap();
         assert_eq!(several.to_string(), "events=never,pageSize=1");
-        assert_eq!(Setting::of(&several.switches().unwrap()), several);
+        assert_eq!(Unusual::of(&several.switches().unwrap()), several);
     }
 
     #[test]
     fn a_setting_that_does_not_exist_is_named() {
-        assert!(Setting::read("evnts=never").unwrap_err().contains("evnts"));
-        assert!(Setting::read("events=sometimes").unwrap_err().contains("sometimes"));
+        assert!(Unusual::read("evnts=never").unwrap_err().contains("evnts"));
+        assert!(Unusual::read("events=sometimes").unwrap_err().contains("sometimes"));
     }
 
     #[test]
@@ -272,13 +272,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("switches.yaml");
         std::fs::write(&file, "- {events: [never, late], pageSize: [0, 1]}\n- {letterCase: upper}\n").unwrap();
-        let worlds: Vec<String> = Setting::read_file(&file).unwrap().iter().map(ToString::to_string).collect();
+        let worlds: Vec<String> = Unusual::read_file(&file).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(
             worlds,
             ["events=never,pageSize=0", "events=never,pageSize=1", "events=late,pageSize=0", "events=late,pageSize=1", "letterCase=upper"]
         );
         std::fs::write(&file, "- {events: never}\n- {evnts: late}\n").unwrap();
-        let why = Setting::read_file(&file).unwrap_err();
+        let why = Unusual::read_file(&file).unwrap_err();
         assert!(why.contains("switches.yaml: world 2: there is no switch 'evnts'"), "{why}");
     }
 }

@@ -1,7 +1,7 @@
 //! A random walk: people, faults and kills drawn from a seed, in a world whose switches are drawn from it, too. It must hold
 //! whatever must hold always, and leave every port shut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use fastrand::Rng;
@@ -10,7 +10,7 @@ use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::switches::Switches;
 use serde_json::json;
 
-use crate::matrix::Setting;
+use crate::matrix::Unusual;
 use crate::play::{Played, play};
 use crate::script::{Asks, Closes, Deed, FaultJson, MACHINES, OneOrMany, Opens, Script, Step, Time, World};
 use crate::story::settings::settings;
@@ -21,7 +21,7 @@ const BEGINS_WITHIN: i64 = 60;
 /// When everything has ended, so long is watched until it is proved: a call that was put off for twenty minutes, and another one.
 const AFTER: TimeDelta = TimeDelta::minutes(75);
 
-/// One in so many settings is drawn; of several of one switch the last that was.
+/// One in so many switches is not as usual.
 const ODD_SWITCHES: u32 = 6;
 
 /// A walk: what happens, in which world, and what the rules permit of it.
@@ -30,7 +30,7 @@ pub struct Walk {
     /// What it was drawn from.
     pub seed: u64,
     /// The world.
-    pub setting: Setting,
+    pub setting: Unusual,
     /// What happens.
     pub script: Script,
     /// What of it may be open.
@@ -62,12 +62,14 @@ impl Walk {
     pub fn of(seed: u64) -> Walk {
         let mut rng = Rng::with_seed(seed);
         let mut switches = Switches::default();
-        for (switch, ..) in settings() {
+        // Each switch once, however many settings it has.
+        let names: BTreeSet<&str> = settings().into_iter().map(|(name, ..)| name).collect();
+        for switch in names {
             let odd: Vec<Switches> = settings().into_iter().filter(|(name, ..)| *name == switch).map(|(.., switches)| switches).collect();
             if rng.u32(..ODD_SWITCHES) == 0
                 && let Some(drawn) = rng.choice(odd)
             {
-                switches = with(&switches, &Setting::of(&drawn));
+                switches = with(&switches, &Unusual::of(&drawn));
             }
         }
         let mut steps = Vec::new();
@@ -94,7 +96,7 @@ impl Walk {
             ends: Vec::new(),
             but: Vec::new(),
         };
-        Walk { seed, setting: Setting::of(&switches), script, granted }
+        Walk { seed, setting: Unusual::of(&switches), script, granted }
     }
 
     /// Plays it, and gives what does not hold.
@@ -105,7 +107,7 @@ impl Walk {
     }
 }
 
-fn with(switches: &Switches, setting: &Setting) -> Switches {
+fn with(switches: &Switches, setting: &Unusual) -> Switches {
     crate::script::switched(switches, &setting.0).unwrap_or_else(|_| switches.clone())
 }
 

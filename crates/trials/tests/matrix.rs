@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_trials::disturbance::{Disturbance, Wrong};
-use portcullis_trials::matrix::{Cell, Setting, at_once, disturbed, run, shipped_stories};
+use portcullis_trials::matrix::{Cell, Unusual, at_once, disturbed, run, shipped_stories};
 use portcullis_trials::script::Script;
 use portcullis_trials::walk::Walk;
 
@@ -13,7 +13,7 @@ fn stories() -> Vec<(String, Script)> {
     Script::read_all(&shipped_stories()).unwrap()
 }
 
-fn cell((name, script): &(String, Script), setting: &Setting) -> Cell {
+fn cell((name, script): &(String, Script), setting: &Unusual) -> Cell {
     Cell { story: name.clone(), script: Arc::new(script.clone()), setting: setting.clone(), disturbance: Disturbance::Nothing }
 }
 
@@ -29,7 +29,7 @@ async fn all_hold(cells: Vec<Cell>) -> usize {
 async fn killed(story: &str, every: u32) {
     let stories = stories();
     let story = stories.iter().find(|(name, _)| name == story).unwrap();
-    let undisturbed = cell(story, &Setting::default());
+    let undisturbed = cell(story, &Unusual::default());
     let calls = undisturbed.calls().await.unwrap();
     let cells = disturbed(&undisturbed, calls, &[Wrong::KillBefore, Wrong::KillAfter], every);
     let all = cells.len();
@@ -56,7 +56,7 @@ async fn killed_at_any_call_an_extended_grant_is_opened_and_ended() {
 /// What is drawn is always the same: stories under settings of what nobody knows, disturbed at one of their calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn cells_that_are_drawn_from_all_of_them_end_as_they_must() {
-    let (stories, settings) = (stories(), Setting::every());
+    let (stories, settings) = (stories(), Unusual::every());
     let mut rng = fastrand::Rng::with_seed(4);
     let drawn = (0..100).map(|_| {
         let undisturbed = cell(&stories[rng.usize(..stories.len())], &settings[rng.usize(..settings.len())]);
