@@ -376,6 +376,23 @@ async fn an_event_whose_policy_cannot_be_read_is_made_good_by_the_sweep() {
     each_row(rows).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_cannot_be_sent_once_is_sent_again_in_the_same_sweep() {
+    let rows = [status(503), throttled(1200), Effect::CutBefore, Effect::CutAfter].map(|effect| {
+        let name = format!("{effect:?}");
+        let story = async move {
+            let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+            story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+            story.fault("servicebus", "POST", "/sweep/messages", effect, Some(1));
+            story.pass(5 * MINUTE + 45).await;
+            story.is_proved_shut("web-1", 3389);
+            assert_eq!(story.ours(DELETE).len(), 2);
+        };
+        (name, story)
+    });
+    each_row(rows).await;
+}
+
 /// What stands while a list of the sweep does not answer: nothing is found, one row says so, and no shard outlives its
 /// period. Afterwards what was lost is found.
 async fn without_a_list(path: &'static str, effect: Effect) {

@@ -22,6 +22,9 @@ const ASKED_AGAIN_AFTER: i64 = 10;
 /// By the machine's clock, by which tokens live: what a sign-in failed with counts for a second.
 const SIGN_IN_COUNTS: Duration = Duration::from_millis(250);
 
+/// The same of the keys that tokens are signed with, which the app asks for again no sooner.
+const KEYS_COUNT: Duration = Duration::from_millis(10_250);
+
 /// A story that has been played.
 pub struct Played {
     /// It, as it was left.
@@ -186,7 +189,8 @@ impl Stage {
             if status < 500 {
                 return if status < 300 || status == 409 { Ok(()) } else { Err(format!("POST {path}: {status} {answer}")) };
             }
-            tokio::time::sleep(SIGN_IN_COUNTS).await;
+            let is_about_keys = answer["error"]["code"] == "SignInUnavailable";
+            tokio::time::sleep(if is_about_keys { KEYS_COUNT } else { SIGN_IN_COUNTS }).await;
             let now = self.story.now() - self.watch.begun;
             self.until(Time(now + TimeDelta::seconds(ASKED_AGAIN_AFTER))).await?;
         }
