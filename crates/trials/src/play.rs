@@ -111,16 +111,7 @@ impl Stage {
                 self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
             }
             Deed::DeletesRules(closes) => self.deletes_rules(&vm(&closes.vm)).await,
-            Deed::DeletesMachine(closes) => self.story.change(|state| {
-                state.resources.remove(&vm(&closes.vm));
-                let nic = estate::resource_id(
-                    estate::SUBSCRIPTION,
-                    estate::GROUP,
-                    "Microsoft.Network/networkInterfaces",
-                    &format!("{}-nic", closes.vm),
-                );
-                state.resources.remove(&nic);
-            }),
+            Deed::DeletesMachine(closes) => self.story.change(|state| estate::delete_vm(state, &vm(&closes.vm))),
             Deed::Locks(true) => self.story.change(|state| state.locks.push(Lock::new(group(), LockLevel::CanNotDelete))),
             Deed::Locks(false) => self.story.change(|state| state.locks.clear()),
             Deed::Plan(on) => self.story.change(|state| state.subscriptions[0].jit_plan = *on),
