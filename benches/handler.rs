@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use serde_json::json;
 
-use crate::shared::{HANDLER, a_sandbox, an_estate, opens, resident};
+use crate::shared::{HANDLER, a_sandbox, an_estate, is_delete, opens, resident};
 
 mod shared;
 
@@ -54,8 +54,7 @@ async fn openings(dir: &Path) -> anyhow::Result<()> {
         let began = Instant::now();
         sandbox.engine.settle().await?;
         times.push(began.elapsed());
-        let deletes =
-            sandbox.world.lock().log.iter().filter(|entry| entry.what.ends_with("securityRules/delete") && entry.status < 300).count();
+        let deletes = sandbox.world.lock().log.iter().filter(|entry| is_delete(entry)).count();
         anyhow::ensure!(deletes as u64 == n + 1, "{deletes} deletes after {} openings", n + 1);
         // The next one is not within the minutes in which an event may be about this one, too.
         sandbox.engine.advance_by(TimeDelta::minutes(11)).await?;

@@ -18,7 +18,7 @@ use portcullis_sandbox::world::World;
 use portcullis_trials::story::{DELETE, Setting, Story};
 
 use crate::draw::Draw;
-use crate::shared::{a_sandbox, an_estate, opens, resident};
+use crate::shared::{a_sandbox, an_estate, is_delete, opens, resident};
 
 #[path = "shared/draw.rs"]
 mod draw;
@@ -50,11 +50,6 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(burst(&mut draw))
 }
 
-/// Whether Portcullis deleted a rule.
-fn is_delete(entry: &portcullis_sandbox::state::LogEntry) -> bool {
-    entry.what.eq_ignore_ascii_case(DELETE) && entry.status < 300 && entry.function.is_some()
-}
-
 /// A thousand openings, each asked for by itself, whose events all arrive in the same moment: from that moment until each one's
 /// delete was accepted.
 async fn at_once(sandbox: &Sandbox) -> anyhow::Result<()> {
@@ -73,8 +68,8 @@ async fn at_once(sandbox: &Sandbox) -> anyhow::Result<()> {
     anyhow::ensure!(times.len() as u64 == AT_ONCE, "{} deletes of {AT_ONCE}", times.len());
     let at = |n: usize| times[n].as_secs_f64();
     println!(
-        "{AT_ONCE} openings to everybody, by one person and at once, from their events' arrival until each one's delete was accepted: median {:.2} s, 99th \
-         percentile {:.2} s, last {:.2} s; at rest after {:.2} s and {} calls",
+        "{AT_ONCE} openings to everybody, by one person and at once, from their events' arrival until each one's delete was \
+         accepted: median {:.2} s, 99th percentile {:.2} s, last {:.2} s; at rest after {:.2} s and {} calls",
         at(times.len() / 2),
         at(times.len() * 99 / 100),
         at(times.len() - 1),
@@ -161,9 +156,8 @@ fn none_lost_or_doubled(story: &Story, from: DateTime<Utc>) -> anyhow::Result<()
     let broken = story.broken();
     anyhow::ensure!(broken.is_empty(), "{} things do not hold, the first: {}", broken.len(), broken[0]);
     let mut deleted: BTreeMap<String, u64> = BTreeMap::new();
-    for rule in story.world(|state| state.log.iter().filter(|entry| is_delete(entry)).map(|entry| entry.target.clone()).collect::<Vec<_>>())
-    {
-        *deleted.entry(rule).or_default() += 1;
+    for entry in story.ours(DELETE) {
+        *deleted.entry(entry.target).or_default() += 1;
     }
     anyhow::ensure!(deleted.len() as u64 == OPENINGS, "{} rules were deleted", deleted.len());
     let twice = deleted.iter().find(|(_, times)| **times > 1);

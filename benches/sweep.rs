@@ -10,7 +10,7 @@ use portcullis_sandbox::sandbox::Sandbox;
 use portcullis_sandbox::switches::Events;
 
 use crate::draw::Draw;
-use crate::shared::{VMS_A_SUBSCRIPTION, a_sandbox, an_estate, opens, resident, vm_name};
+use crate::shared::{VMS_A_SUBSCRIPTION, a_sandbox, an_estate, is_delete, opens, resident, vm_name};
 
 #[path = "shared/draw.rs"]
 mod draw;
@@ -97,6 +97,5 @@ async fn sweep(dir: PathBuf, subscriptions: u64, latency: Duration, bad: u64) ->
 /// The rules that were deleted.
 fn deleted(sandbox: &Sandbox) -> Vec<String> {
     let state = sandbox.world.lock();
-    let deletes = state.log.iter().filter(|entry| entry.what.ends_with("securityRules/delete") && entry.status < 300);
-    deletes.map(|entry| entry.target.clone()).collect()
+    state.log.iter().filter(|entry| is_delete(entry)).map(|entry| entry.target.clone()).collect()
 }

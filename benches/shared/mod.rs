@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use chrono::TimeDelta;
 use portcullis_sandbox::host::HostFiles;
 use portcullis_sandbox::sandbox::{HostOptions, Sandbox, SandboxOptions};
-use portcullis_sandbox::state::State;
+use portcullis_sandbox::state::{LogEntry, State};
 use portcullis_sandbox::{entra, estate};
+use portcullis_trials::story::DELETE;
 use serde_json::json;
 
 /// The real program.
@@ -57,6 +58,11 @@ pub async fn opens(sandbox: &Sandbox, n: u64) -> anyhow::Result<()> {
     let answer = sandbox.client()?.post(url).bearer_auth(token).json(&body).send().await?;
     anyhow::ensure!(answer.status() == 202, "{}", answer.text().await?);
     Ok(())
+}
+
+/// Whether Portcullis deleted a rule.
+pub fn is_delete(entry: &LogEntry) -> bool {
+    entry.what.eq_ignore_ascii_case(DELETE) && entry.status < 300 && entry.function.is_some()
 }
 
 /// The most that the handler ever held, and what it holds now.

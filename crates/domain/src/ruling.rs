@@ -72,7 +72,8 @@ fn is_near(at: DateTime<Utc>, record: &JitRecord, nearest: Option<TimeDelta>) ->
     apart <= CLOCKS_DIFFER_BY && nearest.is_none_or(|nearest| apart <= nearest + AS_NEAR)
 }
 
-fn nearest<'a>(at: DateTime<Utc>, all: impl IntoIterator<Item = &'a JitRecord>) -> Option<TimeDelta> {
+/// How far the nearest of these records lies from something that was done then.
+pub fn nearest<'a>(at: DateTime<Utc>, all: impl IntoIterator<Item = &'a JitRecord>) -> Option<TimeDelta> {
     all.into_iter().map(|other| apart(at, other)).min()
 }
 

@@ -63,13 +63,14 @@ impl Walk {
         let mut rng = Rng::with_seed(seed);
         let mut switches = Switches::default();
         // Each switch once, however many settings it has.
-        let names: BTreeSet<&str> = settings().into_iter().map(|(name, ..)| name).collect();
+        let all = settings();
+        let names: BTreeSet<&str> = all.iter().map(|(name, ..)| *name).collect();
         for switch in names {
-            let odd: Vec<Switches> = settings().into_iter().filter(|(name, ..)| *name == switch).map(|(.., switches)| switches).collect();
+            let odd: Vec<&Switches> = all.iter().filter(|(name, ..)| *name == switch).map(|(.., switches)| switches).collect();
             if rng.u32(..ODD_SWITCHES) == 0
                 && let Some(drawn) = rng.choice(odd)
             {
-                switches = with(&switches, &Unusual::of(&drawn));
+                switches = with(&switches, &Unusual::of(drawn));
             }
         }
         let mut steps = Vec::new();

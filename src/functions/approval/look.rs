@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::super::{App, DueEntry, Ended, LONGEST_HOLD, Message, Stopped, fresh_name, in_lanes};
+use super::event::said_by;
 use super::rule::{Asking, Ruled};
 use super::see::{NotSeen, Sight, see};
 use super::shut::{GoOn, shut};
@@ -213,8 +214,7 @@ fn take_claim(record: &mut VmRecord, claim: Claim, now: DateTime<Utc>) {
         return;
     }
     // What one person did in one second left claims that say the same, not all of which come.
-    let of = |claim: &Claim| (claim.object_id.clone(), claim.name.clone(), claim.at.timestamp());
-    for known in record.claims.iter_mut().filter(|known| known.event == claim.event || of(known) == of(&claim)) {
+    for known in record.claims.iter_mut().filter(|known| known.event == claim.event || said_by(known) == said_by(&claim)) {
         known.apart_seconds = known.apart_seconds.into_iter().chain(claim.apart_seconds).min();
     }
     if record.claims.iter().all(|known| known.event != claim.event) {

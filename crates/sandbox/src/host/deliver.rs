@@ -246,7 +246,7 @@ impl Host {
         while let Some((name, timer)) = flow.timers.take_due(now) {
             if let Some(function) = config.function(&name) {
                 deliveries.push(Delivery::Tick(function.clone(), timer));
-                flow.count(&function.name, now, flow.most())?;
+                flow.count(&function.name, flow.most())?;
             }
         }
         let lock_for = TimeDelta::from_std(config.lock_renewal).unwrap_or(TimeDelta::minutes(5));
@@ -266,7 +266,7 @@ impl Host {
                 }
                 *flow.messages.entry(function.name.clone()).or_default() += 1;
                 deliveries.push(Delivery::Messages(function.clone(), queue.clone(), taken));
-                flow.count(&format!("{} (queue {queue})", function.name), now, flow.most())?;
+                flow.count(&format!("{} (queue {queue})", function.name), flow.most())?;
             }
         }
         Ok(())
@@ -528,12 +528,12 @@ impl Flow {
         MOST_IN_AN_INSTANT + EACH_BRINGS * self.brought
     }
 
-    /// Counts an invocation; more than `most` in one instant are an error.
-    fn count(&mut self, what: &str, now: DateTime<Utc>, most: u64) -> Result<(), Stuck> {
+    /// Counts an invocation of this instant; more than `most` are an error.
+    fn count(&mut self, what: &str, most: u64) -> Result<(), Stuck> {
         let count = self.in_instant.entry(what.to_owned()).or_default();
         *count += 1;
         if *count > most {
-            return Err(Stuck { what: what.to_owned(), many: most, at: now });
+            return Err(Stuck { what: what.to_owned(), many: most, at: self.instant });
         }
         Ok(())
     }
@@ -548,7 +548,7 @@ fn take_events(state: &mut State, flow: &mut Flow, deliveries: &mut Vec<Delivery
         flow.events += 1;
         deliveries.push(Delivery::Event(event));
         flow.brought += 1;
-        flow.count(&what, state.now, MOST_EVENTS_IN_AN_INSTANT)?;
+        flow.count(&what, MOST_EVENTS_IN_AN_INSTANT)?;
     }
     Ok(())
 }
