@@ -51,15 +51,28 @@ pub struct Verdict {
 }
 
 /// An alarm, as it was written down.
+#[derive(Clone)]
 struct Alarm {
+    /// The id of the machine that it is about.
+    vm: String,
+    /// The port that it is about; without one it is about the machine as a whole.
+    port: Option<u64>,
     code: String,
-    /// Whether it is about the machine as a whole.
-    of_machine: bool,
     raised: i64,
     cleared: Option<i64>,
 }
 
 impl Alarm {
+    fn is_about(&self, name: &str, port: u16) -> bool {
+        self.vm.eq_ignore_ascii_case(&vm(name)) && self.port.is_none_or(|its| its == u64::from(port))
+    }
+
+    /// The alarm as it is told of something that is not looked at otherwise.
+    fn of_what(&self) -> String {
+        let machine = self.vm.rsplit('/').next().unwrap_or_default();
+        self.port.map_or_else(|| format!("{machine}: {self}"), |port| format!("{machine} port {port}: {self}"))
+    }
+
     /// Whether it stands all the time. The look that sees again clears it and deletes in one: that the rule goes some seconds
     /// later is Azure's time.
     fn stands_from_to(&self, from: i64, to: i64) -> bool {
@@ -89,6 +102,12 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
             verdict.wrong.push(format!("{} port {} was open, and the story says nothing of it", place.0, place.1));
         }
     }
+    let others = alarms(played).into_iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
+    let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
+    verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
+    if *disturbance == Disturbance::Nothing {
+        verdict.wrong.extend(alerts(played).map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert))));
+    }
     verdict
 }
 
@@ -115,8 +134,9 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
     let put_off =
         played.story.world(|state| state.met.iter().filter(|met| matches!(met.effect, Effect::Status { status: 429, .. })).count());
     let grace = UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF;
+    let all = alarms(played);
     for place in played.watch.places() {
-        let alarms = alarms(played, &place);
+        let alarms = of_port(&all, &place);
         let its: Vec<&Granted> =
             granted.iter().filter(|granted| (granted.vm.as_str(), granted.port) == (place.0.as_str(), place.1)).collect();
         // Time runs from the opening, which may come late.
@@ -136,13 +156,8 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
         {
             wrong.push(why);
         }
-        wrong.extend(
-            alarms
-                .iter()
-                .filter(|alarm| alarm.cleared.is_none())
-                .map(|alarm| format!("{} port {}: an alarm stands: {alarm}", place.0, place.1)),
-        );
     }
+    wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
     wrong
 }
 
@@ -177,7 +192,7 @@ impl Judge<'_> {
     /// How a port ended, and what is wrong with it.
     fn port(&self, end: &End) -> (String, Vec<String>) {
         let place: Place = (end.vm.clone(), end.port);
-        let alarms = alarms(self.played, &place);
+        let alarms = of_port(&alarms(self.played), &place);
         let mut wrong = Vec::new();
         let how = self.how(&place, end, &alarms);
         match &how {
@@ -306,39 +321,48 @@ impl Judge<'_> {
     }
 }
 
-/// The alarms of a port, as the audit records have them.
-fn alarms(played: &Played, place: &Place) -> Vec<Alarm> {
-    let mut told: Vec<(i64, String, bool, String, bool)> = Vec::new();
+/// Every alarm, as the audit records have them.
+fn alarms(played: &Played) -> Vec<Alarm> {
+    let mut told: Vec<(String, bool, Alarm)> = Vec::new();
     for audit in played.story.audits() {
         let raised = match audit["kind"].as_str() {
             Some("alarm-raised") => true,
             Some("alarm-cleared") => false,
             _ => continue,
         };
-        let is_its = audit["vm"].as_str().is_none_or(|id| id.eq_ignore_ascii_case(&vm(&place.0)));
-        if is_its && (audit["port"].is_null() || audit["port"] == place.1) {
-            let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
-            let at = audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun);
-            told.push((seconds(played, at), text("id"), raised, text("code"), audit["port"].is_null()));
-        }
+        let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
+        let at = audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun);
+        let alarm = Alarm { vm: text("vm"), port: audit["port"].as_u64(), code: text("code"), raised: seconds(played, at), cleared: None };
+        told.push((text("id"), raised, alarm));
     }
-    told.sort();
+    told.sort_by(|(a, _, one), (b, _, other)| (one.raised, a).cmp(&(other.raised, b)));
     let mut alarms: Vec<Alarm> = Vec::new();
-    for (at, _, raised, code, of_machine) in told {
+    for (_, raised, told) in told {
         // Three may stand beside each other: that the machine cannot be looked at, that nobody decided on the port, and what keeps
         // the port open. Another cause of one of them takes the place of the one before.
         let is_its = |alarm: &&mut Alarm| {
-            let is_same = alarm.of_machine == of_machine && (alarm.code == UNDECIDED) == (code == UNDECIDED);
+            let is_same =
+                alarm.vm.eq_ignore_ascii_case(&told.vm) && alarm.port == told.port && (alarm.code == UNDECIDED) == (told.code == UNDECIDED);
             alarm.cleared.is_none() && is_same
         };
         match (raised, alarms.iter_mut().rev().find(is_its)) {
-            (true, Some(alarm)) => alarm.code = code,
-            (true, None) => alarms.push(Alarm { code, of_machine, raised: at, cleared: None }),
-            (false, Some(alarm)) => alarm.cleared = Some(at),
+            (true, Some(alarm)) => alarm.code = told.code,
+            (true, None) => alarms.push(told),
+            (false, Some(alarm)) => alarm.cleared = Some(told.raised),
             (false, None) => {}
         }
     }
     alarms
+}
+
+/// Those of a port, and of its machine as a whole.
+fn of_port(alarms: &[Alarm], place: &Place) -> Vec<Alarm> {
+    alarms.iter().filter(|alarm| alarm.is_about(&place.0, place.1)).cloned().collect()
+}
+
+/// What else was told to somebody as not being in order: something that could not be used, or a service that fails.
+fn alerts(played: &Played) -> impl Iterator<Item = Value> {
+    played.story.audits().into_iter().filter(|audit| matches!(audit["kind"].as_str(), Some("rejected" | "service-failing")))
 }
 
 /// Stays in seconds, each with how much later it may end; those with at most such a gap between them as one, as what was seen is.

@@ -1,0 +1,181 @@
+//! The judge finds what is wrong: stories that end otherwise than they say, and worlds that were tampered with once their story was
+//! over.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use portcullis_sandbox::estate;
+use portcullis_sandbox::state::{LogEntry, Message, State};
+use portcullis_sandbox::switches::Switches;
+use portcullis_trials::disturbance::Disturbance;
+use portcullis_trials::matrix::shipped_stories;
+use portcullis_trials::play::{Played, play};
+use portcullis_trials::script::Script;
+use portcullis_trials::story::DELETE;
+use portcullis_trials::verdict::judge;
+use serde_json::{Value, json};
+
+const USUAL: Disturbance = Disturbance::Nothing;
+
+async fn played(script: &Script) -> Played {
+    play(script, &Switches::default(), None, None).await.unwrap()
+}
+
+fn wrong(script: &Script, disturbance: &Disturbance, played: &Played) -> Vec<String> {
+    judge(script, &Switches::default(), disturbance, played).wrong
+}
+
+/// Whether each of these phrases is in one of the sentences, in their order, and there is no other sentence.
+fn are(sentences: &[String], phrases: &[&str]) -> bool {
+    sentences.len() == phrases.len() && sentences.iter().zip(phrases).all(|(sentence, phrase)| sentence.contains(phrase))
+}
+
+/// An opening to everybody of port 3389 of `vm`, in a world that is changed by `world`, with these steps besides and this end.
+fn opening(vm: &str, world: &str, steps: &str, ends: &str) -> Script {
+    let opens = format!("{{at: 0, what: {{opens: {{who: ada.admin, vm: {vm}, port: 3389, from: \"*\", for: 3h}}}}}}");
+    Script::read(&format!("tells: a story\nworld: {world}\nsteps: [{opens}{steps}]\nlasts: 30m\nends: {ends}\n")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_story_that_ends_otherwise_than_it_says_is_told_so() {
+    let at_sight = "[{from: \"*\", since: 0, until: 0}]";
+    let web_1 = |is: &str, lets_in: &str| format!("[{{vm: web-1, port: 3389, is: {is}, letsIn: {lets_in}}}]");
+    let cases: [(Script, &[&str]); 6] = [
+        (opening("web-1", "{}", "", &web_1("shut", at_sight)), &[]),
+        (opening("web-1", "{}", "", &web_1("alarmStanding", at_sight)), &["it ended proved shut, and must end alarm standing"]),
+        (
+            opening("web-1", "{}", "", &web_1("shut", "[{from: \"*\", since: 0, until: 10m}]")),
+            &["* was let in 0:12-0:24, and must be 0:00-10:00"],
+        ),
+        (opening("web-1", "{}", "", &web_1("shut", "[]")), &["somebody else was let in 0:12-0:24"]),
+        (
+            opening("web-1", "{observe: true}", "", &web_1("shut", at_sight)),
+            &[
+                "it is open to *, nothing covers that, and no alarm stands",
+                "was let in 0:12-?, and must be 0:00-0:00",
+                "it was open 0:12-? without being due, and no alarm stood",
+            ],
+        ),
+        (
+            opening("web-2", "{}", ", {at: 0, what: {locks: true}}", "[{vm: web-1, port: 22, is: neverOpen}]"),
+            &["web-2 port 3389 was open, and the story says nothing of it", "what the story does not name: web-2 port 3389: +lock@"],
+        ),
+    ];
+    for (script, phrases) in cases {
+        let wrong = wrong(&script, &USUAL, &played(&script).await);
+        assert!(are(&wrong, phrases), "{phrases:#?}\n{wrong:#?}");
+    }
+}
+
+/// Writes an audit record, and its row.
+fn tell(state: &mut State, audit: &Value) {
+    let blobs = &mut state.containers.get_mut("audit").unwrap().blobs;
+    let mut blob = blobs.values().next().unwrap().clone();
+    blob.content = audit.to_string();
+    blobs.insert(format!("tampered/{}.json", audit["id"]), blob);
+    let mut row = state.rows[0].clone();
+    row.row["AuditId"] = audit["id"].clone();
+    state.rows.push(row);
+}
+
+fn alarm(kind: &str, id: &str, vm: &str, port: Value) -> Value {
+    json!({"id": id, "at": "2026-01-15T09:10:00Z", "kind": kind, "code": "slow", "vm": vm, "port": port})
+}
+
+fn forget(state: &mut State, kind: &str) {
+    state.containers.get_mut("audit").unwrap().blobs.retain(|_, blob| !blob.content.contains(&format!("\"kind\":\"{kind}\"")));
+}
+
+/// Changes what the log says of the deletes of rules by the product.
+fn deletes(state: &mut State, mut change: impl FnMut(&mut LogEntry)) {
+    let is_ours = |entry: &&mut LogEntry| entry.object_id == estate::PRODUCT_OBJECT_ID && entry.what.eq_ignore_ascii_case(DELETE);
+    state.log.iter_mut().filter(is_ours).for_each(&mut change);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_world_that_was_tampered_with_is_told_so() {
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    let web_2 = format!("/subscriptions/{}/resourceGroups/rg-web/providers/Microsoft.Compute/virtualMachines/web-2", estate::SUBSCRIPTION);
+    type Tampers<'a> = Box<dyn Fn(&mut State) + 'a>;
+    let cases: Vec<(Tampers<'_>, Option<&str>)> = vec![
+        (Box::new(|_| {}), None),
+        (Box::new(|state| forget(state, "close")), Some("no audit record before")),
+        (Box::new(|state| forget(state, "proved-shut")), Some("nobody saw port 3389 of")),
+        (
+            Box::new(|state| {
+                let ours = state.log.iter().rposition(|entry| entry.what.eq_ignore_ascii_case(DELETE)).unwrap();
+                let again = state.log[ours].clone();
+                state.log.push(again);
+            }),
+            Some("no audit record before"),
+        ),
+        (Box::new(|state| deletes(state, |entry| entry.function = Some("sweep".to_owned()))), Some("by another function than approval")),
+        (Box::new(|state| deletes(state, |entry| entry.access = Some("Deny".to_owned()))), Some("a rule that allows nothing was deleted")),
+        (Box::new(|state| drop(state.rows.pop())), Some("an audit record without a row")),
+        (Box::new(|state| state.queues.get_mut("approval").unwrap().dead_letters.push(lost())), Some("a dead letter in approval: lost")),
+        (Box::new(|state| state.event_grid.dead_letters.push(json!({"id": "lost"}))), Some("a dead event")),
+        (
+            Box::new(|state| {
+                let blobs = &mut state.containers.get_mut("state").unwrap().blobs;
+                let blob = blobs.values().next().unwrap().clone();
+                blobs.insert("inbox/lost.json".to_owned(), blob);
+            }),
+            Some("left over: inbox/lost.json"),
+        ),
+        (
+            Box::new(|state| tell(state, &alarm("alarm-raised", "a1", &web_2, json!(22)))),
+            Some("an alarm on what the story does not name: web-2 port 22: +slow@"),
+        ),
+        (
+            Box::new(|state| {
+                tell(state, &alarm("alarm-raised", "a1", &web_2, Value::Null));
+                tell(state, &alarm("alarm-cleared", "a2", &web_2, Value::Null));
+            }),
+            Some("an alarm on what the story does not name: web-2: +slow@"),
+        ),
+        (
+            Box::new(|state| tell(state, &json!({"id": "r1", "at": "2026-01-15T09:10:00Z", "kind": "rejected", "code": "event"}))),
+            Some("an alert that nobody expects"),
+        ),
+        (Box::new(|state| (0..2).for_each(|n| tell(state, &granted(n)))), Some("told twice: granted of g")),
+    ];
+    for (tampers, phrase) in cases {
+        let played = played(&script).await;
+        played.story.change(|state| tampers(state));
+        let wrong = wrong(&script, &USUAL, &played);
+        let is_told = !wrong.is_empty() && wrong.iter().all(|sentence| phrase.is_some_and(|phrase| sentence.contains(phrase)));
+        assert!(is_told || wrong.is_empty() && phrase.is_none(), "{phrase:?}\n{wrong:#?}");
+    }
+}
+
+fn granted(n: u32) -> Value {
+    json!({"id": format!("g{n}"), "at": "2026-01-15T09:10:00Z", "kind": "granted", "grant": "g"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_call_was_put_off_for_twenty_minutes_an_alarm_elsewhere_has_to_clear() {
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    let put_off: Disturbance = "429-20m@3".parse().unwrap();
+    let raised = alarm("alarm-raised", "a1", "/s/web-2", json!(22));
+    let played = played(&script).await;
+    played.story.change(|state| tell(state, &raised));
+    assert!(are(&wrong(&script, &put_off, &played), &["an alarm on what the story does not name: web-2 port 22"]));
+    played.story.change(|state| tell(state, &alarm("alarm-cleared", "a2", "/s/web-2", json!(22))));
+    assert_eq!(wrong(&script, &put_off, &played), Vec::<String>::new());
+}
+
+fn lost() -> Message {
+    Message {
+        sequence: 1_000,
+        body: "lost".to_owned(),
+        content_type: None,
+        properties: BTreeMap::new(),
+        user_properties: BTreeMap::new(),
+        enqueued_at: DateTime::UNIX_EPOCH,
+        scheduled_for: None,
+        expires_at: None,
+        delivery_count: 10,
+        lock: None,
+        dead_letter_reason: Some("MaxDeliveryCountExceeded".to_owned()),
+    }
+}
