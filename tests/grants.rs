@@ -3,7 +3,7 @@
 
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
-use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::{NewerInitiate, PlanOffRefuses, SourceMust};
 use portcullis_trials::story::{self, DELETE, INITIATE, Setting, Story, tag, vm};
@@ -606,6 +606,23 @@ async fn an_answer_that_is_lost_opens_once() {
         assert_eq!((story.allow_rules(22).len(), story.audits_of("open").len()), (2, sent), "{effect:?}: {}", story.told());
         assert_eq!((story.ours(INITIATE).len(), story.alarms().as_str()), (1, ""), "{effect:?}");
         story.pass(55 * MINUTE).await;
+        assert_eq!(story.allow_rules(22).len(), 0, "{effect:?}: {}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
+async fn jit_is_asked_at_once_when_what_was_lost_is_the_record_that_it_will_be() {
+    // Its row is owed first; then it is written.
+    for (effect, skip, announced) in [(Effect::CutBefore, 0, 1), (Effect::CutBefore, 1, 1), (Effect::CutAfter, 1, 2)] {
+        let story = begin().await;
+        let fault = Fault::new("blob", "PUT", "-open-00022-", effect.clone()).skip(skip).times(1);
+        story.change(|state| state.faults.push(fault));
+        story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(MINUTE).await;
+        assert!(story.lets_in("web-1", 22, &[VPN]), "{effect:?}: {}", story.told());
+        assert_eq!((story.tried(INITIATE).len(), story.audits_of("open").len()), (1, announced), "{effect:?}");
+        story.pass(65 * MINUTE).await;
         assert_eq!(story.allow_rules(22).len(), 0, "{effect:?}: {}", story.told());
         story.holds();
     }

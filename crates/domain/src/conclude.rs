@@ -8,7 +8,7 @@ use crate::audit::AuditRecord;
 use crate::audits::Audits;
 use crate::finding::FindingCode;
 use crate::grant::{Grant, Phase};
-use crate::initiate::{BRAKE, OPENS_WITHIN, REPEATED_AFTER, SENT_WITHIN};
+use crate::initiate::{BRAKE, OPENS_WITHIN, SENT_WITHIN};
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
 use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, Undecided, VmRecord};
 
@@ -201,13 +201,13 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
             None => stuck = true,
         }
     }
-    for asking in record.initiates.values() {
+    for (port, asking) in &record.initiates {
         match (&asking.outcome, asking.intents.last()) {
             (Some(Outcome::Failed(_)), _) if asking.intents.len() < BRAKE => stuck = true,
             (_, Some(last)) => {
                 // Its rule takes some seconds, and up to two minutes; then it is asked again, or given up.
-                let due = [*last + FIRST_READ_AFTER, *last + RULE_TAKES, *last + REPEATED_AFTER, asking.first + OPENS_WITHIN];
-                let due = due.into_iter().filter(|at| *at > now).min();
+                let due = [*last + FIRST_READ_AFTER, *last + RULE_TAKES, asking.first + OPENS_WITHIN];
+                let due = due.into_iter().chain(record.repeats(*port)).filter(|at| *at > now).min();
                 // While nothing can be read nobody gives it up, and looks are asked for by that.
                 let overdue = Some(soon).filter(|_| record.blind.is_none());
                 next = earliest(next, due.map(|at| at.min(now + RULE_TAKES)).or(overdue));

@@ -60,6 +60,12 @@ pub enum Weighs {
 /// it.
 pub const REPEATED_AFTER: TimeDelta = TimeDelta::seconds(150);
 
+/// One in doubt is repeated sooner where its grant would be too short to be opened for by then, and no sooner than this.
+pub const REPEATED_IN_HASTE_AFTER: TimeDelta = TimeDelta::seconds(30);
+
+/// What is left of a grant beyond what Azure opens for when it is asked for in haste: a look may come so much late.
+const HASTE_LEAVES: TimeDelta = TimeDelta::seconds(15);
+
 /// A rule that is not there so long after the first intent will not come: the grant ends.
 pub const OPENS_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
@@ -127,7 +133,7 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
         let recent = asking.intents.iter().filter(|at| **at + BRAKE_SPAN > look.now).count();
         let may_ask = match (refused, last) {
             (Some(_), _) | (None, None) => true,
-            (None, Some(last)) => look.now >= last + REPEATED_AFTER && !shows(&open, last, look),
+            (None, Some(last)) => record.repeats(open.port).is_some_and(|at| look.now >= at) && !shows(&open, last, look),
         };
         match may_ask && recent < BRAKE {
             true if is_short => lost.extend(cut_short()),
@@ -176,6 +182,16 @@ impl VmRecord {
         asking.intents.push(now);
         asking.outcome = None;
         attempt
+    }
+
+    /// When the last `initiate` of a port may be repeated if nothing shows of it and Azure did not refuse it.
+    pub(crate) fn repeats(&self, port: u16) -> Option<DateTime<Utc>> {
+        let asking = self.initiates.get(&port)?;
+        let last = *asking.intents.last()?;
+        let is_in_doubt = matches!(asking.outcome, None | Some(Outcome::Unknown(_)));
+        let asked = self.asked.iter().rfind(|asked| asked.port == port && asked.at == last).filter(|_| is_in_doubt);
+        let latest = asked.map(|asked| asked.until - SHORTEST - HASTE_LEAVES).filter(|at| *at >= last + REPEATED_IN_HASTE_AFTER);
+        Some(latest.map_or(last + REPEATED_AFTER, |latest| latest.min(last + REPEATED_AFTER)))
     }
 
     /// When a grant ends if JIT is asked for it now. Its time begins with the first `initiate` that JIT looked at, so that
@@ -352,6 +368,33 @@ mod tests {
                 story.records = record.clone().into_iter().collect();
                 assert_eq!(look(&mut story, "10:02:29", None), 0);
                 assert_eq!(look(&mut story, "10:02:30", None), again, "{outcome:?} {record:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_repeated_while_enough_is_left_of_the_grant_to_be_opened_for() {
+        let cut = || Some(Outcome::Unknown("cut".to_owned()));
+        for (outcome, until, not_yet, repeated) in [
+            (cut(), "10:07:00", "10:01:44", true),
+            (None, "10:07:00", "10:01:44", true),
+            (cut(), "10:05:45", "10:00:29", true),
+            (cut(), "10:07:45", "10:02:29", true),
+            (cut(), "11:00:00", "10:02:29", true),
+            // Too little is left as soon as it could be known to have been in vain; and what Azure took is waited for.
+            (cut(), "10:05:44", "10:02:29", false),
+            (Some(Outcome::Accepted), "10:07:00", "10:02:29", false),
+        ] {
+            let mut story = story(vec![approved("g", "203.0.113.4", until)]);
+            assert_eq!(look(&mut story, "10:00:00", outcome.clone()), 1);
+            assert_eq!(look(&mut story, not_yet, None), 0, "{until}");
+            story.conclude(not_yet);
+            let next = at(not_yet) + TimeDelta::seconds(1);
+            assert_eq!(story.next(), Some(next), "{until}: a look comes for it");
+            let plan = story.look(&next.format("%T").to_string());
+            match repeated {
+                true => assert_eq!((plan.opens.len(), plan.audits), (1, Vec::new()), "{until}"),
+                false => assert_eq!((plan.opens.len(), kinds(&plan.audits)), (0, vec!["grant-ended"]), "{until}"),
             }
         }
     }

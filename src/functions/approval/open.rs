@@ -23,7 +23,10 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     run.promise_look(app, now + LEASE).await?;
     let attempt = run.record.intend_open(open, now);
     run.save(app).await?;
-    app.write_audit(&audits_of_open(&run.record, open, attempt, now, None)).await?;
+    if let Err(stopped) = app.write_audit(&audits_of_open(&run.record, open, attempt, now, None)).await {
+        never_asked(app, run, open.port).await;
+        return Err(stopped);
+    }
     let policy = policy_for(&sight.policies, &run.record, open, open.until - now);
     let (outcome, wait, weighs) = match policy {
         Err(why) => (Outcome::Failed(why), None, Weighs::Once),
@@ -46,6 +49,17 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     run.answers.push(audits_of_open(&run.record, open, attempt, now, Some(&outcome)));
     run.record.open_came_to(open.port, outcome, weighs);
     Ok(run.go_on(wait))
+}
+
+/// Takes back the intent of an `initiate` that was not sent, and gives the VM up: else the next look would wait for what may come
+/// of it. If that cannot be written either, it does.
+async fn never_asked(app: &App, run: &mut Run, port: u16) {
+    let why = "it could not be written down that JIT is asked, so it was not".to_owned();
+    run.record.open_came_to(port, Outcome::Failed(why), Weighs::Nothing);
+    run.record.lease = None;
+    if let Err(stopped) = run.save(app).await {
+        warn!(vm = %run.record.vm, port, error = %stopped, "that JIT was not asked could not be written down");
+    }
 }
 
 /// Whether a failure says nothing about the wish itself, or all that there is to say.
