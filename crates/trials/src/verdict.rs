@@ -200,7 +200,12 @@ impl Judge<'_> {
             Ok(how) if self.is_accepted(end.is, *how) => {}
             Ok(how) => wrong.push(format!("it ended {how}, and must end {}", end.is)),
         }
-        let unexpected = alarms.iter().filter(|alarm| !end.alarms.is_empty() && !end.alarms.contains(&alarm.code));
+        // Where the story names no cause, it says whether there is an alarm at all.
+        let is_expected = |alarm: &&Alarm| match end.alarms.as_slice() {
+            [] => matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding),
+            causes => causes.contains(&alarm.code),
+        };
+        let unexpected = alarms.iter().filter(|alarm| !is_expected(alarm));
         wrong.extend(unexpected.filter(|_| !self.disturbance.may_alarm()).map(|alarm| format!("an alarm that nobody expects: {alarm}")));
         wrong.extend(self.stays(&place, end));
         wrong.extend(self.uncovered(&place, end, &alarms));
@@ -234,9 +239,9 @@ impl Judge<'_> {
             (Some(open), true) => Err(format!("it is open to {}, nothing covers that, and no alarm stands", open.prefixes().join(", "))),
             (Some(_), false) => Ok(How::AlarmStanding),
             (None, false) => Err(format!("it is shut, and an alarm stands: {}", stands())),
+            (None, true) if !self.played.watch.places().contains(place) => Ok(How::NeverOpen),
             (None, true) if !alarms.is_empty() => Ok(How::ShutAfterAlarm),
-            (None, true) if self.played.watch.places().contains(place) => Ok(How::Shut),
-            (None, true) => Ok(How::NeverOpen),
+            (None, true) => Ok(How::Shut),
         }
     }
 

@@ -532,11 +532,12 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
 /// What stands in the index for a VM that could not be read.
 const UNSEEN: &str = "unseen";
 
-/// The wake-up that has to be sent, if any: only when none is under way that comes in time.
+/// The wake-up that has to be sent, if any: only when none is under way that comes in time. One that nobody waits for any more is not
+/// named, so that it is done at once when it comes.
 fn wake_up(record: &mut VmRecord, now: DateTime<Utc>, came: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     let next = record.next_look;
     let under_way = record.wake_up.as_ref().map(|wake| wake.at).filter(|at| Some(*at) != came && *at > now);
-    if under_way.is_some_and(|at| next.is_none_or(|next| at <= next)) {
+    if under_way.is_some_and(|at| next.is_some_and(|next| at <= next)) {
         return None;
     }
     record.wake_up = next.map(|at| WakeUp { at });
@@ -568,7 +569,7 @@ mod tests {
             (Some(20), Some(30), None, Some(20), Some(20)),
             (Some(20), Some(9), None, Some(20), Some(20)),
             (Some(20), Some(15), Some(15), Some(20), Some(20)),
-            (None, Some(15), None, None, Some(15)),
+            (None, Some(15), None, None, None),
             (None, Some(15), Some(15), None, None),
             (None, None, None, None, None),
         ] {
