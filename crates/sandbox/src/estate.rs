@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::arm;
+use crate::roles::{self, DUTIES};
 use crate::state::{Assignment, Principal, State, Subscription};
 
 /// The subscription of a small estate.
@@ -64,28 +65,9 @@ pub const BREAK_GLASS: &str = "5a4db0c5-00c0-4000-8000-000000000004";
 /// VMs in each subscription of a large estate.
 const VMS_A_SUBSCRIPTION: usize = 100;
 
-/// What the product's identity may do: one role a duty, and no more than the product needs.
-const PRODUCT_ACTIONS: &[&str] = &[
-    "Microsoft.Resources/subscriptions/read",
-    "Microsoft.Resources/subscriptions/resourceGroups/read",
-    "Microsoft.Security/locations/jitNetworkAccessPolicies/read",
-    "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action",
-    "Microsoft.Security/pricings/read",
-    "Microsoft.Compute/virtualMachines/read",
-    "Microsoft.Network/networkInterfaces/read",
-    "Microsoft.Network/publicIPAddresses/read",
-    "Microsoft.Network/virtualNetworks/read",
-    "Microsoft.Network/virtualNetworks/subnets/read",
-    "Microsoft.Network/networkSecurityGroups/read",
-    "Microsoft.Network/networkSecurityGroups/securityRules/read",
-    "Microsoft.Network/networkSecurityGroups/securityRules/delete",
-    "Microsoft.Network/networkSecurityGroups/defaultSecurityRules/read",
-    "Microsoft.Network/locations/operations/read",
-    "Microsoft.Network/locations/operationResults/read",
-    "Microsoft.Network/azureFirewalls/read",
-    "Microsoft.Insights/eventtypes/values/read",
-    "Microsoft.Authorization/locks/read",
-    "Microsoft.Authorization/permissions/read",
+/// What the product's identity may do in the store, the queues and the data collection rule: what it uses of the built-in roles
+/// that it has there.
+const PRODUCT_DATA_ACTIONS: &[&str] = &[
     "Microsoft.Storage/storageAccounts/blobServices/containers/read",
     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/*",
     "Microsoft.ServiceBus/*/send/action",
@@ -477,6 +459,12 @@ fn etag(state: &mut State) -> String {
     format!("W/\"{}\"", state.take_uuid())
 }
 
+/// What the product's identity may do that has these duties.
+pub fn product_actions<'a>(duties: &[&str]) -> Vec<&'a str> {
+    let of_duties = duties.iter().flat_map(|duty| roles::actions(duty)).map(String::as_str);
+    of_duties.chain(PRODUCT_DATA_ACTIONS.iter().copied()).collect()
+}
+
 /// The product's identity, an owner, a responder, a client for official tools, and an auditor.
 fn people(state: &mut State) {
     let over_all =
@@ -487,7 +475,7 @@ fn people(state: &mut State) {
             app_id: PRODUCT_APP_ID.to_owned(),
             name: "portcullis".to_owned(),
             managed_identity: true,
-            assignments: over_all(PRODUCT_ACTIONS),
+            assignments: over_all(&product_actions(&DUTIES)),
             ..Principal::default()
         },
         Principal {

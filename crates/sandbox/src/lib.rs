@@ -26,6 +26,7 @@ pub mod host;
 pub mod iso_duration;
 pub mod logs;
 pub mod machine;
+pub mod roles;
 pub mod sandbox;
 pub mod servicebus;
 pub mod state;

@@ -1,7 +1,8 @@
 //! The world as data: everything that the simulated Azure knows, in the form that `GET /state` shows and
 //! `--world FILE` takes.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
@@ -57,10 +58,12 @@ pub struct State {
     pub rows: Vec<IngestedRow>,
     /// Every write that anybody made, oldest first.
     pub log: Vec<LogEntry>,
+    /// The rights that requests of anybody needed, each once.
+    pub rights: RefCell<BTreeSet<NeededRight>>,
     /// What happens by itself later.
     pub due: Vec<Due>,
     /// Ids, in lower case, of JIT allow rules that came back once after somebody deleted them.
-    pub returned_rules: std::collections::BTreeSet<String>,
+    pub returned_rules: BTreeSet<String>,
     /// Counts up to give each created thing an id that a second run of the same story repeats.
     #[serde(deserialize_with = "bounds::next_id")]
     pub next_id: u64,
@@ -93,6 +96,7 @@ impl Default for State {
             columns: crate::logs::columns(),
             rows: Vec::new(),
             log: Vec::new(),
+            rights: RefCell::default(),
             due: Vec::new(),
             returned_rules: std::collections::BTreeSet::new(),
             next_id: 1,
@@ -295,6 +299,18 @@ pub struct Principal {
     pub app_roles: Vec<String>,
     /// Object ids of the groups that it is in.
     pub groups: Vec<String>,
+}
+
+/// A right that a request needed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NeededRight {
+    /// Who asked, by object id.
+    pub object_id: String,
+    /// The action or data action, as Azure names it.
+    pub action: String,
+    /// Whether it was held.
+    pub held: bool,
 }
 
 /// A role assignment: actions on everything below a scope.

@@ -11,6 +11,7 @@ use super::authorization::{demand, sees_subscription};
 use super::envelope::{Outcome, Refusal, Reply, method_not_allowed};
 use super::paging;
 use super::path::{Form, Path, Resource, Target};
+use crate::entra::may;
 
 const GROUP_TYPE: &str = "Microsoft.Resources/resourceGroups";
 
@@ -74,6 +75,8 @@ pub(super) fn metadata(state: &State, call: &Call, version: &str) -> Outcome {
     Ok(Reply::ok(one_cloud))
 }
 
+const SUBSCRIPTION_READ: &str = "Microsoft.Resources/subscriptions/read";
+
 /// Tenants, subscriptions and resource groups.
 pub(super) fn serve(state: &State, request: &Request, path: &Path) -> Outcome {
     let asks_whether_there = request.call.method == Method::HEAD && matches!(path.target, Target::Group);
@@ -97,18 +100,18 @@ pub(super) fn serve(state: &State, request: &Request, path: &Path) -> Outcome {
             })],
         ),
         Target::Subscriptions => {
-            let seen = state
-                .subscriptions
-                .iter()
-                .filter(|s| sees_subscription(state, &request.caller, &s.id))
-                .map(|s| body(state, s))
-                .collect::<Vec<_>>();
+            // Any role shows it: whether one without this action does, nobody says.
+            let sees = |id: &str| {
+                may(state, &request.caller, SUBSCRIPTION_READ, &format!("/subscriptions/{id}"))
+                    || sees_subscription(state, &request.caller, id)
+            };
+            let seen = state.subscriptions.iter().filter(|s| sees(&s.id)).map(|s| body(state, s)).collect::<Vec<_>>();
             paging::reply(state, request, seen)
         }
         Target::Subscription => {
             if !sees_subscription(state, &request.caller, subscription) {
                 let scope = format!("/subscriptions/{subscription}");
-                demand(state, &request.caller, "Microsoft.Resources/subscriptions/read", &scope)?;
+                demand(state, &request.caller, SUBSCRIPTION_READ, &scope)?;
             }
             let found = find(state, subscription).map(|s| Reply::ok(body(state, s)));
             found.ok_or_else(|| Refusal::gateway(404, "SubscriptionNotFound", "The subscription could not be found."))

@@ -1,17 +1,31 @@
 //! Role assignments: who may do what where.
 
-use crate::state::{Caller, State};
+use crate::state::{Caller, NeededRight, State};
 
 /// Whether the caller's assignments allow `action` at `scope`, an ARM id. Letter case makes no difference; `*` in
-/// an assignment stands for any run of characters, and an assignment holds for everything below its scope.
+/// an assignment stands for any run of characters, and an assignment holds for everything below its scope. That it was needed is
+/// remembered.
 pub fn may(state: &State, caller: &Caller, action: &str, scope: &str) -> bool {
-    any_assignment(state, caller, |assigned, pattern| holds_at(assigned, scope) && allows(pattern, action))
+    remembered(
+        state,
+        caller,
+        action,
+        any_assignment(state, caller, |assigned, pattern| holds_at(assigned, scope) && allows(pattern, action)),
+    )
 }
 
 /// Whether the caller's assignments allow `action` at any scope: the data planes of this world have one account, one
-/// namespace and one data collection rule, so that it makes no difference where the role was assigned.
+/// namespace and one data collection rule, so that it makes no difference where the role was assigned. That it was needed is
+/// remembered.
 pub fn may_anywhere(state: &State, caller: &Caller, action: &str) -> bool {
-    any_assignment(state, caller, |_, pattern| allows(pattern, action))
+    remembered(state, caller, action, any_assignment(state, caller, |_, pattern| allows(pattern, action)))
+}
+
+fn remembered(state: &State, caller: &Caller, action: &str, held: bool) -> bool {
+    if !caller.object_id.is_empty() {
+        state.rights.borrow_mut().insert(NeededRight { object_id: caller.object_id.clone(), action: action.to_owned(), held });
+    }
+    held
 }
 
 fn any_assignment(state: &State, caller: &Caller, fits: impl Fn(&str, &str) -> bool) -> bool {
