@@ -293,6 +293,33 @@ async fn a_queue_that_takes_nothing_is_told_although_rows_go_by_queue() {
     story.is_proved_shut("web-1", 3389);
 }
 
+/// How many rows say that a sweep was begun, and how many that the subscription was swept.
+fn swept(story: &Story) -> (usize, usize) {
+    let of = |code: &str, object: &str| {
+        let is_it = |row: &Value| row["EventSubType"] == "swept" && row["Code"] == code && row["Object"] == object;
+        story.world(|state| state.rows.iter().filter(|taken| is_it(&taken.row)).count())
+    };
+    (of("sweep", ""), of("shard", &format!("/subscriptions/{}", estate::SUBSCRIPTION)))
+}
+
+#[tokio::test]
+async fn each_sweep_is_told_and_each_subscription_once_an_hour_and_what_is_not_swept_is_not() {
+    let story = Story::begin().await;
+    story.pass(150 * MINUTE).await;
+    assert_eq!((swept(&story), story.audits().len()), ((30, 3), 0));
+    // A sweep whose shards are not taken was not begun; one whose lists cannot be read has swept nothing.
+    story.fault("servicebus", "POST", "/sweep/messages", Effect::status(403, None), None);
+    story.pass(60 * MINUTE).await;
+    assert_eq!(swept(&story), (30, 3));
+    story.heal();
+    story.fault("arm", "GET", "/networkSecurityGroups", Effect::status(403, None), None);
+    story.pass(60 * MINUTE).await;
+    assert_eq!(swept(&story), (42, 3));
+    story.heal();
+    story.pass(5 * MINUTE).await;
+    assert_eq!(swept(&story), (43, 4));
+}
+
 #[tokio::test]
 async fn a_row_that_has_its_receipt_is_not_sent_again() {
     let story = Story::begin().await;

@@ -16,10 +16,10 @@ mod sent;
 pub mod sweep;
 pub mod sweep_shard;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -79,6 +79,8 @@ pub struct App {
     told_store: Arc<AtomicI64>,
     /// The period for which it was last told that an invocation took too long.
     told_slow: Arc<AtomicI64>,
+    /// The hour for which it was last told of a subscription that it was swept.
+    told_swept: Arc<Mutex<BTreeMap<uuid::Uuid, i64>>>,
 }
 
 impl App {
@@ -106,6 +108,7 @@ impl App {
             azure,
             told_store: Arc::new(AtomicI64::new(-1)),
             told_slow: Arc::new(AtomicI64::new(-1)),
+            told_swept: Arc::default(),
         }
     }
 
@@ -329,6 +332,15 @@ impl App {
         error!(error = %why, "the store cannot be used: nothing is judged, opened or closed");
         let why = format!("the store cannot be used, so nothing is judged, opened or closed: {why}");
         self.tell_directly(&self.told_store, "store", &why).await;
+    }
+
+    /// Tells that a sweep goes on, by a row of which no record is kept: where such rows stop coming, Sentinel finds that nothing
+    /// is swept.
+    async fn tell_swept(&self, name: &str, now: DateTime<Utc>, code: &str, about: Option<String>, what: String) {
+        let audit = AuditRecord { what, about, ..AuditRecord::of_service(name, now, AuditKind::Swept, code, Severity::Informational) };
+        if let Err(why) = self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
+            warn!(error = %why, "that a sweep goes on could not be told");
+        }
     }
 
     /// Tells at most once a period, by a row that no receipt is kept of.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::{App, Ended, Message, PATIENCE, Stopped, in_lanes};
+use super::{App, Ended, Message, PATIENCE, Stopped, TELL_WITHIN, in_lanes};
 use crate::azure::servicebus::Options;
 
 /// A shard that was not looked at within one period is no longer worth it: the next one is under way.
@@ -35,6 +35,7 @@ pub async fn run(app: &App) -> Ended {
     let why = match sent {
         Ok(Ok(())) => {
             info!(shards = subscriptions.len(), "sweep begun");
+            tell_begun(app, subscriptions.len()).await;
             return Ended::done(format!("{} shards sent", subscriptions.len()));
         }
         Ok(Err(stopped)) => stopped.to_string(),
@@ -43,6 +44,17 @@ pub async fn run(app: &App) -> Ended {
     error!(error = why, "not every shard could be sent: the others are swept at the next tick");
     app.tell_failing("sweep", "sweep", &why, "not every subscription is swept").await;
     Ended::done(format!("not every shard is swept until the next tick: {why}"))
+}
+
+async fn tell_begun(app: &App, shards: usize) {
+    let told = async {
+        let Ok(now) = app.azure.service_time().await else { return };
+        let name = format!("sweep-{}", now.format("%Y%m%dT%H%M"));
+        app.tell_swept(&name, now, "sweep", None, format!("a sweep of {shards} subscriptions was begun")).await;
+    };
+    if tokio::time::timeout(TELL_WITHIN, told).await.is_err() {
+        warn!("that a sweep was begun could not be told in time");
+    }
 }
 
 const MEANWHILE: &str = "nothing is swept, so that openings around Portcullis are found by their events alone";

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{App, Ended, Message, PATIENCE, Queue, Stopped, call_pause, in_lanes, of_service};
+use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service};
 use crate::azure::{CallFailed, Service};
 
 /// Handles one message of the queue `sweep`.
@@ -107,7 +108,22 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())));
     let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
     info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
+    tell_swept(app, subscription, now).await;
     Ok(format!("{looks} of {} VMs are looked at, {kept} more wait for the next sweep", seen.len()))
+}
+
+/// Tells once an hour that a subscription is swept.
+async fn tell_swept(app: &App, subscription: &Uuid, now: DateTime<Utc>) {
+    let hour = now.timestamp().div_euclid(3600);
+    if app.told_swept.lock().unwrap_or_else(PoisonError::into_inner).insert(*subscription, hour) == Some(hour) {
+        return;
+    }
+    let name = format!("shard-{subscription}-{}", now.format("%Y%m%dT%H"));
+    let about = Some(format!("/subscriptions/{subscription}"));
+    let told = app.tell_swept(&name, now, "shard", about, format!("subscription {subscription} is swept"));
+    if timeout(TELL_WITHIN, told).await.is_err() {
+        warn!(subscription.id = %subscription, "that a subscription is swept could not be told in time");
+    }
 }
 
 /// JIT's policies could not be listed. Whatever the groups alone show to be wrong is looked at all the same, and what is open of a

@@ -56,6 +56,8 @@ pub enum AuditKind {
     Rejected,
     /// A part of the service itself does not work.
     ServiceFailing,
+    /// A sweep was begun, or a subscription swept. It is a row alone, so that a sweep that is silent shows; no record is kept of it.
+    Swept,
 }
 
 impl AuditKind {
@@ -83,6 +85,7 @@ impl AuditKind {
             AuditKind::GrantClosed => "grant-closed",
             AuditKind::Rejected => "rejected",
             AuditKind::ServiceFailing => "service-failing",
+            AuditKind::Swept => "swept",
         }
     }
 
@@ -96,6 +99,7 @@ impl AuditKind {
             AuditKind::GrantEnded | AuditKind::GrantClosed => "Disable",
             AuditKind::Confirmed => "Read",
             AuditKind::AlarmRaised | AuditKind::AlarmCleared | AuditKind::Rejected | AuditKind::ServiceFailing => "Other",
+            AuditKind::Swept => "Execute",
         }
     }
 }
@@ -317,6 +321,7 @@ impl AuditRecord {
         match self.kind {
             AuditKind::ProvedShut | AuditKind::ProvedGone | AuditKind::FindingGone | AuditKind::AlarmCleared => "Success",
             AuditKind::Adopted | AuditKind::Confirmed | AuditKind::Granted | AuditKind::Opened | AuditKind::GrantClosed => "Success",
+            AuditKind::Swept => "Success",
             AuditKind::Declined => "Failure",
             AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => "Failure",
             // "NA" is ASIM's word for what has no result yet.
@@ -349,6 +354,7 @@ impl AuditRecord {
             AuditKind::GrantClosed => format!("Grant closed{port}"),
             AuditKind::Rejected => "Reject".to_owned(),
             AuditKind::ServiceFailing => format!("Service {}", self.code),
+            AuditKind::Swept => "Sweep".to_owned(),
         }
     }
 }
@@ -359,7 +365,7 @@ mod tests {
     use crate::record::Claim;
     use crate::time;
 
-    const KINDS: [AuditKind; 21] = [
+    const KINDS: [AuditKind; 22] = [
         AuditKind::Close,
         AuditKind::CloseAnswered,
         AuditKind::WouldClose,
@@ -381,6 +387,7 @@ mod tests {
         AuditKind::GrantClosed,
         AuditKind::Rejected,
         AuditKind::ServiceFailing,
+        AuditKind::Swept,
     ];
 
     fn record(kind: AuditKind) -> AuditRecord {

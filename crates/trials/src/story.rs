@@ -449,9 +449,12 @@ impl Story {
         self.audits().into_iter().filter(|audit| audit["kind"] == kind).collect()
     }
 
-    /// The `EventSubType` of every row that was taken, in order.
+    /// The `EventSubType` of every row that was taken, in order, but for those that only say that a sweep goes on.
     pub fn row_kinds(&self) -> Vec<String> {
-        self.world(|state| state.rows.iter().map(|row| row.row["EventSubType"].as_str().unwrap_or_default().to_owned()).collect())
+        let kinds =
+            self.world(|state| state.rows.iter().map(|row| row.row["EventSubType"].as_str().unwrap_or_default().to_owned()).collect());
+        let kinds: Vec<String> = kinds;
+        kinds.into_iter().filter(|kind| kind != "swept").collect()
     }
 
     /// The causes of the alarms that were raised (`+`) and cleared (`-`), in their order.

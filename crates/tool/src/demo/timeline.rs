@@ -191,7 +191,8 @@ fn tone(kind: AuditKind) -> Tone {
         | AuditKind::Granted
         | AuditKind::Declined
         | AuditKind::Open
-        | AuditKind::OpenAnswered => Tone::Portcullis,
+        | AuditKind::OpenAnswered
+        | AuditKind::Swept => Tone::Portcullis,
         AuditKind::ProvedShut
         | AuditKind::ProvedGone
         | AuditKind::AlarmCleared
@@ -255,6 +256,7 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::GrantEnded => format!("ends what {} has open, {place}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::GrantClosed => format!("closes the grant of {} for {place}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Rejected | AuditKind::ServiceFailing => format!("says of itself ({code}): {why}"),
+        AuditKind::Swept => audit.what.clone(),
     }
 }
 
