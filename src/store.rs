@@ -363,6 +363,21 @@ impl Store {
         self.put_once(&format!("rejected/{id}.json"), what).await
     }
 
+    /// The names of what came in and cannot be used that begin so, and when each was stored, the newest first.
+    pub async fn rejected(&self, begins: &str) -> Result<Vec<(String, Option<DateTime<Utc>>)>, StoreError> {
+        let mut names = Vec::new();
+        let each = |listed: Vec<Listed>| {
+            for Listed { name, modified, .. } in listed {
+                let name = name.strip_prefix("rejected/").and_then(|name| name.strip_suffix(".json")).map(str::to_owned);
+                names.extend(name.map(|name| (name, modified)));
+            }
+            ControlFlow::Continue(())
+        };
+        self.blobs.list(&self.state, &format!("rejected/{begins}"), PAGE, each).await?;
+        names.sort_by(|(a, one), (b, other)| (other, a).cmp(&(one, b)));
+        Ok(names)
+    }
+
     /// Writes an audit record for good, once, after the entry that says that its row has no receipt yet. Writing it again
     /// owes the row again: it may come twice, never not at all.
     pub async fn write_audit(&self, audit: &AuditRecord) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ use azure_messaging_servicebus::service_bus::{SendMessageOptions, SettableBroker
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use legacy::headers::HeaderName;
+use portcullis_domain::time;
 use serde_json::Value;
 use url::Url;
 
@@ -28,6 +29,23 @@ pub struct Bus {
     channel: Channel,
     anonymous: Channel,
     endpoint: Url,
+}
+
+/// A dead letter that is held until its lock ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its place in the queue.
+    pub sequence: u64,
+    /// When it was sent, if the broker says so.
+    pub sent: Option<DateTime<Utc>>,
+    /// How often it was delivered, its being held counted.
+    pub deliveries: u32,
+    /// Why the broker gave it up; empty where it does not say.
+    pub reason: String,
+    /// It.
+    pub body: String,
+    /// The path at which it is given back or taken away.
+    lock: String,
 }
 
 /// How a message is sent.
@@ -79,7 +97,60 @@ impl Bus {
         let kept = injected.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         Err(kept.unwrap_or_else(|| failed(FailureKind::Unreachable, &error.to_string())))
     }
+
+    /// Takes the next dead letter of a queue that nobody holds, and holds it; nothing where there is none.
+    pub async fn take_dead_letter(&self, queue: &str) -> Result<Option<DeadLetter>, CallFailed> {
+        let what = format!("taking a dead letter of queue {queue}");
+        let path = format!("/{queue}/$DeadLetterQueue/messages/head");
+        let mut call = self.settling(&what, Method::Post, &path);
+        // The least that the documentation allows: nobody waits for a dead letter.
+        call.url.set_query(Some("timeout=1"));
+        let answer = self.channel.call(call).await?;
+        if answer.status == NO_CONTENT {
+            return Ok(None);
+        }
+        let malformed = |why: &str| CallFailed::malformed(Service::ServiceBus, Method::Post, &what, &answer, why);
+        let properties = answer.header("brokerproperties").and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let properties = properties.ok_or_else(|| malformed("the answer has no BrokerProperties that can be read"))?;
+        // The token goes to the namespace of the settings, whatever host the answer names.
+        let lock = answer.header("location").and_then(|location| self.endpoint.join(location).ok()).map(|url| url.path().to_owned());
+        let sequence = properties["SequenceNumber"].as_u64();
+        let (Some(lock), Some(sequence)) = (lock, sequence) else {
+            return Err(malformed("the answer names no lock or no sequence number"));
+        };
+        Ok(Some(DeadLetter {
+            sequence,
+            sent: properties["EnqueuedTimeUtc"].as_str().and_then(time::of_header),
+            deliveries: properties["DeliveryCount"].as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+            reason: answer.header("deadletterreason").unwrap_or_default().trim_matches('"').to_owned(),
+            body: String::from_utf8_lossy(&answer.body).into_owned(),
+            lock,
+        }))
+    }
+
+    /// Gives a dead letter back.
+    pub async fn give_back(&self, queue: &str, letter: &DeadLetter) -> Result<(), CallFailed> {
+        let what = format!("giving dead letter {} of queue {queue} back", letter.sequence);
+        self.channel.call(self.settling(&what, Method::Put, &letter.lock)).await.map(drop)
+    }
+
+    /// Takes a dead letter away for good.
+    pub async fn complete(&self, queue: &str, letter: &DeadLetter) -> Result<(), CallFailed> {
+        let what = format!("taking dead letter {} of queue {queue} away", letter.sequence);
+        self.channel.call(self.settling(&what, Method::Delete, &letter.lock)).await.map(drop)
+    }
+
+    /// A call of a receiver, sent once: a lock that was lost shows the letter again.
+    fn settling(&self, what: &str, method: Method, path: &str) -> Outgoing {
+        let mut url = self.endpoint.clone();
+        url.set_path(path);
+        let headers = vec![("x-ms-retrypolicy", "NoRetry".to_owned())];
+        Outgoing { what: what.to_owned(), method, url, headers, body: Bytes::new(), attempts: Attempts::Once }
+    }
 }
+
+/// The status of a receive that found nothing.
+const NO_CONTENT: u16 = 204;
 
 fn properties(options: Options) -> Result<SettableBrokerProperties, &'static str> {
     let at = options.at.map(|at| OffsetDateTime::from_unix_timestamp(at.timestamp()));

@@ -14,7 +14,8 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::token::{Role, Untrusted};
-use crate::azure::FailureKind;
+use crate::azure::{CallFailed, FailureKind};
+use crate::functions::Stopped;
 use crate::store::StoreError;
 
 /// Why a question is not answered. The sentence in it is for outsiders: it names nothing that they did not name.
@@ -36,8 +37,24 @@ pub(super) enum Refusal {
     NoPerson,
     /// Azure does not say what or whom the caller named; the reason is for the log.
     NotAsked(String),
+    /// Nothing of this id came to no end, or somebody else holds it.
+    NoDeadLetter,
+    /// It cannot be worked on as it is.
+    Unusable(String),
+    /// The queues cannot be used; the reason is for the log.
+    Queue(CallFailed),
     /// The store cannot be used.
     Store(StoreError),
+}
+
+impl From<Stopped> for Refusal {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Store(error) => Refusal::Store(error),
+            Stopped::Queue(failed) => Refusal::Queue(failed),
+            Stopped::Lost(what) => Refusal::NotAsked(what),
+        }
+    }
 }
 
 impl From<StoreError> for Refusal {
@@ -82,6 +99,19 @@ impl IntoResponse for Refusal {
                 let message = "Azure does not say just now which machine or person that is: give the machine as SUBSCRIPTION/GROUP/NAME \
                                and the person as an object id, or try again in a moment.";
                 unavailable("AzureUnavailable", message, &why)
+            }
+            Refusal::NoDeadLetter => {
+                let message = "Nothing of this id came to no end, or somebody else holds it just now: list what there is, and try again \
+                               in a minute.";
+                answer(StatusCode::NOT_FOUND, "NoDeadLetter", message)
+            }
+            Refusal::Unusable(why) => {
+                let message = format!("It cannot be worked on as it is, and would be set aside again: {why}.");
+                answer(StatusCode::CONFLICT, "Unusable", &message)
+            }
+            Refusal::Queue(failed) => {
+                let message = "The queues do not answer as they should: check the app's roles on the namespace, or try again in a moment.";
+                unavailable("QueueUnavailable", message, &failed)
             }
             Refusal::Store(error) => unavailable("StoreUnavailable", store_sentence(&error), &error),
         }

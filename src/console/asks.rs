@@ -154,12 +154,13 @@ async fn leave(console: &Console, caller: &Caller, vm: VmId, what: What) -> Resu
     Ok((StatusCode::ACCEPTED, [("location", path)], Json(json!({"id": want.id}))).into_response())
 }
 
-fn wanter(caller: &Caller) -> Wanter {
+/// Who asks.
+pub(super) fn wanter(caller: &Caller) -> Wanter {
     Wanter { id: caller.object_id.to_lowercase(), name: caller.name.clone() }
 }
 
 /// The body as JSON, and as nothing else: a form of another site cannot send that without being asked first.
-fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, String> {
     let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err("Send the body as `Content-Type: application/json`.".to_owned());

@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod asks;
+mod dead_letters;
 mod health;
 mod keys;
 mod named;
@@ -64,8 +65,13 @@ fn views() -> [(&'static str, MethodRouter<Console>); 8] {
 }
 
 /// What operators alone may ask for, by its path. The body is small: nothing else is read.
-fn asks() -> [(&'static str, MethodRouter<Console>); 2] {
-    [("/grants", post(asks::open)), ("/grants/{id}/close", post(asks::close))]
+fn asks() -> [(&'static str, MethodRouter<Console>); 3] {
+    [("/grants", post(asks::open)), ("/grants/{id}/close", post(asks::close)), ("/deadletters/{id}/replay", post(dead_letters::replay))]
+}
+
+/// What auditors and operators may read, by its path.
+fn answers() -> [(&'static str, MethodRouter<Console>); 3] {
+    [("/requests/{id}", get(asks::answer)), ("/deadletters", get(dead_letters::list)), ("/deadletters/{id}", get(dead_letters::show))]
 }
 
 fn routes(console: Console) -> Router {
@@ -79,8 +85,9 @@ fn routes(console: Console) -> Router {
         .fold(Router::new(), |router, (path, ask)| router.route(path, ask))
         .layer(DefaultBodyLimit::max(LARGEST_WISH))
         .route_layer(middleware::from_fn_with_state(console.clone(), operators_only));
-    let answers = Router::new()
-        .route("/requests/{id}", get(asks::answer))
+    let answers = answers()
+        .into_iter()
+        .fold(Router::new(), |router, (path, answer)| router.route(path, answer))
         .route_layer(middleware::from_fn_with_state(console.clone(), auditors_and_operators));
     Router::new()
         .route("/health", get(health::get))
@@ -264,7 +271,8 @@ mod tests {
     fn the_document_has_every_route_and_no_other() {
         let headings: BTreeSet<String> =
             DOCUMENT.lines().filter_map(|line| line.strip_prefix("## ").filter(|h| h.contains(" /api/"))).map(str::to_owned).collect();
-        let reads = ["/health", "/requests/{id}"].into_iter().chain(views().map(|(path, _)| path)).map(|path| format!("GET /api{path}"));
+        let paths = views().map(|(path, _)| path).into_iter().chain(answers().map(|(path, _)| path));
+        let reads = ["/health"].into_iter().chain(paths).map(|path| format!("GET /api{path}"));
         let routes: BTreeSet<String> = reads.chain(asks().map(|(path, _)| format!("POST /api{path}"))).collect();
         assert_eq!(headings, routes);
     }

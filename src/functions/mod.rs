@@ -5,6 +5,7 @@
 pub mod alert;
 pub mod approval;
 mod audited;
+pub mod dead_letters;
 mod ended;
 pub mod jit_activity;
 mod kept;

@@ -56,6 +56,8 @@ pub enum AuditKind {
     Rejected,
     /// A part of the service itself does not work.
     ServiceFailing,
+    /// Somebody had something worked on again that had come to no end.
+    Replayed,
     /// A sweep was begun, or a subscription swept. It is a row alone, so that a sweep that is silent shows; no record is kept of it.
     Swept,
 }
@@ -85,6 +87,7 @@ impl AuditKind {
             AuditKind::GrantClosed => "grant-closed",
             AuditKind::Rejected => "rejected",
             AuditKind::ServiceFailing => "service-failing",
+            AuditKind::Replayed => "replayed",
             AuditKind::Swept => "swept",
         }
     }
@@ -99,7 +102,7 @@ impl AuditKind {
             AuditKind::GrantEnded | AuditKind::GrantClosed => "Disable",
             AuditKind::Confirmed => "Read",
             AuditKind::AlarmRaised | AuditKind::AlarmCleared | AuditKind::Rejected | AuditKind::ServiceFailing => "Other",
-            AuditKind::Swept => "Execute",
+            AuditKind::Replayed | AuditKind::Swept => "Execute",
         }
     }
 }
@@ -326,7 +329,7 @@ impl AuditRecord {
             AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => "Failure",
             // "NA" is ASIM's word for what has no result yet.
             AuditKind::Close | AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged => "NA",
-            AuditKind::GrantEnded | AuditKind::Open => "NA",
+            AuditKind::GrantEnded | AuditKind::Open | AuditKind::Replayed => "NA",
             AuditKind::CloseAnswered | AuditKind::OpenAnswered if self.code == ACCEPTED => "Success",
             AuditKind::CloseAnswered | AuditKind::OpenAnswered if self.code == UNKNOWN => "NA",
             AuditKind::CloseAnswered | AuditKind::OpenAnswered => "Failure",
@@ -354,6 +357,7 @@ impl AuditRecord {
             AuditKind::GrantClosed => format!("Grant closed{port}"),
             AuditKind::Rejected => "Reject".to_owned(),
             AuditKind::ServiceFailing => format!("Service {}", self.code),
+            AuditKind::Replayed => "Replay".to_owned(),
             AuditKind::Swept => "Sweep".to_owned(),
         }
     }
@@ -365,7 +369,7 @@ mod tests {
     use crate::record::Claim;
     use crate::time;
 
-    const KINDS: [AuditKind; 22] = [
+    const KINDS: [AuditKind; 23] = [
         AuditKind::Close,
         AuditKind::CloseAnswered,
         AuditKind::WouldClose,
@@ -387,6 +391,7 @@ mod tests {
         AuditKind::GrantClosed,
         AuditKind::Rejected,
         AuditKind::ServiceFailing,
+        AuditKind::Replayed,
         AuditKind::Swept,
     ];
 

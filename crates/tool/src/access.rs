@@ -80,7 +80,8 @@ const DECIDED_WITHIN: u32 = 120;
 const DONE_WITHIN: u32 = 420;
 
 impl Api {
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
+    /// Asks, and gives what was answered; the error is what the app says of a refusal.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
         let url = format!("{}/api{path}", self.url.trim_end_matches('/'));
         let mut request = client()?.request(method, &url).bearer_auth(&self.token);
         if let Some(body) = body {
@@ -136,7 +137,8 @@ fn shown(answer: Value) -> Value {
     }
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+/// A text of an answer; empty where there is none.
+pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod app_files;
+mod deadletter;
 mod demo;
 mod policies;
 mod rules;
@@ -31,6 +32,9 @@ enum Command {
     Close(access::Close),
     /// Shows what is granted.
     Grants(access::Grants),
+    /// Shows what came to no end, and has it worked on again.
+    #[command(subcommand)]
+    Deadletter(deadletter::Command),
     /// Checks, tests, explains and replays rules.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -50,6 +54,7 @@ async fn main() -> ExitCode {
         Command::Grant(arguments) => access::grant(arguments).await,
         Command::Close(arguments) => access::close(arguments).await,
         Command::Grants(arguments) => access::grants(arguments).await,
+        Command::Deadletter(command) => deadletter::run(command).await,
         Command::Rules(command) => rules::run(command),
         Command::Demo(arguments) => demo::run(arguments).await,
     };

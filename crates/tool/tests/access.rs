@@ -1,4 +1,4 @@
-//! `portcullis grant`, `close` and `grants` against a running sandbox whose clock is moved while they wait.
+//! `portcullis grant`, `close`, `grants` and `deadletter` against a running sandbox whose clock is moved while they wait.
 //!
 //! `portcullis-handler` must lie beside `portcullis`: `cargo build --workspace --bins` puts it there.
 
@@ -11,8 +11,8 @@ use chrono::TimeDelta;
 use portcullis_sandbox::engine::Clock;
 use portcullis_sandbox::host::HostFiles;
 use portcullis_sandbox::sandbox::{HostOptions, Sandbox, SandboxOptions};
-use portcullis_sandbox::state::State;
-use portcullis_sandbox::{entra, estate};
+use portcullis_sandbox::state::{Message, State};
+use portcullis_sandbox::{entra, estate, servicebus};
 use serde_json::json;
 
 const VM: &str = "5a4db0c5-0001-4000-8000-000000000001/rg-workload/web-1";
@@ -152,4 +152,49 @@ async fn what_is_refused_is_said_with_its_reason_and_ends_with_1() {
     portcullis: URL does not answer: error sending request for url (URL/api/grants?limit=1000): client error (Connect): tcp connect error: Connection refused (os error 111)
     portcullis: The api-version query parameter (?api-version=) is required for all requests.
     "#);
+}
+
+/// Puts a message into a queue, or among its dead letters.
+fn put(world: &World, queue: &str, body: &str, dead: bool) {
+    let mut state = world.sandbox.world.lock();
+    let now = state.now;
+    let message = Message { body: body.to_owned(), enqueued_at: now, ..Message::default() };
+    match dead {
+        true => state.queues.get_mut(queue).unwrap().dead_letters.push(Message {
+            sequence: 7,
+            delivery_count: 10,
+            dead_letter_reason: Some("MaxDeliveryCountExceeded".to_owned()),
+            ..message
+        }),
+        false => assert!(servicebus::enqueue(&mut state, queue, message)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_no_end_is_listed_shown_and_sent_again() {
+    let world = World::begin().await;
+    let sam = estate::SECURITY_OBJECT_ID;
+    let nothing = world.ask(sam, &["deadletter", "list"]).await;
+    let id = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", "web-1");
+    put(&world, "approval", &json!({"portcullis": {"kind": "look", "vm": id}}).to_string(), true);
+    put(&world, "sweep", "{\"portcullis\": {\"kind\": \"dance\\u001b[2J\"}}", false);
+    world.sandbox.engine.advance_by(TimeDelta::seconds(5)).await.unwrap();
+    let mut said = vec![told(&nothing)];
+    let listed = world.ask(sam, &["deadletter", "list"]).await;
+    let set_aside = told(&listed).split_whitespace().find(|word| word.starts_with("rejected-")).unwrap().to_owned();
+    said.push(told(&listed));
+    for (arguments, code) in [
+        (vec!["deadletter", "show", "approval-7"], 0),
+        (vec!["deadletter", "show", &set_aside], 0),
+        (vec!["deadletter", "show", "approval-8"], 1),
+        (vec!["deadletter", "replay", &set_aside, "approval-8"], 1),
+        (vec!["deadletter", "replay", "--all"], 0),
+        (vec!["deadletter", "replay", "--all"], 0),
+        (vec!["deadletter", "replay"], 2),
+    ] {
+        let output = world.ask(sam, &arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", told(&output));
+        said.push(told(&output));
+    }
+    insta::assert_snapshot!("deadletters", said.join("\n---\n").replace(&set_aside, "rejected-0123456789abcdef"));
 }

@@ -342,11 +342,17 @@ impl Story {
         (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
     }
 
+    /// A GET of our own API as this person, and the answer.
+    pub async fn reads(&self, who: &str, path: &str) -> (u16, Value) {
+        let token = self.world(|state| entra::mint(state, who, "api://portcullis").unwrap());
+        let url = format!("{}/api{path}", self.sandbox.env("SANDBOX_API_URL"));
+        let response = self.http.get(url).bearer_auth(token).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
+    }
+
     /// What became of a wish.
     pub async fn answer_to(&self, id: &str) -> Value {
-        let token = self.world(|state| entra::mint(state, estate::SECURITY_OBJECT_ID, "api://portcullis").unwrap());
-        let url = format!("{}/api/requests/{id}", self.sandbox.env("SANDBOX_API_URL"));
-        self.http.get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap()
+        self.reads(estate::SECURITY_OBJECT_ID, &format!("/requests/{id}")).await.1
     }
 
     /// The operator asks for a port for somebody. Gives the wish's id.

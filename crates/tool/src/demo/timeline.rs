@@ -192,6 +192,7 @@ fn tone(kind: AuditKind) -> Tone {
         | AuditKind::Declined
         | AuditKind::Open
         | AuditKind::OpenAnswered
+        | AuditKind::Replayed
         | AuditKind::Swept => Tone::Portcullis,
         AuditKind::ProvedShut
         | AuditKind::ProvedGone
@@ -256,7 +257,7 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::GrantEnded => format!("ends what {} has open, {place}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::GrantClosed => format!("closes the grant of {} for {place}: {why}", audit.person.as_deref().unwrap_or_default()),
         AuditKind::Rejected | AuditKind::ServiceFailing => format!("says of itself ({code}): {why}"),
-        AuditKind::Swept => audit.what.clone(),
+        AuditKind::Replayed | AuditKind::Swept => readable(&audit.what),
     }
 }
 
