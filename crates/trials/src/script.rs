@@ -259,6 +259,9 @@ pub struct Stay {
     /// How much later it may end; absent is what reads and deletes take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Time>,
+    /// Whether the sweep alone finds that it is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_sweep: bool,
 }
 
 /// What is otherwise where the world has these settings.

@@ -6,7 +6,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::faults::Effect;
-use portcullis_sandbox::switches::{Returns, Switches};
+use portcullis_sandbox::switches::{Events, Returns, Switches};
 use serde_json::Value;
 
 use crate::disturbance::Disturbance;
@@ -29,6 +29,9 @@ const PUT_OFF: i64 = 20 * MINUTE;
 
 /// So much later may something happen where the handler was disturbed: a lease, and a pause between two tries.
 const DISTURBED: i64 = 4 * MINUTE;
+
+/// And so much later what the sweep alone finds: one that is lost is made up for by the next.
+const NEXT_SWEEP: i64 = 5 * MINUTE;
 
 /// Seconds after it must be at which an opening is there at the latest.
 pub fn opens_within(switches: &Switches) -> i64 {
@@ -153,12 +156,24 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
         } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1)
             && !played.story.saw_go(&vm(&place.0), place.1)
+            && !(was_unseen(&played.watch.beyond(&place, &[], |_| Sources::default()), &alarms, now) && played.story.rests(&vm(&place.0)))
         {
             wrong.push(why);
         }
     }
     wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
     wrong
+}
+
+/// Whether JIT shut a port by itself each time while nobody could look at the machine: the alarm of that stands for the proof.
+fn was_unseen(open: &[Span], alarms: &[Alarm], now: i64) -> bool {
+    let is_blind = |span: &Span| {
+        let until = span.until.unwrap_or(now);
+        let blind = alarms.iter().filter(|alarm| alarm.port.is_none());
+        // The alarm is raised after five minutes of it.
+        blind.into_iter().any(|alarm| alarm.raised - 5 * MINUTE <= span.from && alarm.cleared.is_some_and(|cleared| cleared >= until))
+    };
+    open.iter().all(is_blind)
 }
 
 /// The claim: what nothing covers does not stay open for longer than this without an alarm.
@@ -282,6 +297,7 @@ impl Judge<'_> {
         }
         for (sources, stays) in &known {
             let spans = merged(&self.played.watch.let_in(place, sources), opens);
+            let shuts = shuts + self.next_sweep(stays);
             let stays = joined(stays, opens);
             let last = self.script.lasts.seconds();
             let fits = |(span, (since, until, within)): (&Span, &(i64, i64, i64))| {
@@ -306,6 +322,12 @@ impl Judge<'_> {
         let others = self.played.watch.beyond(place, &[], |_| all.clone());
         wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", span)));
         wrong
+    }
+
+    /// How much later than at once a disturbed sweep may find that one of these is over.
+    fn next_sweep(&self, stays: &[&Stay]) -> i64 {
+        let is_swept = matches!(self.switches.events, Events::Late | Events::Never) || stays.iter().any(|stay| stay.by_sweep);
+        if is_swept && !self.is_undisturbed() { NEXT_SWEEP } else { 0 }
     }
 
     /// The claim: what nothing covers does not stay open without an alarm.
