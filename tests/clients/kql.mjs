@@ -55,7 +55,7 @@ function unequal(node) {
   for (const right of rights) {
     const type = right.ResultType?.Name;
     if ([left, type].some((one) => ANYTHING.includes(one)) || family(left) === family(type)) continue;
-    found.push({ Start: right.TextStart, Code: "types", Message: `a ${left} is compared with a ${type}` });
+    found.push({ Start: right.TextStart, Code: "types", Message: `${left} is compared with ${type}, which the service refuses` });
   }
   return found;
 }
