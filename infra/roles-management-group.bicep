@@ -1,0 +1,47 @@
+targetScope = 'managementGroup'
+
+@description('The app\'s identity.')
+param principalId string
+
+@description('What the app may do here. observe reads; open asks JIT to open what is granted; close deletes JIT\'s rules; incidents and people as infra/roles.json says. A duty that is taken out here is not taken from the app: an assignment goes only when somebody deletes it.')
+@allowed([
+  'observe'
+  'open'
+  'close'
+  'incidents'
+  'people'
+])
+param duties array = [
+  'observe'
+]
+
+var roles = loadJsonContent('roles.json')
+
+// A role's name is unique in the whole tenant, hence the place in it: two places can then be deployed apart.
+resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [for duty in duties: {
+  name: guid(managementGroup().id, 'portcullis', duty)
+  properties: {
+    roleName: '${roles[duty].roleName} (${managementGroup().name})'
+    description: roles[duty].description
+    type: 'CustomRole'
+    permissions: [
+      {
+        actions: roles[duty].actions
+        notActions: roles[duty].notActions
+        dataActions: roles[duty].dataActions
+      }
+    ]
+    assignableScopes: [
+      managementGroup().id
+    ]
+  }
+}]
+
+resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (duty, i) in duties: {
+  name: guid(managementGroup().id, principalId, 'portcullis', duty)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: definitions[i].id
+  }
+}]
