@@ -43,7 +43,7 @@ param logsRuleId string
 @description('The stream of the data collection rule.')
 param logsStream string
 
-@description('The client id of the API\'s registration. Empty lets nobody in but to health, and makes no sign-in.')
+@description('The client id of the API\'s registration. Empty lets nobody in but to health.')
 param apiClientId string
 
 @description('The longest opening that is let stand, an ISO 8601 duration.')
@@ -84,15 +84,11 @@ param maximumInstances int
 ])
 param instanceMemory int
 
-@description('Whether whoever carries no token is sent to sign in before the app sees the request. The app checks tokens itself either way.')
-param requireSignIn bool
-
 @description('Tags of plan and app.')
 param tags object = {}
 
 // Bicep knows only the host of the graph that came before Microsoft Graph.
 var graphEndpoint = environment().name == 'AzureUSGovernment' ? 'https://graph.microsoft.us' : 'https://graph.microsoft.com'
-var tenantId = tenant().tenantId
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: name
@@ -160,7 +156,7 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         }
         {
           name: 'PORTCULLIS_TENANT_ID'
-          value: tenantId
+          value: tenant().tenantId
         }
         {
           name: 'PORTCULLIS_SUBSCRIPTIONS'
@@ -285,57 +281,6 @@ resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
   name: 'ftp'
   properties: {
     allow: false
-  }
-}
-
-resource signIn 'Microsoft.Web/sites/config@2024-04-01' = if (!empty(apiClientId)) {
-  parent: site
-  name: 'authsettingsV2'
-  properties: {
-    platform: {
-      enabled: true
-    }
-    globalValidation: {
-      requireAuthentication: requireSignIn
-      unauthenticatedClientAction: requireSignIn ? 'RedirectToLoginPage' : 'AllowAnonymous'
-      redirectToProvider: 'azureactivedirectory'
-      // Event Grid comes with a key and no token, and health is asked by what has no account.
-      excludedPaths: [
-        '/runtime/webhooks/*'
-        '/api/health'
-      ]
-    }
-    identityProviders: {
-      azureActiveDirectory: {
-        enabled: true
-        registration: {
-          clientId: apiClientId
-          // No secret: the app's identity answers for the registration, by its federated credential.
-          clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
-          openIdIssuer: '${environment().authentication.loginEndpoint}${tenantId}/v2.0'
-        }
-        login: {
-          // Without it the token is one for Microsoft Graph, which the app cannot check.
-          loginParameters: [
-            'scope=openid profile offline_access api://${apiClientId}/user_impersonation'
-          ]
-        }
-        validation: {
-          allowedAudiences: [
-            apiClientId
-            'api://${apiClientId}'
-          ]
-        }
-      }
-    }
-    login: {
-      tokenStore: {
-        enabled: true
-      }
-    }
-    httpSettings: {
-      requireHttps: true
-    }
   }
 }
 

@@ -242,9 +242,20 @@ module app 'app.bicep' = {
     alwaysReady: alwaysReady
     maximumInstances: maximumInstances
     instanceMemory: instanceMemory
-    requireSignIn: requireSignIn
     tags: tags
   }
+}
+
+module signIn 'signin.bicep' = if (!empty(apiClientId)) {
+  name: 'signin'
+  params: {
+    appName: name
+    apiClientId: apiClientId
+    requireSignIn: requireSignIn
+  }
+  dependsOn: [
+    app
+  ]
 }
 
 module alerts 'alerts.bicep' = {
