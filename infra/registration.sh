@@ -91,15 +91,17 @@ ask "applications(appId='$client')" >"$work/application" || die "there is no reg
 id=$(member id <"$work/application")
 python3 "$here/registration.py" "$client" "$host" <"$work/application" >"$work/body"
 if [[ -s $work/body ]]; then
-  # Entra refuses a client that is let use a scope which is not there yet, hence twice: first what it is let use, then who.
-  python3 - "$work/body" "$work/first" <<'P'
+  # Entra refuses a client that is let use a scope which is not there yet: first what may be used, then by whom.
+  python3 - "$work/body" "$work/first" "$work/second" <<'P'
 import json, sys
 body = json.load(open(sys.argv[1]))
-body.get("api", {}).pop("preAuthorizedApplications", None)
+if "preAuthorizedApplications" in body.get("api", {}):
+    json.dump(body, open(sys.argv[3], "w"), indent=2)
+    del body["api"]["preAuthorizedApplications"]
 json.dump(body, open(sys.argv[2], "w"), indent=2)
 P
   change patch "applications/$id" "$work/first" "bring the registration $client into its form"
-  change patch "applications/$id" "$work/body" "let the Azure CLI ask for its scope"
+  [[ ! -s $work/second ]] || change patch "applications/$id" "$work/second" "let the Azure CLI ask for its scope"
 fi
 
 if ask "servicePrincipals(appId='$client')" >"$work/enterprise" 2>/dev/null; then
