@@ -346,7 +346,7 @@ def texts() -> tuple[dict[str, int], list[str]]:
         out = subprocess.run(["bash", "-n", script], text=True, capture_output=True, check=False)
         told += [f"{name}: {out.stderr.rstrip()}"] if out.returncode else []
         told += shellcheck(name, "--external-sources", script)
-        if script.name != "azure.sh" and "set -euo pipefail" not in script.read_text().split("\n\n")[0] + script.read_text():
+        if script.name != "azure.sh" and "set -euo pipefail" not in script.read_text(encoding="utf-8"):
             told.append(f"{name} does not stop at what fails: set -euo pipefail")
     for path in sorted([*INFRA.rglob("*.json"), *(ROOT / "policy").rglob("*.json"), *(ROOT / "functions").rglob("*.json"), ROOT / "host.json"]):
         count["JSON"] += 1
@@ -389,15 +389,17 @@ def workflow() -> list[str]:
 
 
 def main() -> int:
-    files, told = parsed()
+    count, told = texts()
+    files, wrong = parsed()
+    told += wrong
     for file in files.values():
         told += file.mistakes() + file.module_mistakes(files)
+    # What does not parse cannot be held against anything.
     if not told:
-        told += parameter_file(files) + same_everywhere(files)
+        told += parameter_file(files) + same_everywhere(files) + jit_policies() + workflow()
     findings, unexplained = explained()
-    count, wrong = texts()
     cases, broken = check_scripts.failures()
-    told += unexplained + wrong + workflow() + jit_policies() + [f"scripts: it does not hold that {what}" for what in broken]
+    told += unexplained + [f"scripts: it does not hold that {what}" for what in broken]
     for line in told:
         print(line, file=sys.stderr)
     if not files or not findings or not cases or not all(count.values()):
