@@ -105,6 +105,7 @@ def events() -> list[tuple[str, bool]]:
     two = run("events.sh", {"refuse": {ONE: ["no rights"]}}, PORTCULLIS_SUBSCRIPTIONS=f"{ONE}, {TWO}")
     ours = run("events.sh", {"topics": {ONE: [topic("portcullis-events", "Portcullis-Events", IDENTITY)]}})
     theirs = run("events.sh", {"topics": {ONE: [topic("theirs", "rg", IDENTITY)]}})
+    another = run("events.sh", {"topics": {ONE: [topic("portcullis-events", "portcullis-events", IDENTITY + "-of-another")]}})
     bare = run("events.sh", {"topics": {ONE: [topic("theirs", "rg")]}})
     globally = run("events.sh", {"refuse": {ONE: ["identity is unavailable for location 'global'"]}})
     every = run("events.sh", {}, PORTCULLIS_SUBSCRIPTIONS="all")
@@ -115,6 +116,7 @@ def events() -> list[tuple[str, bool]]:
         ("our own topic is brought into its form", ours.changes != [] and given(ours)["existingTopicResourceGroup"] is None),
         ("a topic of others is used", given(theirs)["topicName"] == "theirs" and given(theirs)["existingTopicResourceGroup"] == "rg"),
         ("one without our identity has no dead letters, and says so", given(bare)["eventsIdentityId"] == "" and "no dead letters" in bare.said),
+        ("the topic of another Portcullis is not changed", given(another)["existingTopicResourceGroup"] == "portcullis-events"),
         ("where Azure takes no identity there are events all the same", globally.code == 0 and given(globally)["eventsIdentityId"] == ""),
         ("all subscriptions must be named", every.code == 1 and not every.changes and "PORTCULLIS_EVENT_SUBSCRIPTIONS" in every.said),
         ("--what-if deploys nothing", shown.code == 0 and not shown.changes and f"what-if {ONE}" in shown.said),

@@ -63,10 +63,11 @@ without="events that Event Grid gives up are then gone without a word; the sweep
 one() {
   local subscription=$1 identity=$PORTCULLIS_EVENTS_IDENTITY_ID name group has parameters=()
   topic_of "$subscription" >"$work/topic" || return 1
-  if read -r name group has <"$work/topic" && [[ ${group,,} != portcullis-events ]]; then
+  # A topic without our identity is somebody else's, be it another Portcullis: it is used and not changed.
+  if read -r name group has <"$work/topic" && [[ $has == no || ${group,,} != portcullis-events ]]; then
     parameters=(topicName="$name" existingTopicResourceGroup="$group")
     if [[ $has == no ]]; then
-      echo "$subscription: its topic $name in $group is somebody else's and has not the identity ${identity##*/}: no dead letters, $without"
+      echo "$subscription: its topic $name in $group has not the identity ${identity##*/}: no dead letters, $without"
       identity=
     fi
   fi

@@ -3,22 +3,25 @@ targetScope = 'subscription'
 @description('The app\'s identity.')
 param principalId string
 
-@description('What the app may do here. observe reads; open asks JIT to open what is granted; close deletes JIT\'s rules; incidents and people as infra/roles.json says. A duty that is taken out here is not taken from the app: an assignment goes only when somebody deletes it.')
+@description('What the app may do here: duties of infra/roles.json, as docs/roles.md tells them. A duty that is taken out here is not taken from the app: an assignment goes only when somebody deletes it.')
 @allowed([
   'observe'
   'open'
   'close'
-  'incidents'
-  'people'
+  'groups'
 ])
 param duties array = [
   'observe'
 ]
 
 var roles = loadJsonContent('roles.json')
+// The role for people is made, too, and given to nobody: who is to ask for access is not known here.
+var made = union(duties, [
+  'people'
+])
 
 // A role's name is unique in the whole tenant, hence the place in it: two places can then be deployed apart.
-resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [for duty in duties: {
+resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [for duty in made: {
   name: guid(subscription().id, 'portcullis', duty)
   properties: {
     roleName: '${roles[duty].roleName} (${subscription().subscriptionId})'
@@ -27,8 +30,7 @@ resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [for
     permissions: [
       {
         actions: roles[duty].actions
-        notActions: roles[duty].notActions
-        dataActions: roles[duty].dataActions
+        notActions: []
       }
     ]
     assignableScopes: [
