@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 # Functions and words of the language that may stand where a name may; one that is not used anywhere may be missing here.
 LANGUAGE = {
     *"array bool if for in int json object string true false null existing module output param resource targetScope var".split(),
-    *"any concat contains empty environment first guid join last length loadJsonContent loadTextContent managementGroup".split(),
+    *"any concat contains empty environment first guid join last length loadJsonContent loadTextContent loadYamlContent managementGroup max".split(),
     *"resourceGroup resourceId split subscription subscriptionResourceId tenant tenantResourceId toLower union uniqueString".split(),
     *"allowed description maxLength maxValue minLength minValue secure readEnvironmentVariable using".split(),
 }
@@ -279,6 +279,23 @@ SHUT = {
 }
 
 
+# Built-in roles, whose ids are the same in every tenant (Azure's list of built-in roles). A digit that is wrong names no role, and
+# the deployment fails half-way.
+BUILT_IN = {
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "69a216fc-b8fb-44d8-bc22-1f3c2cd27a39": "Azure Service Bus Data Sender",
+    "4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0": "Azure Service Bus Data Receiver",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+}
+
+
+def built_in(files: dict[Path, File]) -> list[str]:
+    named = [(file.name, one) for file in files.values() for one in re.findall(r"roleDefinitions', '([0-9a-f-]{36})'", file.source)]
+    told = [f"{name} names a role {one}, which is none of Azure's that check_bicep.py knows" for name, one in named if one not in BUILT_IN]
+    return told + [f"nothing is given the role {role} any more: take it out of check_bicep.py" for one, role in BUILT_IN.items() if one not in dict(map(reversed, named))]
+
+
 def shut(files: dict[Path, File]) -> list[str]:
     told, seen = [], set()
     for file in files.values():
@@ -426,7 +443,7 @@ def main() -> int:
         told += file.mistakes() + file.module_mistakes(files)
     # What does not parse cannot be held against anything.
     if not told:
-        told += parameter_file(files) + same_everywhere(files) + shut(files) + jit_policies() + workflow()
+        told += parameter_file(files) + same_everywhere(files) + shut(files) + built_in(files) + jit_policies() + workflow()
     findings, unexplained = explained()
     cases, broken = check_scripts.failures()
     told += unexplained + [f"scripts: it does not hold that {what}" for what in broken]

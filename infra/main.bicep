@@ -197,7 +197,8 @@ module rules 'sentinel/rules.bicep' = if (hasSentinel) {
   scope: resourceGroup(tableSubscriptionId, tableResourceGroup)
   params: {
     workspaceName: tableWorkspace
-    enabled: sentinelRules
+    location: empty(workspaceLocation) ? location : workspaceLocation
+    rulesEnabled: sentinelRules
   }
   // A rule that asks a table which is not there is refused.
   dependsOn: [
