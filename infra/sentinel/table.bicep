@@ -25,19 +25,23 @@ param ruleName string = 'portcullis'
 var tableName = 'Portcullis_CL'
 var streamName = 'Custom-${tableName}'
 // Monitoring Metrics Publisher, a built-in role.
-var publisher = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-060c390055eb')
+var publisher = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-420c390055eb')
 
 var columns = loadJsonContent('table.json')
 // A table spells one of the types in another way than a data collection rule does.
-var tableColumns = map(columns, column => {
-  name: column.name
-  type: column.type == 'datetime' ? 'dateTime' : column.type
-  description: column.description
-})
-var streamColumns = map(columns, column => {
-  name: column.name
-  type: column.type
-})
+var tableColumns = [
+  for column in columns: {
+    name: column.name
+    type: column.type == 'datetime' ? 'dateTime' : column.type
+    description: column.description
+  }
+]
+var streamColumns = [
+  for column in columns: {
+    name: column.name
+    type: column.type
+  }
+]
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2022-10-01' existing = {
   name: workspaceName

@@ -56,11 +56,22 @@ fn the_table_to_deploy_has_the_columns_of_a_row() {
     }))
     .unwrap();
     let row = audit.row(&Installation { name: String::new(), tenant: String::new(), version: String::new() });
-    let columns: BTreeSet<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
-    let document = fs::read_to_string(root().join("docs/deploying.md")).unwrap();
-    let table = document.split_once("| Column |").unwrap().1;
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    assert_eq!(rows.filter_map(|row| row.split('`').nth(1)).collect::<BTreeSet<_>>(), columns);
+    let written: BTreeSet<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+    let table: Vec<serde_json::Value> =
+        serde_json::from_str(&fs::read_to_string(root().join("infra/sentinel/table.json")).unwrap()).unwrap();
+    let declared: BTreeSet<&str> = table.iter().map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!((declared.len(), &declared), (table.len(), &written));
+    for column in &table {
+        let (name, kind) = (column["name"].as_str().unwrap(), column["type"].as_str().unwrap());
+        let fits = match &row[name] {
+            serde_json::Value::Null => true,
+            serde_json::Value::Number(_) => ["int", "long"].contains(&kind),
+            serde_json::Value::String(_) => ["string", "datetime"].contains(&kind),
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) => kind == "dynamic",
+            serde_json::Value::Bool(_) => kind == "boolean",
+        };
+        assert!(fits && !column["description"].as_str().unwrap().is_empty(), "{column}");
+    }
 }
 
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
