@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 TOOLS := target/tools
 BIN := $(TOOLS)/bin
+CHECKS := target/checks
 CARGO := PATH="$(CURDIR)/$(BIN):$$PATH" cargo
 TRIPLE := x86_64-unknown-linux-gnu
 STATIC := target/$(TRIPLE)/release/portcullis-handler
@@ -39,6 +40,13 @@ $(TOOLS)/.stamp: infra/tools.txt tests/clients/requirements.txt | guard
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement infra/tools.txt --requirement tests/clients/requirements.txt
 	touch $@
 
+# Apart from the others: what reads Bicep and what talks to Azure want different versions of the same.
+$(CHECKS)/.stamp: infra/checks.txt | guard
+	@echo "== installing what checks the deployment into $(CHECKS)"
+	python3 -m venv $(CHECKS)
+	$(CHECKS)/bin/pip install --quiet --disable-pip-version-check --requirement infra/checks.txt
+	touch $@
+
 tests/clients/node_modules/.stamp: tests/clients/package-lock.json | guard
 	@echo "== installing the official clients for JavaScript into tests/clients"
 	cd tests/clients && npm ci --no-audit --no-fund --loglevel=error
@@ -48,7 +56,7 @@ demo: guard
 	@cargo build --quiet --workspace --bins
 	@target/debug/portcullis demo $(if $(BREAK),--break $(BREAK)) $(ARGS)
 
-test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
+test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== format"
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
@@ -60,6 +68,11 @@ test: guard $(TOOLS)/.stamp tests/clients/node_modules/.stamp
 	$(CARGO) deny --log-level error check licenses sources bans
 	@echo "== unused dependencies"
 	$(CARGO) shear
+	@echo "== deployment"
+	$(CHECKS)/bin/python infra/check_bicep.py
+	@echo "== queries"
+	node tests/clients/kql.mjs
+	$(BIN)/python tests/clients/kql.py
 	@echo "== tests"
 	cargo build --quiet --workspace --bins
 	cargo test --quiet --workspace --doc

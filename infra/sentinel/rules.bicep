@@ -19,6 +19,7 @@ var rules = [
   loadYamlContent('analytics/rejected.yaml')
   loadYamlContent('analytics/service-failing.yaml')
   loadYamlContent('analytics/stuck-open.yaml')
+  loadYamlContent('analytics/subscription-silent.yaml')
   loadYamlContent('analytics/sweep-silent.yaml')
   loadYamlContent('analytics/unaudited.yaml')
 ]

@@ -520,6 +520,8 @@ mod tests {
                 "grant-closed: Disable Success Grant closed 3389",
                 "rejected: Other Failure Reject",
                 "service-failing: Other Failure Service any-source",
+                "replayed: Execute NA Replay",
+                "swept: Execute Success Sweep",
             ]
         );
     }

@@ -111,7 +111,7 @@ async fn a_world_that_was_tampered_with_is_told_so() {
         ),
         (Box::new(|state| deletes(state, |entry| entry.function = Some("sweep".to_owned()))), Some("by another function than approval")),
         (Box::new(|state| deletes(state, |entry| entry.access = Some("Deny".to_owned()))), Some("a rule that allows nothing was deleted")),
-        (Box::new(|state| drop(state.rows.pop())), Some("an audit record without a row")),
+        (Box::new(|state| state.rows.retain(|row| row.row["EventSubType"] != "proved-shut")), Some("an audit record without a row")),
         (Box::new(|state| state.queues.get_mut("approval").unwrap().dead_letters.push(lost())), Some("a dead letter in approval: lost")),
         (Box::new(|state| state.event_grid.dead_letters.push(json!({"id": "lost"}))), Some("a dead event")),
         (
