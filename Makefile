@@ -102,6 +102,7 @@ bench: guard
 	cargo bench --quiet --package portcullis --bench handler
 	cargo bench --quiet --package portcullis --bench load
 	cargo bench --quiet --package portcullis --bench sweep
+	cargo bench --quiet --package portcullis --bench costs
 	cargo bench --quiet --package portcullis --bench decision
 	cargo bench --quiet --package portcullis-domain --bench reconcile
 	cargo bench --quiet --package portcullis-rules --bench decide

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use portcullis_domain::audit::{AuditRecord, Installation};
+use portcullis_domain::record::Cause;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -72,6 +73,36 @@ fn the_table_to_deploy_has_the_columns_of_a_row() {
         };
         assert!(fits && !column["description"].as_str().unwrap().is_empty(), "{column}");
     }
+}
+
+/// The words in backticks of the first column of a document's table below a heading.
+fn first_column(document: &str, heading: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let section = text.split_once(heading).unwrap().1.split("\n## ").next().unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---"));
+    rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_to_do_is_said_of_every_alarm_and_of_every_part_that_fails() {
+    let causes = [
+        Cause::Slow,
+        Cause::Lock,
+        Cause::Denial,
+        Cause::MissingRight,
+        Cause::RuleReturns,
+        Cause::Firewall,
+        Cause::Brake,
+        Cause::Unreadable,
+        Cause::Undecided,
+        Cause::CannotLook,
+    ];
+    assert_eq!(first_column("docs/operating.md", "\n## Alarms\n"), causes.map(|cause| cause.text().to_owned()).into());
+    let sources: String = files(&root().join("src"), ".rs").iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let begins = ["tell_failing(\"", "told_store, \"", "told_slow, \"", "AuditKind::ServiceFailing, \""];
+    let codes = begins.iter().flat_map(|begin| sources.split(begin).skip(1)).filter_map(|rest| rest.split('"').next());
+    let told = first_column("docs/operating.md", "\n## Rows of the kind `service-failing`\n");
+    assert_eq!(told, codes.map(str::to_owned).collect());
 }
 
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
