@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
 use portcullis_sandbox::estate;
-use portcullis_sandbox::faults::Fault;
+use portcullis_sandbox::faults::{Fault, Meeting};
 use portcullis_sandbox::host::deliver::Stuck;
 use portcullis_sandbox::state::{Lock, LockLevel, State};
 use portcullis_sandbox::switches::Switches;
@@ -20,7 +20,7 @@ const ASKED_AGAIN: usize = 6;
 const ASKED_AGAIN_AFTER: i64 = 10;
 
 /// By the machine's clock, by which tokens live: what a sign-in failed with counts for a second.
-const SIGN_IN_COUNTS: Duration = Duration::from_millis(250);
+const SIGN_IN_COUNTS: Duration = Duration::from_millis(1_050);
 
 /// The same of the keys that tokens are signed with, which the app asks for again no sooner.
 const KEYS_COUNT: Duration = Duration::from_millis(10_250);
@@ -37,6 +37,8 @@ pub struct Played {
 struct Stage {
     story: Story,
     watch: Watch,
+    /// How often somebody could not sign in by now.
+    refused: usize,
 }
 
 /// Plays a story in a world with these switches and, from the beginning on, this fault; when it is over, every fault is taken away
@@ -47,7 +49,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
     story.change(|state| state.faults.extend(fault));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
-    let mut stage = Stage { story, watch };
+    let mut stage = Stage { story, watch, refused: 0 };
     for step in &script.steps {
         stage.until(step.at).await?;
         stage.does(&step.what).await?;
@@ -95,8 +97,19 @@ impl Stage {
         let target = self.watch.begun + time.0;
         while self.story.sandbox.engine.step_to(target).await.map_err(told)? {
             self.story.world(|state| self.watch.look(state));
+            self.waits_for_sign_in().await;
         }
         Ok(())
+    }
+
+    /// A second of the machine's time is half an hour of the world's: a sign-in that failed must not count for that long.
+    async fn waits_for_sign_in(&mut self) {
+        let is_refusal = |met: &&Meeting| met.face == "identity" && met.effect != COUNTS;
+        let refused = self.story.world(|state| state.met.iter().filter(is_refusal).count());
+        if refused > self.refused {
+            self.refused = refused;
+            tokio::time::sleep(SIGN_IN_COUNTS).await;
+        }
     }
 
     async fn does(&mut self, deed: &Deed) -> Result<(), String> {
