@@ -76,10 +76,10 @@ impl Alarm {
         self.port.map_or_else(|| format!("{machine}: {self}"), |port| format!("{machine} port {port}: {self}"))
     }
 
-    /// Whether it stands all the time. The look that sees again clears it and deletes in one: that the rule goes some seconds
-    /// later is Azure's time.
+    /// Whether it stands all the time. The look that sees again clears it and deletes in one, or after one more where a machine is
+    /// gone: that the rule goes some seconds later is Azure's time.
     fn stands_from_to(&self, from: i64, to: i64) -> bool {
-        self.raised <= from && self.cleared.is_none_or(|cleared| cleared >= to || (cleared >= from && cleared + MINUTE >= to))
+        self.raised <= from && self.cleared.is_none_or(|cleared| cleared + MINUTE >= to)
     }
 }
 
