@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
 use super::asks::{read, wanter};
 use super::token::Caller;
+use super::views::Second;
 use super::{Captured, Console, plain_id};
 use crate::functions::dead_letters::{Left, Replayed};
 
@@ -21,7 +21,7 @@ use crate::functions::dead_letters::{Left, Replayed};
 pub(super) struct LeftView {
     id: String,
     place: &'static str,
-    at: Option<String>,
+    at: Option<Second>,
     from: Option<String>,
     reason: String,
     deliveries: Option<u32>,
@@ -41,7 +41,7 @@ impl LeftView {
         LeftView {
             id: left.id,
             place: left.queue.map_or("rejected", |queue| queue.name()),
-            at: left.at.map(second),
+            at: left.at.map(Second),
             from: left.from,
             reason: left.reason,
             deliveries: left.deliveries,
@@ -51,10 +51,6 @@ impl LeftView {
             body: with_body.then_some(left.body),
         }
     }
-}
-
-fn second(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// All of it, as far as one answer takes.

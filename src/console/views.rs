@@ -17,7 +17,7 @@ use super::page::Keyed;
 
 /// A time, shown to the second: what is finer means nothing between clocks of different machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Second(DateTime<Utc>);
+pub(super) struct Second(pub(super) DateTime<Utc>);
 
 impl Serialize for Second {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

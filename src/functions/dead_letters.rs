@@ -95,12 +95,12 @@ impl App {
             Some(Place::SetAside(name)) => {
                 let known = self.store.rejected(name).await?;
                 let at = known.into_iter().find_map(|(known, at)| at.filter(|_| known == name));
-                Ok(self.set_aside_one(name).await?.map(|left| Left { at, ..left }))
+                self.set_aside_one(name, at).await
             }
             Some(Place::Dead(queue, sequence)) => {
                 let (wanted, others) = self.held_until(queue, Some(sequence)).await?;
                 self.give_back(queue, wanted.iter().chain(&others)).await;
-                Ok(wanted.map(|letter| self.dead(queue, &letter)))
+                Ok(wanted.map(|letter| dead(queue, &letter)))
             }
             None => Ok(None),
         }
@@ -111,7 +111,7 @@ impl App {
     pub async fn replay(&self, id: &str, by: &Wanter) -> Result<Replayed, Stopped> {
         match place(id) {
             Some(Place::SetAside(name)) => {
-                let Some(left) = self.set_aside_one(name).await? else { return Ok(Replayed::NotThere) };
+                let Some(left) = self.set_aside_one(name, None).await? else { return Ok(Replayed::NotThere) };
                 let replayed = self.send_again(&left, by).await?;
                 if matches!(replayed, Replayed::Sent(_)) {
                     self.store.remove(&format!("rejected/{name}.json")).await?;
@@ -121,7 +121,7 @@ impl App {
             Some(Place::Dead(queue, sequence)) => {
                 let (wanted, others) = self.held_until(queue, Some(sequence)).await?;
                 let replayed = match &wanted {
-                    Some(letter) => self.send_again(&self.dead(queue, letter), by).await,
+                    Some(letter) => self.send_again(&dead(queue, letter), by).await,
                     None => Ok(Replayed::NotThere),
                 };
                 self.give_back(queue, others.iter()).await;
@@ -170,7 +170,7 @@ impl App {
     async fn dead_letters(&self, queue: Queue) -> Result<AllLeft, Stopped> {
         let (_, letters) = self.held_until(queue, None).await?;
         self.give_back(queue, letters.iter()).await;
-        let items = letters.iter().map(|letter| self.dead(queue, letter)).collect();
+        let items = letters.iter().map(|letter| dead(queue, letter)).collect();
         Ok(AllLeft { items, more: letters.len() >= MOST_OF_QUEUE })
     }
 
@@ -205,34 +205,18 @@ impl App {
         Ok(())
     }
 
-    fn dead(&self, queue: Queue, letter: &DeadLetter) -> Left {
-        let said = if letter.reason.is_empty() { "the broker says no reason" } else { &letter.reason };
-        Left {
-            id: format!("{}-{}", queue.name(), letter.sequence),
-            queue: Some(queue),
-            at: letter.sent,
-            from: None,
-            reason: said.to_owned(),
-            deliveries: Some(letter.deliveries),
-            again: self.message_of(&letter.body),
-            body: letter.body.clone(),
-        }
-    }
-
     async fn all_set_aside(&self) -> Result<AllLeft, Stopped> {
         self.store.check().await?;
         let names = self.store.rejected("").await?;
         let more = names.len() > MOST_SET_ASIDE;
         let mut items = Vec::new();
         for (name, at) in names.into_iter().take(MOST_SET_ASIDE) {
-            if let Some(left) = self.set_aside_one(&name).await? {
-                items.push(Left { at: left.at.or(at), ..left });
-            }
+            items.extend(self.set_aside_one(&name, at).await?);
         }
         Ok(AllLeft { items, more })
     }
 
-    async fn set_aside_one(&self, name: &str) -> Result<Option<Left>, Stopped> {
+    async fn set_aside_one(&self, name: &str, at: Option<DateTime<Utc>>) -> Result<Option<Left>, Stopped> {
         let text = self.store.text(&format!("rejected/{name}.json")).await?;
         if text.is_empty() {
             self.store.check().await?;
@@ -242,7 +226,7 @@ impl App {
         let blank = |from, reason: &str, body, again| Left {
             id: id.clone(),
             queue: None,
-            at: None,
+            at,
             from,
             reason: reason.to_owned(),
             deliveries: None,
@@ -251,7 +235,7 @@ impl App {
         };
         Ok(Some(match serde_json::from_str::<SetAside>(&text) {
             Ok(SetAside { from, reason, body }) => {
-                let again = if from == "jit_activity" { self.event_of(&body) } else { self.message_of(&body) };
+                let again = if from == "jit_activity" { event_of(&body) } else { message_of(&body) };
                 blank(Some(from), &reason, body, again)
             }
             Err(why) => {
@@ -260,34 +244,51 @@ impl App {
             }
         }))
     }
+}
 
-    /// The message that a body is, unless it would be set aside at once.
-    fn message_of(&self, body: &str) -> Result<Message, String> {
-        let message = Message::read(body).map_err(|why| why.to_string())?;
-        let subscription = match &message {
-            Message::Shard { subscription, .. } => subscription,
-            Message::Look { vm, .. } => vm.subscription(),
-            Message::Unstored { event, .. } => return self.event_of(&event.to_string()),
-            Message::Event { .. } | Message::Row { .. } => return Ok(message),
-        };
-        match Uuid::parse_str(subscription) {
-            Ok(_) => Ok(message),
-            Err(_) => Err("its subscription is not a GUID".to_owned()),
-        }
+fn dead(queue: Queue, letter: &DeadLetter) -> Left {
+    let said = if letter.reason.is_empty() { "the broker says no reason" } else { &letter.reason };
+    Left {
+        id: format!("{}-{}", queue.name(), letter.sequence),
+        queue: Some(queue),
+        at: letter.sent,
+        from: None,
+        reason: said.to_owned(),
+        deliveries: Some(letter.deliveries),
+        again: message_of(&letter.body),
+        body: letter.body.clone(),
     }
+}
 
-    /// The message that has an event stored and worked on, unless it would be set aside at once.
-    fn event_of(&self, body: &str) -> Result<Message, String> {
-        let event: Value = serde_json::from_str(body).map_err(|why| format!("it is no JSON: {why}"))?;
-        let activity = match Activity::read(&event) {
-            Ok(activity) => activity,
-            Err(NotUsed::Foreign(_)) => return Err("the event is not about JIT".to_owned()),
-            Err(NotUsed::Malformed(why)) => return Err(why),
-        };
-        match Uuid::parse_str(activity.resource.subscription()) {
-            Ok(_) => Ok(Message::Unstored { event, tries: 0 }),
-            Err(_) => Err("the event's resource: its subscription is not a GUID".to_owned()),
-        }
+/// The message that a body is, unless it would be set aside at once.
+fn message_of(body: &str) -> Result<Message, String> {
+    let message = Message::read(body).map_err(|why| why.to_string())?;
+    let subscription = match &message {
+        Message::Shard { subscription, .. } => subscription,
+        Message::Look { vm, .. } => vm.subscription(),
+        Message::Unstored { event, .. } => return as_unstored(event.clone()),
+        Message::Event { .. } | Message::Row { .. } => return Ok(message),
+    };
+    match Uuid::parse_str(subscription) {
+        Ok(_) => Ok(message),
+        Err(_) => Err("its subscription is not a GUID".to_owned()),
+    }
+}
+
+/// The message that has an event stored and worked on, unless it would be set aside at once.
+fn event_of(body: &str) -> Result<Message, String> {
+    as_unstored(serde_json::from_str(body).map_err(|why| format!("it is no JSON: {why}"))?)
+}
+
+fn as_unstored(event: Value) -> Result<Message, String> {
+    let activity = match Activity::read(&event) {
+        Ok(activity) => activity,
+        Err(NotUsed::Foreign(_)) => return Err("the event is not about JIT".to_owned()),
+        Err(NotUsed::Malformed(why)) => return Err(why),
+    };
+    match Uuid::parse_str(activity.resource.subscription()) {
+        Ok(_) => Ok(Message::Unstored { event, tries: 0 }),
+        Err(_) => Err("the event's resource: its subscription is not a GUID".to_owned()),
     }
 }
 

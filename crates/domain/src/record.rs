@@ -373,6 +373,20 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Cause; 10] = [
+        Cause::Slow,
+        Cause::Lock,
+        Cause::Denial,
+        Cause::MissingRight,
+        Cause::RuleReturns,
+        Cause::Firewall,
+        Cause::Brake,
+        Cause::Unreadable,
+        Cause::Undecided,
+        Cause::CannotLook,
+    ];
+
     /// The code as it is written.
     pub fn text(self) -> &'static str {
         match self {
@@ -852,23 +866,11 @@ mod tests {
 
     #[test]
     fn causes_are_written_as_they_are_stored_and_each_has_a_cure() {
-        let causes = [
-            Cause::Slow,
-            Cause::Lock,
-            Cause::Denial,
-            Cause::MissingRight,
-            Cause::RuleReturns,
-            Cause::Firewall,
-            Cause::Brake,
-            Cause::Unreadable,
-            Cause::Undecided,
-            Cause::CannotLook,
-        ];
-        for cause in causes {
+        for cause in Cause::ALL {
             assert_eq!(serde_json::to_string(&cause).unwrap(), format!("\"{}\"", cause.text()));
             assert!(cause.cure().len() > 20);
         }
-        let late: Vec<Cause> = causes.into_iter().filter(|c| !c.is_alarm_at_once()).collect();
+        let late: Vec<Cause> = Cause::ALL.into_iter().filter(|c| !c.is_alarm_at_once()).collect();
         assert_eq!(late, [Cause::Slow, Cause::Undecided, Cause::CannotLook]);
     }
 }

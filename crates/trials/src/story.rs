@@ -457,10 +457,10 @@ impl Story {
 
     /// The `EventSubType` of every row that was taken, in order, but for those that only say that a sweep goes on.
     pub fn row_kinds(&self) -> Vec<String> {
-        let kinds =
-            self.world(|state| state.rows.iter().map(|row| row.row["EventSubType"].as_str().unwrap_or_default().to_owned()).collect());
-        let kinds: Vec<String> = kinds;
-        kinds.into_iter().filter(|kind| kind != "swept").collect()
+        self.world(|state| {
+            let kinds = state.rows.iter().map(|row| row.row["EventSubType"].as_str().unwrap_or_default());
+            kinds.filter(|kind| *kind != "swept").map(str::to_owned).collect()
+        })
     }
 
     /// The causes of the alarms that were raised (`+`) and cleared (`-`), in their order.

@@ -92,7 +92,8 @@ impl fmt::Display for Alarm {
 
 /// Judges a story that was played in a world with these switches.
 pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
-    let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()) };
+    let judge =
+        Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms: alarms(played) };
     let mut verdict = Verdict { told: Vec::new(), wrong: played.story.broken() };
     let ends = script.ends(switches);
     for end in ends {
@@ -105,7 +106,7 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
             verdict.wrong.push(format!("{} port {} was open, and the story says nothing of it", place.0, place.1));
         }
     }
-    let others = alarms(played).into_iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
+    let others = judge.alarms.iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
     let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
     if *disturbance == Disturbance::Nothing {
@@ -169,9 +170,9 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
 fn was_unseen(open: &[Span], alarms: &[Alarm], now: i64) -> bool {
     let is_blind = |span: &Span| {
         let until = span.until.unwrap_or(now);
-        let blind = alarms.iter().filter(|alarm| alarm.port.is_none());
+        let mut blind = alarms.iter().filter(|alarm| alarm.port.is_none());
         // The alarm is raised after five minutes of it.
-        blind.into_iter().any(|alarm| alarm.raised - 5 * MINUTE <= span.from && alarm.cleared.is_some_and(|cleared| cleared >= until))
+        blind.any(|alarm| alarm.raised - 5 * MINUTE <= span.from && alarm.cleared.is_some_and(|cleared| cleared >= until))
     };
     open.iter().all(is_blind)
 }
@@ -197,6 +198,7 @@ struct Judge<'a> {
     disturbance: Disturbance,
     played: &'a Played,
     now: i64,
+    alarms: Vec<Alarm>,
 }
 
 impl Judge<'_> {
@@ -207,7 +209,7 @@ impl Judge<'_> {
     /// How a port ended, and what is wrong with it.
     fn port(&self, end: &End) -> (String, Vec<String>) {
         let place: Place = (end.vm.clone(), end.port);
-        let alarms = of_port(&alarms(self.played), &place);
+        let alarms = of_port(&self.alarms, &place);
         let mut wrong = Vec::new();
         let how = self.how(&place, end, &alarms);
         match &how {
