@@ -2,7 +2,10 @@
 
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::switches::Events;
 use portcullis_trials::story::{DELETE, Setting, Story, vm};
+use serde_json::Value;
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
@@ -29,4 +32,59 @@ async fn while_the_rules_cannot_be_used_a_harmless_opening_is_left_and_reported_
     assert_eq!(kinds, ["finding-appeared", "finding-appeared", "service-failing"]);
     assert!(story.audits_of("service-failing")[0]["why"].as_str().unwrap().contains("broken.cedar"), "{}", story.told());
     story.holds();
+}
+
+/// What is told of openings that no look saw: the code, the port and the severity of each.
+fn missed(story: &Story) -> Vec<String> {
+    let text = |audit: &Value, field: &str| audit[field].as_str().unwrap_or_default().to_owned();
+    story.audits_of("missed").iter().map(|one| format!("{} {} {}", text(one, "code"), one["port"], text(one, "severity"))).collect()
+}
+
+/// How often the function `approval` was invoked.
+fn looks(story: &Story) -> usize {
+    let record = story.sandbox.host.as_ref().unwrap().record();
+    record.invocations().iter().filter(|invocation| invocation.function == "approval").count()
+}
+
+#[tokio::test]
+async fn what_was_open_only_between_two_sweeps_is_judged_by_its_record_and_told_once() {
+    let story = Setting::with(|state| state.switches.events = Events::Never).begin().await;
+    story.pass(310).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(2)).await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-2"), 22, &["203.0.113.4"], TimeDelta::minutes(2)).await;
+    story.pass(200).await;
+    assert_eq!(story.allow_rules(3389).len() + story.allow_rules(22).len(), 0, "JIT took them away");
+    assert_eq!(missed(&story), [""; 0], "no sweep has come");
+    story.pass(300).await;
+    let mut told = missed(&story);
+    told.sort_unstable();
+    assert_eq!(told, ["any-source 3389 High", "unapproved 22 Medium"], "{}", story.told());
+    let audit = story.audits_of("missed").into_iter().find(|one| one["port"] == 3389).unwrap();
+    assert!(audit["what"].as_str().unwrap().contains("asked for by "), "{audit}");
+    // Each record is looked into once, also by a handler that begins anew.
+    let before = looks(&story);
+    story.pass(900).await;
+    assert_eq!((missed(&story).len(), looks(&story)), (2, before), "{}", story.told());
+    let later = story.left().begin().await;
+    later.pass(900).await;
+    assert_eq!((missed(&later).len(), looks(&later), later.alarms()), (2, 0, String::new()), "{}", later.told());
+    story.holds();
+    later.holds();
+}
+
+#[tokio::test]
+async fn what_jit_shut_while_nothing_could_be_read_is_told_of_afterwards() {
+    // The machine alone, and everything: then not even which machine it is can be found out.
+    for (path, alarms) in [("/virtualMachines/web-1", "+cannot-look -cannot-look"), ("/", "")] {
+        let story = Story::begin().await;
+        story.fault("arm", "GET", path, Effect::status(503, None), None);
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(10)).await;
+        story.pass(900).await;
+        assert_eq!(story.allow_rules(3389).len(), 0, "JIT took it away");
+        assert_eq!(story.audits_of("service-failing").is_empty(), path != "/", "{}", story.told());
+        story.heal();
+        story.pass(900).await;
+        assert_eq!((missed(&story).join(", ").as_str(), story.alarms().as_str()), ("any-source 3389 High", alarms), "{}", story.told());
+        story.holds();
+    }
 }

@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::state::State;
-use portcullis_sandbox::switches::{NewerInitiate, PlanOffRefuses, SourceMust};
+use portcullis_sandbox::switches::{NewerInitiate, PlanOffRefuses, Requestor, SourceMust};
 use portcullis_trials::story::{self, DELETE, INITIATE, Setting, Story, tag, vm};
 use serde_json::{Value, json};
 
@@ -697,4 +697,20 @@ async fn ten_approvals_in_a_day_are_the_budget() {
     assert_eq!(answer["became"], "refused", "{answer}");
     let declined: Vec<Value> = story.audits_of("declined");
     assert_eq!(declined[0]["decision"]["wish"]["approvalsToday"], 10);
+}
+
+#[tokio::test]
+async fn what_portcullis_opens_is_no_hint_at_who_opened_something_else_in_the_same_second() {
+    let silent = |state: &mut State| {
+        development(state);
+        state.switches.requestor = Requestor::Empty;
+    };
+    let story = Setting::with(silent).begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-2"), 3389, &[OFFICE], TimeDelta::minutes(30)).await;
+    story.pass(20 * MINUTE).await;
+    let [adopted] = <[Value; 1]>::try_from(story.audits_of("adopted")).unwrap();
+    assert_eq!((&adopted["personId"], &adopted["port"]), (&json!(estate::RESPONDER_OBJECT_ID), &json!(3389)), "{}", story.told());
+    assert_eq!((story.tried(DELETE).len(), story.audits_of("confirmed").len()), (0, 1), "{}", story.told());
+    story.holds();
 }

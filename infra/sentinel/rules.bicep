@@ -14,6 +14,7 @@ var rules = [
   loadYamlContent('analytics/any-source.yaml')
   loadYamlContent('analytics/break-glass.yaml')
   loadYamlContent('analytics/critical-port.yaml')
+  loadYamlContent('analytics/missed.yaml')
   loadYamlContent('analytics/opening-without-grant.yaml')
   loadYamlContent('analytics/overlong.yaml')
   loadYamlContent('analytics/rejected.yaml')

@@ -1,7 +1,7 @@
 //! How the app signs in: chosen by the environment, made when the first token is needed.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,9 @@ use azure_identity::{
     ClientAssertionCredentialOptions, DeveloperToolsCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
     UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -28,11 +31,41 @@ pub(super) struct Identity {
     transport: Transport,
     made: OnceCell<Arc<dyn TokenCredential>>,
     failed: Mutex<Option<(Instant, String)>>,
+    object_id: OwnObjectId,
+}
+
+/// The object id that the app's own tokens name, once there was one. It is for telling the app's own doing from that of others,
+/// and nothing is permitted by it.
+#[derive(Clone, Debug, Default)]
+pub struct OwnObjectId(Arc<OnceLock<String>>);
+
+impl OwnObjectId {
+    /// Whether this object id is the app's own, as far as is known.
+    pub fn is(&self, object_id: &str) -> bool {
+        self.0.get().is_some_and(|own| own.eq_ignore_ascii_case(object_id))
+    }
+
+    fn learn(&self, token: &str) {
+        if self.0.get().is_none()
+            && let Some(own) = object_id_of(token)
+        {
+            // Whoever was faster learnt the same.
+            let _ = self.0.set(own);
+        }
+    }
+}
+
+/// The claim `oid` of a token. A token that is none of Entra's has none.
+fn object_id_of(token: &str) -> Option<String> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims["oid"].as_str().filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
 impl Identity {
-    pub(super) fn new(settings: &Settings, transport: Transport) -> Self {
+    pub(super) fn new(settings: &Settings, transport: Transport, object_id: OwnObjectId) -> Self {
         Identity {
+            object_id,
             sign_in: settings.sign_in,
             tenant_id: settings.tenant_id.to_string(),
             client_id: settings.client_id.map(|id| id.to_string()),
@@ -92,6 +125,9 @@ impl TokenCredential for Identity {
         let token = credential.get_token(scopes, options).await;
         let failed = token.as_ref().err().map(|error| (Instant::now(), error_text(error)));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        if let Ok(token) = &token {
+            self.object_id.learn(token.token.secret());
+        }
         token
     }
 }
@@ -107,3 +143,22 @@ impl Identity {
 
 /// Shorter than any pause after which somebody tries again.
 const FAILURE_COUNTS: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_whose_it_is_and_one_that_is_none_tells_nothing() {
+        let own = OwnObjectId::default();
+        assert!(!own.is(""));
+        let token = |claims: &str| format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        for none in ["", "opaque", "a.b.c", "e30.!.c", &token("[]"), &token(r#"{"oid":""}"#), &token(r#"{"oid":7}"#)] {
+            own.learn(none);
+            assert!(own.0.get().is_none(), "{none}");
+        }
+        own.learn(&token(r#"{"oid":"5A4D","aud":"a"}"#));
+        own.learn(&token(r#"{"oid":"other"}"#));
+        assert!(own.is("5a4d") && !own.is("other") && !own.is(""));
+    }
+}

@@ -36,7 +36,7 @@ use self::compute::Compute;
 use self::entra::Entra;
 pub use self::error::{CallFailed, FailureKind, Service};
 use self::graph::Graph;
-use self::identity::Identity;
+use self::identity::{Identity, OwnObjectId};
 use self::jit::Jit;
 use self::logs::Logs;
 use self::management_groups::ManagementGroups;
@@ -73,13 +73,16 @@ pub struct Azure {
     pub graph: Graph,
     /// The keys that callers' tokens are signed with.
     pub entra: Entra,
+    /// Who the app is.
+    pub own: OwnObjectId,
 }
 
 impl Azure {
     /// Makes all clients; calls nothing.
     pub fn new(settings: &Settings) -> Self {
         let transport = Transport::new(Arc::new(SharedClient::default()));
-        let credential: Arc<dyn TokenCredential> = Arc::new(Identity::new(settings, transport.clone()));
+        let own = OwnObjectId::default();
+        let credential: Arc<dyn TokenCredential> = Arc::new(Identity::new(settings, transport.clone(), own.clone()));
         let channel = |service| match scope(service, settings.cloud) {
             Some(scope) => Channel::new(service, scope, credential.clone(), transport.clone()),
             None => Channel::anonymous(service, transport.clone()),
@@ -102,6 +105,7 @@ impl Azure {
             logs: Logs::new(channel(Service::Logs), &settings.logs_endpoint, &settings.logs_rule_id, &settings.logs_stream),
             graph: Graph::new(channel(Service::Graph), settings.graph_endpoint.clone()),
             entra: Entra::new(channel(Service::Entra), settings.login_endpoint.clone(), settings.tenant_id, settings.cloud),
+            own,
         }
     }
 

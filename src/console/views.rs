@@ -330,6 +330,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         due: _,
         ended_early: _,
         asked: _,
+        accounted: _,
         replaced: _,
         undecided: _,
     } = record;

@@ -12,10 +12,12 @@ use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditKind;
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::judge::{Facts, Judgement, Seen, Violation, judge};
+use portcullis_domain::missed::REMEMBERED;
 use portcullis_domain::network::Nic;
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::sweep::{VmSeen, survey};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -23,6 +25,7 @@ use uuid::Uuid;
 
 use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service};
 use crate::azure::{CallFailed, Service};
+use crate::store::StoreError;
 
 /// Handles one message of the queue `sweep`.
 pub async fn run(app: &App, body: &str) -> Ended {
@@ -89,12 +92,13 @@ impl<T: Into<Stopped>> From<T> for NotSwept {
 
 async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     // Side by side, since nothing is done before all of them are there.
-    let (now, listed, known) = tokio::try_join!(
-        async { app.store.check().await.map_err(NotSwept::from) },
+    let (asked, listed, known) = tokio::try_join!(
+        async { Asked::read(app, subscription).await.map_err(NotSwept::from) },
         async { read(app, subscription).await.map_err(NotSwept::Azure) },
         async { known(app, subscription).await.map_err(NotSwept::from) },
     )?;
     let Listed { seen, unreadable, jit_unread } = listed;
+    let now = asked.now;
     if let Some((first, count)) = unreadable {
         let why = format!("{count} listed resources of subscription {subscription} cannot be read, among them: {first}");
         app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
@@ -106,10 +110,61 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let changed = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm)));
     let (worst, mut others) = sorted(app, changed, &known, now);
     others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())));
+    let unread = |vm: &VmId, one: &VmSeen| !one.is_worth_a_look() && !known.contains_key(vm) && asked.newest(one).is_some();
+    others.extend(seen.iter().filter(|(vm, one)| unread(vm, one)).map(|(vm, _)| vm));
     let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
+    asked.up_to(app, subscription, seen.values().filter_map(|one| asked.newest(one)).max()).await?;
     info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
     tell_swept(app, subscription, now).await;
     Ok(format!("{looks} of {} VMs are looked at, {kept} more wait for the next sweep", seen.len()))
+}
+
+/// Up to when the records began that a sweep has sent a look for, as the store keeps it for each subscription. What JIT opened and
+/// took away between two sweeps has left nothing else.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UpTo {
+    #[serde(deserialize_with = "portcullis_domain::time::stored")]
+    up_to: DateTime<Utc>,
+}
+
+/// The same as it was read, with the store's clock.
+struct Asked {
+    up_to: DateTime<Utc>,
+    etag: Option<String>,
+    now: DateTime<Utc>,
+}
+
+impl Asked {
+    fn name(subscription: &Uuid) -> String {
+        format!("records/{subscription}")
+    }
+
+    /// Reads it, and by it makes sure that this is the store. A subscription that was never swept is asked about the last day.
+    async fn read(app: &App, subscription: &Uuid) -> Result<Self, StoreError> {
+        Ok(match app.store.service::<UpTo>(&Self::name(subscription)).await? {
+            Some(held) => Asked { up_to: held.document.up_to, etag: held.etag, now: held.now },
+            None => {
+                let now = app.store.check().await?;
+                Asked { up_to: now - REMEMBERED, etag: None, now }
+            }
+        })
+    }
+
+    fn newest(&self, one: &VmSeen) -> Option<DateTime<Utc>> {
+        one.newest_record(self.up_to, self.now)
+    }
+
+    /// Remembers it once the looks are sent, if there is something new to remember.
+    async fn up_to(&self, app: &App, subscription: &Uuid, newest: Option<DateTime<Utc>>) -> Result<(), StoreError> {
+        if newest.is_none() && self.etag.is_some() {
+            return Ok(());
+        }
+        // Where another run of the shard was faster, the next one sends some looks once more.
+        let up_to = UpTo { up_to: newest.unwrap_or(self.up_to) };
+        app.store.save_service(&Self::name(subscription), &up_to, self.etag.as_deref()).await?;
+        Ok(())
+    }
 }
 
 /// Tells once an hour that a subscription is swept.

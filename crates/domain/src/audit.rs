@@ -34,6 +34,8 @@ pub enum AuditKind {
     AlarmRaised,
     /// An alarm was cleared.
     AlarmCleared,
+    /// JIT was asked for an opening around Portcullis, and no look saw it before it was gone.
+    Missed,
     /// What somebody opened around Portcullis is permitted by a rule.
     Adopted,
     /// Somebody else said the same as the claim that a grant was made on.
@@ -76,6 +78,7 @@ impl AuditKind {
             AuditKind::FindingGone => "finding-gone",
             AuditKind::AlarmRaised => "alarm-raised",
             AuditKind::AlarmCleared => "alarm-cleared",
+            AuditKind::Missed => "missed",
             AuditKind::Adopted => "adopted",
             AuditKind::Confirmed => "confirmed",
             AuditKind::Granted => "granted",
@@ -100,7 +103,7 @@ impl AuditKind {
             AuditKind::Adopted | AuditKind::Granted | AuditKind::Open | AuditKind::OpenAnswered | AuditKind::Opened => "Enable",
             AuditKind::Declined => "Other",
             AuditKind::GrantEnded | AuditKind::GrantClosed => "Disable",
-            AuditKind::Confirmed => "Read",
+            AuditKind::Confirmed | AuditKind::Missed => "Read",
             AuditKind::AlarmRaised | AuditKind::AlarmCleared | AuditKind::Rejected | AuditKind::ServiceFailing => "Other",
             AuditKind::Replayed | AuditKind::Swept => "Execute",
         }
@@ -329,7 +332,7 @@ impl AuditRecord {
             AuditKind::AlarmRaised | AuditKind::Rejected | AuditKind::ServiceFailing => "Failure",
             // "NA" is ASIM's word for what has no result yet.
             AuditKind::Close | AuditKind::WouldClose | AuditKind::FindingAppeared | AuditKind::FindingChanged => "NA",
-            AuditKind::GrantEnded | AuditKind::Open | AuditKind::Replayed => "NA",
+            AuditKind::GrantEnded | AuditKind::Open | AuditKind::Replayed | AuditKind::Missed => "NA",
             AuditKind::CloseAnswered | AuditKind::OpenAnswered if self.code == ACCEPTED => "Success",
             AuditKind::CloseAnswered | AuditKind::OpenAnswered if self.code == UNKNOWN => "NA",
             AuditKind::CloseAnswered | AuditKind::OpenAnswered => "Failure",
@@ -346,6 +349,7 @@ impl AuditRecord {
             AuditKind::ProvedGone => format!("JIT proved gone{port}"),
             AuditKind::FindingAppeared | AuditKind::FindingChanged | AuditKind::FindingGone => format!("Finding {}{port}", self.code),
             AuditKind::AlarmRaised | AuditKind::AlarmCleared => format!("Alarm {}{port}", self.code),
+            AuditKind::Missed => format!("Opening missed {}{port}", self.code),
             AuditKind::Adopted => format!("Grant adopted{port}"),
             AuditKind::Confirmed => format!("Grant confirmed{port}"),
             AuditKind::Granted => format!("Grant given{port}"),
@@ -369,7 +373,7 @@ mod tests {
     use crate::record::Claim;
     use crate::time;
 
-    const KINDS: [AuditKind; 23] = [
+    const KINDS: [AuditKind; 24] = [
         AuditKind::Close,
         AuditKind::CloseAnswered,
         AuditKind::WouldClose,
@@ -380,6 +384,7 @@ mod tests {
         AuditKind::FindingGone,
         AuditKind::AlarmRaised,
         AuditKind::AlarmCleared,
+        AuditKind::Missed,
         AuditKind::Adopted,
         AuditKind::Confirmed,
         AuditKind::Granted,
@@ -509,6 +514,7 @@ mod tests {
                 "finding-gone: Read Success Finding any-source 3389",
                 "alarm-raised: Other Failure Alarm any-source 3389",
                 "alarm-cleared: Other Success Alarm any-source 3389",
+                "missed: Read NA Opening missed any-source 3389",
                 "adopted: Enable Success Grant adopted 3389",
                 "confirmed: Read Success Grant confirmed 3389",
                 "granted: Enable Success Grant given 3389",

@@ -9,8 +9,10 @@ use crate::behind::Behind;
 use crate::duration::spoken;
 use crate::finding::{Finding, Severity};
 use crate::grant::{End, Grant, Origin};
+use crate::jit::JitRecord;
 use crate::judge::Violation;
 use crate::opening::Opening;
+use crate::plain::quoted;
 use crate::reconcile::{Close, Mode, Open, code_of};
 use crate::record::{Alarm, Cause, Closing, Outcome, VmRecord};
 use crate::ruling::{Adoption, Ruling};
@@ -57,6 +59,30 @@ impl Audits {
                 audit.rule.clone_from(rule);
                 audit.decision.clone_from(decision);
             }
+        });
+    }
+
+    /// That JIT has a record of an opening that no look saw. Whether it ever was open its record does not say.
+    pub(crate) fn missed(&mut self, record: &mut VmRecord, one: &JitRecord, violation: &Violation) {
+        let behind = Behind::of_record(one, &record.claims);
+        let since = one.start.to_rfc3339_opts(SecondsFormat::Secs, true);
+        self.add(record, AuditKind::Missed, |audit| {
+            audit.port = Some(one.port);
+            // A record has no id of its own.
+            audit.about = Some(format!("{}#{}", one.policy, one.start.to_rfc3339_opts(SecondsFormat::Micros, true)));
+            audit.sources = Some(one.sources.clone());
+            audit.code = violation.code().to_owned();
+            audit.severity = code_of(violation).severity();
+            audit.what = format!(
+                "port {} of {} was asked to be open to {} from {since}{}, and no look saw it open",
+                one.port,
+                one.vm.name(),
+                one.sources,
+                behind.phrase()
+            );
+            let status = String::from(one.status.clone());
+            audit.why = format!("{}; JIT says that it is {}, and it is not open now", violation.sentence(), quoted(&status));
+            audit.behind = behind;
         });
     }
 

@@ -49,10 +49,17 @@ impl Behind {
         asked.dedup();
         keep_newest(&mut asked);
         let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut);
-        let near = |claim: &Claim| asked.iter().any(|asked| (claim.at - asked.start).abs() <= CLOCKS_DIFFER_BY);
+        let near = |claim: &Claim| asked.iter().any(|asked| asked.is_near(claim));
         let fits = |claim: &&Claim| claim.is_initiate() && if asked.is_empty() { since_shut(claim) } else { near(claim) };
         let claims = claims.iter().filter(fits).cloned().collect();
         Behind { asked, claims }
+    }
+
+    /// What one record and the claims near it say.
+    pub(crate) fn of_record(record: &JitRecord, claims: &[Claim]) -> Self {
+        let asked = Asked::from(record);
+        let claims = claims.iter().filter(|claim| claim.is_initiate() && asked.is_near(claim)).cloned().collect();
+        Behind { asked: vec![asked], claims }
     }
 
     /// Adds what another look learnt. One that found no record any more has learnt nothing: Azure drops the record of a
@@ -111,6 +118,12 @@ fn same<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 /// Leaves the last [`MOST`] of them.
 fn keep_newest<T>(all: &mut Vec<T>) {
     all.drain(..all.len().saturating_sub(MOST));
+}
+
+impl Asked {
+    fn is_near(&self, claim: &Claim) -> bool {
+        (claim.at - self.start).abs() <= CLOCKS_DIFFER_BY
+    }
 }
 
 impl From<&JitRecord> for Asked {

@@ -212,15 +212,21 @@ fn any_source(openings: &[Opening], n: usize) -> Option<Violation> {
 
 fn overlong(opening: &Opening, facts: Facts<'_>, seen: Seen) -> Option<Violation> {
     let longest = facts.limits.longest_opening;
-    let longest_seconds = longest.num_seconds();
     let records = || records_of(opening, facts.records, seen.port_shut);
     // A record that is over is a reason only where none that still runs is: people ask again from the same address.
     let running = records().filter(|record| record.end > facts.now).map(JitRecord::length).max();
     let asked = running.or_else(|| records().map(JitRecord::length).max());
-    if let Some(asked) = asked.filter(|asked| *asked > longest) {
-        return Some(Violation::Overlong { asked_seconds: asked.num_seconds(), longest_seconds });
-    }
-    (facts.now - seen.first > longest).then_some(Violation::Outlived { since: seen.first, longest_seconds })
+    let outlived = || {
+        let longest_seconds = longest.num_seconds();
+        (facts.now - seen.first > longest).then_some(Violation::Outlived { since: seen.first, longest_seconds })
+    };
+    asked.and_then(|asked| asked_too_long(asked, facts.limits)).or_else(outlived)
+}
+
+/// What is wrong about asking for this long.
+pub(crate) fn asked_too_long(asked: TimeDelta, limits: Limits) -> Option<Violation> {
+    let (asked_seconds, longest_seconds) = (asked.num_seconds(), limits.longest_opening.num_seconds());
+    (asked > limits.longest_opening).then_some(Violation::Overlong { asked_seconds, longest_seconds })
 }
 
 /// The records that may be the reason of an opening: of one of its ports, not over, for a source of it, and made

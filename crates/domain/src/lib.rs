@@ -24,6 +24,7 @@ pub mod initiate;
 pub mod jit;
 pub mod judge;
 mod life;
+pub mod missed;
 pub mod network;
 pub mod nsg;
 pub mod opening;

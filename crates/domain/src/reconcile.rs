@@ -17,6 +17,7 @@ use crate::initiate::{self, BRAKE, Newer};
 use crate::jit::JitRecord;
 use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, records_of};
 use crate::life;
+use crate::missed;
 use crate::opening::Opening;
 use crate::record::{Closing, Gone, OpenSpan, SeenOpening, Undecided, VmRecord};
 use crate::ruling::{Confirmations, Ruling, Rulings};
@@ -161,6 +162,7 @@ pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     let mut record = record;
     let openings = sorted(look.openings);
     let mut audits = Audits::new(look.now);
+    missed::account(&mut record, &openings, look, &mut audits);
     remember_openings(&mut record, &openings, look);
     life::begin(&mut record, look, &mut audits);
     let mut cut_short = BTreeSet::new();

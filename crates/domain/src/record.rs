@@ -79,6 +79,9 @@ pub struct VmRecord {
     /// of itself tells that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asked: Vec<Asked>,
+    /// JIT's records of the last day that a look has accounted for, by what they are known by, with their starts.
+    #[serde(default, deserialize_with = "crate::time::stored", skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounted: BTreeMap<String, DateTime<Utc>>,
     /// Whether JIT may still be about to open something: a record that is `Initiating`, or one so new that its rule
     /// may not show yet.
     #[serde(default)]
@@ -540,6 +543,7 @@ impl VmRecord {
             undecided: BTreeMap::new(),
             ended_early: Vec::new(),
             asked: Vec::new(),
+            accounted: BTreeMap::new(),
             awaits_opening: false,
             judge_again: None,
             gone_since: None,

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use chrono::{DateTime, Utc};
+
 use crate::arm_id::{NicId, NsgId, SubnetId, VmId};
 use crate::finding::FindingCode;
 use crate::jit::{JitPolicy, JitRecord};
 use crate::judge::Limits;
+use crate::missed::REMEMBERED;
 use crate::network::Nic;
 use crate::nsg::Nsg;
 use crate::opening::{Opening, fingerprint};
 use crate::plain::quoted;
-use crate::reconcile::{Mode, Remark};
+use crate::reconcile::{Mode, RULE_MAY_COME, Remark};
 
 /// What the lists of a subscription say of one VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,13 @@ impl VmSeen {
         let mut remarks: Vec<String> = self.remarks.iter().map(|r| format!("{} {}", r.about, r.evidence)).collect();
         remarks.push(format!("{} {}", mode.text(), limits.longest_opening.num_seconds()));
         fingerprint(&self.openings, &self.records, &remarks)
+    }
+
+    /// When the newest of JIT's records began of which no sweep has asked yet and that had time to show an opening. Those of up to
+    /// `asked` were asked about; what is older than [`REMEMBERED`] no look tells.
+    pub fn newest_record(&self, asked: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let starts = self.records.iter().map(|record| record.start);
+        starts.filter(|start| *start > asked && *start + REMEMBERED > now && *start + RULE_MAY_COME <= now).max()
     }
 
     /// Whether there is anything that a look could act on or report.
@@ -290,6 +300,25 @@ mod tests {
         // What a look finds is the same: it asks with all addresses and all groups of the VM.
         let addresses: BTreeSet<IpAddr> = nics.iter().flat_map(|nic| nic.addresses.iter().copied()).collect();
         assert_eq!(seen[&vm()].openings, crate::opening::openings(&groups, &addresses));
+    }
+
+    #[test]
+    fn each_record_is_asked_about_once_it_had_time_to_show() {
+        let at = crate::samples::at;
+        let of = |start: &str| record(22, "*", start, "23:00:00", RecordStatus::Revoked);
+        let one = VmSeen { records: vec![of("09:00:00"), of("09:10:00"), of("09:20:00")], ..VmSeen::default() };
+        let long_ago = at("09:00:00") - TimeDelta::days(7);
+        for (asked, now, newest) in [
+            (long_ago, "09:02:29", None),
+            (long_ago, "09:02:30", Some("09:00:00")),
+            (long_ago, "09:30:00", Some("09:20:00")),
+            (at("09:10:00"), "09:22:29", None),
+            (at("09:10:00"), "09:22:30", Some("09:20:00")),
+            (at("09:20:00"), "10:00:00", None),
+        ] {
+            assert_eq!(one.newest_record(asked, at(now)), newest.map(at), "{now}");
+        }
+        assert_eq!(one.newest_record(long_ago, at("09:20:00") + REMEMBERED), None);
     }
 
     #[test]

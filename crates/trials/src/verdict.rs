@@ -153,6 +153,7 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
         let turns: Vec<i64> = its.iter().flat_map(|granted| [granted.since.seconds(), ends(granted)]).collect();
         let silent = silent(&played.watch.beyond(&place, &turns, due), &alarms, grace, now);
         wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
+        wrong.extend(untold(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
         if let Some(open) = played.watch.open_now(&place) {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
         } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1)
@@ -175,6 +176,15 @@ fn was_unseen(open: &[Span], alarms: &[Alarm], now: i64) -> bool {
         blind.any(|alarm| alarm.raised - 5 * MINUTE <= span.from && alarm.cleared.is_some_and(|cleared| cleared >= until))
     };
     open.iter().all(is_blind)
+}
+
+/// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
+fn untold(played: &Played, place: &Place) -> Option<String> {
+    let tells = |audit: &Value| {
+        let is_its = audit["vm"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&vm(&place.0))) && audit["port"] == place.1;
+        is_its && matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened" | "open"))
+    };
+    (!played.story.audits().iter().any(tells)).then(|| "it was open, and no audit record tells that".to_owned())
 }
 
 /// The claim: what nothing covers does not stay open for longer than this without an alarm.
@@ -227,6 +237,7 @@ impl Judge<'_> {
         wrong.extend(self.stays(&place, end));
         wrong.extend(self.uncovered(&place, end, &alarms));
         let was_open = self.played.watch.places().contains(&place);
+        wrong.extend(untold(self.played, &place).filter(|_| was_open));
         if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
                 // While no look could be had JIT shut it itself: the alarm of that stood, and there is nothing to prove any more.

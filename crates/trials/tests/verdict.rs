@@ -101,6 +101,7 @@ async fn a_world_that_was_tampered_with_is_told_so() {
         (Box::new(|_| {}), None),
         (Box::new(|state| forget(state, "close")), Some("no audit record before")),
         (Box::new(|state| forget(state, "proved-shut")), Some("nobody saw port 3389 of")),
+        (Box::new(|state| forget(state, "finding-appeared")), Some("it was open, and no audit record tells that")),
         (
             Box::new(|state| {
                 let ours = state.log.iter().rposition(|entry| entry.what.eq_ignore_ascii_case(DELETE)).unwrap();

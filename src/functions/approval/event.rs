@@ -84,8 +84,8 @@ pub(super) fn said_by(claim: &Claim) -> (&str, &str, i64) {
 /// Leaves the claim for the VM and sends a look at it, unless the same was done a moment ago, in the same round of an event of the
 /// same second, when the VM's records stood as they do now: for a claim, of the same person.
 async fn send_look(app: &App, affected: &Affected, claim: &Claim, round: Round, now: DateTime<Utc>) -> Result<(), Stopped> {
-    // Who wrote a policy opened nothing by it.
-    let leaves = affected.by_it && claim.is_initiate();
+    // Who wrote a policy opened nothing by it, and what Portcullis asked for itself it knows by its record.
+    let leaves = affected.by_it && claim.is_initiate() && !app.azure.own.is(&claim.object_id);
     let claimed = app.sent.mark(&(&affected.vm, affected.records, said_by(claim), claim.apart_seconds, round));
     let looked = app.sent.mark(&(&affected.vm, affected.records, claim.at.timestamp(), round));
     // Where no record shows yet, nothing says that two events are about the same.

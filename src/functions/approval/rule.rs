@@ -416,8 +416,8 @@ impl<'a> Asking<'a> {
         })
     }
 
-    /// Who asked JIT for something of this record's policy or VM about when it started, by object id, as the activity log
-    /// has it; nothing where a part of it could not be read: who is left out may be somebody whom no rule permits it.
+    /// Who but the app asked JIT for something of this record's policy or VM about when it started, by object id, as the activity
+    /// log has it; nothing where a part of it could not be read: who is left out may be somebody whom no rule permits it.
     async fn callers(&self, record: &JitRecord) -> Option<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
         let subscription = Uuid::parse_str(self.record.vm.subscription()).ok()?;
@@ -426,7 +426,10 @@ impl<'a> Asking<'a> {
         let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
         for resource in resources {
             let each = |page: Vec<Value>| {
-                let made = page.iter().filter_map(caller).filter(|(at, ..)| may_have_made(*at, record, all.iter().copied()));
+                let made = page.iter().filter_map(caller).filter(|(at, id, _)| {
+                    let is_others = !self.app.azure.own.is(id);
+                    is_others && may_have_made(*at, record, all.iter().copied())
+                });
                 found.extend(made.map(|(_, id, name)| (id, name)));
                 std::ops::ControlFlow::Continue(())
             };

@@ -188,6 +188,7 @@ fn tone(kind: AuditKind) -> Tone {
         | AuditKind::FindingAppeared
         | AuditKind::FindingChanged
         | AuditKind::FindingGone
+        | AuditKind::Missed
         | AuditKind::Granted
         | AuditKind::Declined
         | AuditKind::Open
@@ -239,6 +240,7 @@ fn audited(audit: &AuditRecord, through: Through, rules: usize) -> String {
         AuditKind::ProvedGone => format!("proves what had to go from {place} gone: {why}"),
         AuditKind::AlarmRaised => format!("raises the alarm {code}: {why}"),
         AuditKind::AlarmCleared => format!("clears the alarm {code} of {place}"),
+        AuditKind::Missed => format!("finds that {place} was open before anybody looked ({code}): {why}"),
         AuditKind::Adopted => {
             let person = audit.person.as_deref().unwrap_or_default();
             let rule = audit.rule.as_deref().unwrap_or_default();
