@@ -20,14 +20,16 @@ param mode string = 'observe'
 @description('The subscriptions to govern, as GUIDs. Empty means all that the identity can see: then nothing is assigned here, deploy roles-management-group.bicep on the management group. One that is wrong is refused when its roles are assigned.')
 param subscriptions array = []
 
-@description('What the app may do in the governed subscriptions: observe, open, close (docs/roles.md). One too few shows as an alarm or as a part of health that fails; one too many is a right that nobody needs.')
+@description('What the app may do in the governed subscriptions: observe, open, close, and examine for portcullis doctor (docs/roles.md). One too few shows as an alarm or as a part of health that fails; one too many is a right that nobody needs.')
 @allowed([
   'observe'
   'open'
   'close'
+  'examine'
 ])
 param duties array = [
   'observe'
+  'examine'
 ]
 
 @description('Whether the roles in the governed subscriptions are made here. False where somebody else assigns them: whoever deploys then needs no right there, and without the roles the app sees nothing.')

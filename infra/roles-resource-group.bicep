@@ -9,9 +9,11 @@ param principalId string
   'open'
   'close'
   'groups'
+  'examine'
 ])
 param duties array = [
   'observe'
+  'examine'
 ]
 
 var roles = loadJsonContent('roles.json')

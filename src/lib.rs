@@ -10,7 +10,7 @@
 //! call, outcome after. It comes back by wake-ups until the port is proved shut. What operators want comes in through
 //! [`console`] and waits for the next look. Every audit record becomes a row in Microsoft Sentinel by [`functions::alert`].
 //! What no event told is found by [`functions::sweep`] and its shards; what no wake-up brought back, by
-//! [`functions::schedule`].
+//! [`functions::schedule`]. Whether all of this can work is found out by the [`doctor`].
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
@@ -23,6 +23,8 @@ pub mod store;
 pub mod rulebook;
 
 pub mod functions;
+
+pub mod doctor;
 
 pub mod console;
 

@@ -9,7 +9,7 @@ use portcullis_sandbox::roles::{DUTIES, ROLES, actions};
 use portcullis_sandbox::state::{Assignment, NeededRight, State};
 use portcullis_sandbox::switches::{Requestor, SubscriptionParents};
 use portcullis_trials::story::{INITIATE, Setting, Story, policy, tag, vm};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MINUTE: i64 = 60;
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -82,6 +82,30 @@ async fn every_action_of_the_roles_is_needed_and_none_besides() {
     // One was shut at sight, one at its end.
     assert_eq!(done, [1, 1, 1, 2], "{}", story.told());
     story.holds();
+}
+
+/// The examination needs its own role, all of it, and besides what observing takes nothing.
+#[tokio::test]
+async fn to_examine_takes_the_role_for_it_and_without_it_says_what_it_could_not_find_out() {
+    let examined = async |duties: &[&str]| {
+        let story = world(duties).observing().begin().await;
+        let (status, answer) = story.reads(estate::AUDITOR_OBJECT_ID, "/doctor").await;
+        assert_eq!(status, 200, "{answer}");
+        let states: BTreeSet<(String, String)> =
+            answer["checks"].as_array().unwrap().iter().map(|check| (text(check, "name"), text(check, "state"))).collect();
+        (needed(&story), states)
+    };
+    let (needed, states) = examined(&["observe", "examine"]).await;
+    let of_duty = roles(&["examine"]);
+    assert!(of_duty.is_subset(&needed) && needed.is_subset(&roles(&["observe", "examine"])), "{needed:#?}");
+    assert!(states.iter().all(|(_, state)| state != "notKnown"), "{states:#?}");
+    let (_, states) = examined(&["observe"]).await;
+    let unknown: BTreeSet<&str> = states.iter().filter(|(_, state)| state == "notKnown").map(|(name, _)| name.as_str()).collect();
+    assert_eq!(unknown, BTreeSet::from(["rights", "plan", "initiate", "events"]));
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

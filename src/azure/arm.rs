@@ -31,6 +31,12 @@ impl ApiVersion {
     pub const SUBSCRIPTIONS: ApiVersion = ApiVersion("2020-01-01");
     /// Management groups (REST specification).
     pub const MANAGEMENT_GROUPS: ApiVersion = ApiVersion("2020-05-01");
+    /// Role assignments, role definitions, and what a caller may do (REST specification).
+    pub const AUTHORIZATION: ApiVersion = ApiVersion("2022-04-01");
+    /// Plans of Defender for Cloud (recorded).
+    pub const PRICINGS: ApiVersion = ApiVersion("2023-01-01");
+    /// Event Grid (the version that the templates deploy).
+    pub const EVENT_GRID: ApiVersion = ApiVersion("2022-06-15");
 }
 
 /// More pages than any estate has: a list that is still not at its end runs in circles.
@@ -50,7 +56,12 @@ impl Arm {
 
     /// Reads one resource.
     pub async fn get(&self, what: &str, id: &ArmId, version: ApiVersion) -> Result<Value, CallFailed> {
-        let url = self.url(id.to_string().as_str(), &[], version);
+        self.get_at(what, &id.to_string(), version).await
+    }
+
+    /// The same by its path, which is our own text but for a GUID.
+    pub(super) async fn get_at(&self, what: &str, path: &str, version: ApiVersion) -> Result<Value, CallFailed> {
+        let url = self.url(path, &[], version);
         let answer = self.channel.call(Outgoing::get(what.to_owned(), url)).await?;
         self.json(Method::Get, what, &answer)
     }

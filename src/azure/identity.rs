@@ -45,6 +45,11 @@ impl OwnObjectId {
         self.0.get().is_some_and(|own| own.eq_ignore_ascii_case(object_id))
     }
 
+    /// The id, once there was a token that names it.
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
     fn learn(&self, token: &str) {
         if self.0.get().is_none()
             && let Some(own) = object_id_of(token)

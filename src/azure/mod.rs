@@ -5,17 +5,20 @@
 
 pub mod activity_log;
 pub mod arm;
+pub mod authorization;
 pub mod blob;
 mod channel;
 pub mod compute;
 pub mod entra;
 pub mod error;
+pub mod event_grid;
 pub mod graph;
 mod identity;
 pub mod jit;
 pub mod logs;
 pub mod management_groups;
 pub mod network;
+pub mod plans;
 pub mod servicebus;
 pub mod subscriptions;
 pub mod trace;
@@ -29,18 +32,21 @@ use chrono::{DateTime, Utc};
 
 use self::activity_log::ActivityLog;
 use self::arm::Arm;
+use self::authorization::Authorization;
 use self::blob::Blobs;
 pub use self::channel::Answer;
 use self::channel::Channel;
 use self::compute::Compute;
 use self::entra::Entra;
 pub use self::error::{CallFailed, FailureKind, Service};
+use self::event_grid::EventGrid;
 use self::graph::Graph;
 use self::identity::{Identity, OwnObjectId};
 use self::jit::Jit;
 use self::logs::Logs;
 use self::management_groups::ManagementGroups;
 use self::network::Network;
+use self::plans::Plans;
 use self::servicebus::Bus;
 use self::subscriptions::Subscriptions;
 use self::transport::SharedClient;
@@ -73,6 +79,12 @@ pub struct Azure {
     pub graph: Graph,
     /// The keys that callers' tokens are signed with.
     pub entra: Entra,
+    /// Who may do what.
+    pub authorization: Authorization,
+    /// Plans of Defender for Cloud.
+    pub plans: Plans,
+    /// Where events are sent.
+    pub event_grid: EventGrid,
     /// Who the app is.
     pub own: OwnObjectId,
 }
@@ -95,6 +107,9 @@ impl Azure {
             activity_log: ActivityLog::new(arm.clone()),
             subscriptions: Subscriptions::new(arm.clone()),
             management_groups: ManagementGroups::new(arm.clone()),
+            authorization: Authorization::new(arm.clone()),
+            plans: Plans::new(arm.clone()),
+            event_grid: EventGrid::new(arm.clone()),
             arm,
             blobs: Blobs::new(channel(Service::Blob), settings.blob_endpoint.clone()),
             bus: Bus::new(

@@ -6,6 +6,7 @@
 mod answer;
 pub mod asks;
 mod dead_letters;
+mod doctor;
 mod health;
 mod keys;
 mod named;
@@ -70,8 +71,13 @@ fn asks() -> [(&'static str, MethodRouter<Console>); 3] {
 }
 
 /// What auditors and operators may read, by its path.
-fn answers() -> [(&'static str, MethodRouter<Console>); 3] {
-    [("/requests/{id}", get(asks::answer)), ("/deadletters", get(dead_letters::list)), ("/deadletters/{id}", get(dead_letters::show))]
+fn answers() -> [(&'static str, MethodRouter<Console>); 4] {
+    [
+        ("/requests/{id}", get(asks::answer)),
+        ("/deadletters", get(dead_letters::list)),
+        ("/deadletters/{id}", get(dead_letters::show)),
+        ("/doctor", get(doctor::get)),
+    ]
 }
 
 fn routes(console: Console) -> Router {

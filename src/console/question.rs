@@ -57,6 +57,9 @@ impl Parameter {
 /// The parameters of the list of VMs.
 pub const OF_VMS: [Parameter; 3] = [Parameter::Subscription, Parameter::Limit, Parameter::After];
 
+/// The parameters of the examination.
+pub const OF_DOCTOR: [Parameter; 1] = [Parameter::Subscription];
+
 /// The parameters of a list of things of VMs.
 pub const OF_THINGS: [Parameter; 4] = [Parameter::Subscription, Parameter::Vm, Parameter::Limit, Parameter::After];
 

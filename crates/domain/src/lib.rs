@@ -33,6 +33,7 @@ pub mod port;
 pub mod ranges;
 pub mod reconcile;
 pub mod record;
+pub mod rights;
 pub mod ruling;
 pub mod source;
 pub mod sweep;

@@ -154,6 +154,7 @@ pub fn add_subscription(state: &mut State, id: &str, display_name: &str) {
         id: id.to_owned(),
         display_name: display_name.to_owned(),
         jit_plan: true,
+        events: true,
         management_groups: Vec::new(),
     });
 }

@@ -33,7 +33,9 @@ const PAUSES: [i64; 10] = [10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_
 /// does not let through is dropped.
 pub fn publish(state: &mut State, action: &str, subject: &str, data: Value) {
     let operation = data.get("operationName").and_then(Value::as_str).unwrap_or_default();
-    if !starts_with(operation, FILTER) {
+    let of = data.get("subscriptionId").and_then(Value::as_str).or_else(|| subject.split('/').nth(2)).unwrap_or_default();
+    let leads_nowhere = state.subscriptions.iter().any(|known| known.id.eq_ignore_ascii_case(of) && !known.events);
+    if !starts_with(operation, FILTER) || leads_nowhere {
         return;
     }
     let body = envelope(state, action, subject, data);

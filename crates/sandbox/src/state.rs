@@ -159,6 +159,9 @@ pub struct Subscription {
     /// Whether Defender for Servers Plan 2 is on; JIT calls answer 403 without it.
     #[serde(default = "yes")]
     pub jit_plan: bool,
+    /// Whether an event subscription of its topic leads to the product; without one, nothing tells of its events.
+    #[serde(default = "yes")]
+    pub events: bool,
     /// The management groups above it, by name, from below the tenant's root group down to its parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub management_groups: Vec<String>,

@@ -6,6 +6,7 @@ mod access;
 mod app_files;
 mod deadletter;
 mod demo;
+mod doctor;
 mod policies;
 mod rules;
 mod sandbox;
@@ -35,6 +36,8 @@ enum Command {
     /// Shows what came to no end, and has it worked on again.
     #[command(subcommand)]
     Deadletter(deadletter::Command),
+    /// Looks at what a running Portcullis stands on, and says what is wrong and what to do about it.
+    Doctor(doctor::Arguments),
     /// Checks, tests, explains and replays rules.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -55,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Close(arguments) => access::close(arguments).await,
         Command::Grants(arguments) => access::grants(arguments).await,
         Command::Deadletter(command) => deadletter::run(command).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Rules(command) => rules::run(command),
         Command::Demo(arguments) => demo::run(arguments).await,
     };

@@ -1,4 +1,4 @@
-//! `portcullis grant`, `close`, `grants` and `deadletter` against a running sandbox whose clock is moved while they wait.
+//! `portcullis grant`, `close`, `grants`, `deadletter` and `doctor` against a running sandbox whose clock is moved while they wait.
 //!
 //! `portcullis-handler` must lie beside `portcullis`: `cargo build --workspace --bins` puts it there.
 
@@ -197,4 +197,25 @@ async fn what_came_to_no_end_is_listed_shown_and_sent_again() {
         said.push(told(&output));
     }
     insta::assert_snapshot!("deadletters", said.join("\n---\n").replace(&set_aside, "rejected-0123456789abcdef"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let world = World::begin().await;
+    let sam = estate::SECURITY_OBJECT_ID;
+    let well = world.ask(sam, &["doctor"]).await;
+    {
+        let mut state = world.sandbox.world.lock();
+        state.subscriptions[0].jit_plan = false;
+        state.subscriptions[0].events = false;
+    }
+    put(&world, "approval", "{}", true);
+    let ill = world.ask(sam, &["doctor", "--subscription", estate::SUBSCRIPTION]).await;
+    assert_eq!((well.status.code(), ill.status.code()), (Some(0), Some(1)), "{}\n{}", told(&well), told(&ill));
+    insta::assert_snapshot!("doctor", format!("{}\n---\n{}", told(&well), told(&ill)));
+    let json = world.ask(sam, &["doctor", "--json"]).await;
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(answer["checks"].as_array().unwrap().len() > 10, "{answer}");
+    let nowhere = world.ask_with("none", "https://127.0.0.1:9", &["doctor"]).await;
+    assert!(nowhere.status.code() == Some(1) && told(&nowhere).contains("the last line of its log"), "{}", told(&nowhere));
 }

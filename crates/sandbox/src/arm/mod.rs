@@ -7,6 +7,7 @@ mod activity;
 mod authorization;
 mod compute;
 mod envelope;
+mod event_topics;
 mod events;
 mod instants;
 mod jit;
@@ -22,6 +23,7 @@ mod nsg;
 mod operations;
 mod paging;
 mod path;
+mod roles;
 mod security_rule;
 mod subscriptions;
 mod versions;
@@ -243,6 +245,8 @@ fn route(state: &mut State, request: &Request, path: &Path, resource: &Resource)
             Method::GET => authorization::list_permissions(state, request, &resource.scope),
             _ => Err(method_not_allowed(&request.call.method)),
         },
+        Kind::RoleAssignment | Kind::RoleDefinition => roles::serve(state, request, resource),
+        Kind::SystemTopic | Kind::EventSubscription => event_topics::serve(state, request, path, resource),
     }
 }
 
@@ -262,7 +266,18 @@ fn remaining(note: &Note, method: &Method) -> Vec<(&'static str, &'static str)> 
         (_, Some(Kind::JitPolicies | Kind::JitPolicy | Kind::Pricing)) => {
             vec![("x-ms-ratelimit-remaining-subscription-resource-requests", "749")]
         }
-        (_, Some(Kind::ActivityLog | Kind::Lock | Kind::Permission)) => {
+        (
+            _,
+            Some(
+                Kind::ActivityLog
+                | Kind::Lock
+                | Kind::Permission
+                | Kind::RoleAssignment
+                | Kind::RoleDefinition
+                | Kind::SystemTopic
+                | Kind::EventSubscription,
+            ),
+        ) => {
             vec![("x-ms-ratelimit-remaining-subscription-reads", "249"), ("x-ms-ratelimit-remaining-subscription-global-reads", "3749")]
         }
         (_, Some(_)) => Vec::new(),

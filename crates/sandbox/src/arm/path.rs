@@ -88,6 +88,10 @@ kinds! {
     ActivityLog = "Microsoft.Insights/eventtypes/values",
     Lock = "Microsoft.Authorization/locks",
     Permission = "Microsoft.Authorization/permissions",
+    RoleAssignment = "Microsoft.Authorization/roleAssignments",
+    RoleDefinition = "Microsoft.Authorization/roleDefinitions",
+    SystemTopic = "Microsoft.EventGrid/systemTopics",
+    EventSubscription = "Microsoft.EventGrid/systemTopics/eventSubscriptions",
 }
 
 impl Kind {

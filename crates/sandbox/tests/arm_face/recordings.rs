@@ -16,7 +16,13 @@ fn recorded(text: &str) -> (Desk, String, Value) {
     let body = file["response"]["body"].clone();
     let mut desk = Desk::small();
     let id = path.split('/').nth(2).unwrap_or_default().to_owned();
-    desk.state.subscriptions.push(Subscription { id, display_name: "recorded".to_owned(), jit_plan: true, management_groups: Vec::new() });
+    desk.state.subscriptions.push(Subscription {
+        id,
+        display_name: "recorded".to_owned(),
+        jit_plan: true,
+        events: true,
+        management_groups: Vec::new(),
+    });
     match body["value"].as_array() {
         Some(list) => list.iter().for_each(|item| desk.state.resources.put(item.clone())),
         None => desk.state.resources.put(body.clone()),

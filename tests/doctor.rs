@@ -1,0 +1,137 @@
+//! The examination of an installation: each thing that it stands on broken, and told with what to do about it.
+
+use portcullis_sandbox::estate;
+use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::roles::DUTIES;
+use portcullis_sandbox::state::{Assignment, State};
+use portcullis_trials::story::{Setting, Story, policy, vm};
+use serde_json::{Value, json};
+
+async fn examined(story: &Story, query: &str) -> Vec<Value> {
+    let (status, answer) = story.reads(estate::AUDITOR_OBJECT_ID, &format!("/doctor{query}")).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["checks"].as_array().unwrap().clone()
+}
+
+/// What is not well, as `name state`.
+fn not_well(checks: &[Value]) -> Vec<String> {
+    let text = |check: &Value, field: &str| check[field].as_str().unwrap().to_owned();
+    let bad = checks.iter().filter(|check| check["state"] != "well");
+    bad.map(|check| format!("{} {}", text(check, "name"), text(check, "state"))).collect()
+}
+
+/// Whoever may do everything in the small estate besides the app: Ada, by one role for everything.
+const USUAL: &str = "initiate attention";
+
+fn subscription(state: &mut State) -> &mut portcullis_sandbox::state::Subscription {
+    let known = state.subscriptions.iter_mut();
+    known.into_iter().find(|known| known.id == estate::SUBSCRIPTION).unwrap()
+}
+
+fn gives_the_app(state: &mut State, duties: &[&str]) {
+    let app = state.principals.iter_mut().find(|one| one.object_id == estate::PRODUCT_OBJECT_ID).unwrap();
+    let actions = estate::product_actions(duties).into_iter().map(str::to_owned).collect();
+    app.assignments = vec![Assignment { scope: "/".to_owned(), actions }];
+}
+
+#[tokio::test]
+async fn an_installation_that_is_as_it_must_be_is_well_in_everything() {
+    let story = Story::begin().await;
+    let checks = examined(&story, "").await;
+    assert_eq!(not_well(&checks), [USUAL], "{checks:#?}");
+    let names: std::collections::BTreeSet<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let all = [
+        "clock",
+        "deadletters",
+        "events",
+        "identity",
+        "ingestion",
+        "initiate",
+        "mode",
+        "plan",
+        "policies",
+        "rights",
+        "rules",
+        "store",
+        "subscriptions",
+    ];
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
+    assert!(checks.iter().all(|check| (check["state"] == "well") == (check["cure"] == "")), "{checks:#?}");
+    // It only reads.
+    assert_eq!(story.world(|state| state.log.iter().filter(|entry| entry.face == "arm").count()), 0);
+}
+
+#[tokio::test]
+async fn whatever_is_broken_in_azure_is_told_by_its_name() {
+    type Breaks = fn(&mut State);
+    let cases: [(&str, Breaks, &str); 9] = [
+        ("plan failing", |state| subscription(state).jit_plan = false, "Defender for Servers"),
+        ("events failing", |state| subscription(state).events = false, "infra/events.sh"),
+        ("rights failing", |state| gives_the_app(state, &["observe", "open", "examine"]), "Portcullis close"),
+        ("rights failing", |state| gives_the_app(state, &["observe", "close", "examine"]), "Portcullis open"),
+        ("rights notKnown", |state| gives_the_app(state, &["observe", "open", "close"]), "Portcullis examine"),
+        (
+            "policies attention",
+            |state| state.resources.get_mut(&policy()).unwrap()["properties"]["virtualMachines"] = json!([]),
+            "protects no machine",
+        ),
+        (
+            "policies attention",
+            |state| state.resources.get_mut(&policy()).unwrap()["properties"]["virtualMachines"][0]["id"] = json!(vm("web-9")),
+            "names web-9",
+        ),
+        (
+            "policies attention",
+            |state| state.resources.get_mut(&policy()).unwrap()["properties"]["provisioningState"] = json!("Failed"),
+            "is Failed",
+        ),
+        ("initiate attention", |state| gives_the_app(state, &DUTIES), "2 by Owner"),
+    ];
+    for (what, breaks, says) in cases {
+        let story = Setting::with(breaks).begin().await;
+        let checks = examined(&story, "").await;
+        let found = checks.iter().find(|check| format!("{} {}", check["name"].as_str().unwrap(), check["state"].as_str().unwrap()) == what);
+        let told = found.unwrap_or_else(|| panic!("{what}: {checks:#?}"));
+        assert!(told.to_string().contains(says), "{what}: {told:#}");
+        assert_eq!(told["subscription"], estate::SUBSCRIPTION);
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_broken_in_the_installation_is_told_by_its_name() {
+    let observing = Setting::default().observing().begin().await;
+    assert_eq!(not_well(&examined(&observing, "").await), [USUAL, "mode attention"]);
+    let ruleless = Setting::default().without_rules().begin().await;
+    assert!(not_well(&examined(&ruleless, "").await).contains(&"rules failing".to_owned()));
+    // Rows that are refused are known to be once one was sent.
+    let story = Story::begin().await;
+    story.fault("logs", "POST", "/", Effect::status(403, None), None);
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], chrono::TimeDelta::hours(1)).await;
+    story.pass(600).await;
+    assert!(not_well(&examined(&story, "").await).contains(&"ingestion failing".to_owned()), "{}", story.told());
+    story.heal();
+    story.fault("arm", "GET", "/jitNetworkAccessPolicies", Effect::status(503, None), None);
+    let checks = examined(&story, "").await;
+    assert!(not_well(&checks).contains(&"policies notKnown".to_owned()), "{checks:#?}");
+}
+
+#[tokio::test]
+async fn one_subscription_can_be_looked_at_alone_and_one_that_is_not_governed_is_told() {
+    let story = Setting::with(|state| estate::add_subscription(state, &estate::numbered_subscription(7), "Seven"))
+        .set("PORTCULLIS_SUBSCRIPTIONS", "")
+        .begin()
+        .await;
+    let about = |checks: &[Value]| -> std::collections::BTreeSet<String> {
+        checks.iter().filter_map(|check| check["subscription"].as_str().map(str::to_owned)).collect()
+    };
+    let all = examined(&story, "").await;
+    assert_eq!(about(&all).len(), 2, "{all:#?}");
+    let one = examined(&story, &format!("?subscription={}", estate::SUBSCRIPTION)).await;
+    assert_eq!(about(&one).into_iter().collect::<Vec<_>>(), [estate::SUBSCRIPTION]);
+    let none = examined(&story, "?subscription=00000000-0000-4000-8000-000000000009").await;
+    assert!(not_well(&none).contains(&"subscriptions failing".to_owned()) && about(&none).is_empty(), "{none:#?}");
+    let (status, answer) = story.reads(estate::AUDITOR_OBJECT_ID, "/doctor?subscription=x").await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, _) = story.reads(estate::DEVELOPER_OBJECT_ID, "/doctor").await;
+    assert_eq!(status, 403);
+}
