@@ -13,6 +13,7 @@ mod sandbox;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use portcullis_tool::live_probe;
 
 /// Governs just-in-time VM access of Microsoft Defender for Cloud.
 #[derive(Debug, Parser)]
@@ -40,6 +41,10 @@ enum Command {
     Rules(rules::Command),
     /// Plays an hour of a simulated Azure under Portcullis, and judges by what the world shows.
     Demo(demo::Arguments),
+    /// Finds out on a VM of yours, in the real Azure, how JIT behaves where Microsoft does not say, and what to set.
+    ///
+    /// It opens to addresses of documentation alone, which nobody has, and puts back what it changed.
+    LiveProbe(live_probe::Arguments),
 }
 
 #[tokio::main]
@@ -57,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Deadletter(command) => deadletter::run(command).await,
         Command::Rules(command) => rules::run(command),
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::LiveProbe(arguments) => probed(arguments).await,
     };
     match ended {
         Ok(code) => code,
@@ -65,4 +71,8 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn probed(arguments: live_probe::Arguments) -> anyhow::Result<ExitCode> {
+    live_probe::run(arguments, access::client()?).await
 }
