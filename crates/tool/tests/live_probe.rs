@@ -148,7 +148,7 @@ async fn whichever_call_is_cut_the_world_is_left_as_it_was() {
     let writes = calls.iter().filter(|method| *method != "GET").count();
     // Every write, and reads here and there.
     let write = (0..writes).flat_map(|n| [Effect::CutBefore, Effect::CutAfter].map(|effect| ("write", n, effect)));
-    let read = (0..calls.len()).step_by(97).map(|n| ("call", n, Effect::CutBefore));
+    let read = (0..calls.len()).step_by(41).map(|n| ("call", n, Effect::CutBefore));
     let rows = write.chain(read).map(|(what, n, effect)| {
         let name = format!("{what} {n}: {effect:?}");
         (name, async move {
@@ -166,7 +166,7 @@ async fn whichever_call_is_cut_the_world_is_left_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whenever_it_is_stopped_the_world_is_left_as_it_was() {
     let waits = World::begin(|_| {}).await.waits().await;
-    let rows = (0..waits).step_by(11).map(|n| {
+    let rows = (0..waits).step_by(5).map(|n| {
         (format!("wait {n} of {waits}"), async move {
             let world = World::begin(|_| {}).await;
             let report = world.probe_until(n).await.unwrap();
@@ -175,6 +175,14 @@ async fn whenever_it_is_stopped_the_world_is_left_as_it_was() {
         })
     });
     each_row(rows).await;
+}
+
+#[tokio::test]
+async fn whoever_is_in_a_hurry_is_told_what_to_look_at() {
+    let world = World::begin(|_| {}).await;
+    let report = world.probe_in_a_hurry(20).await.unwrap();
+    assert_eq!(report.left.len(), 1);
+    assert!(report.left[0].starts_with("Putting back was stopped."), "{:?}", report.left);
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ impl Probe<'_> {
             sources: Sources::read(sources.iter().copied()),
             requestor: text("requestor"),
             correlation: answer.correlation,
-            rules_before: before.openings.into_iter().map(|opening| opening.rule).collect(),
+            before: before.openings,
         })
     }
 

@@ -107,7 +107,7 @@ pub(super) fn plan(machine: &Machine) -> String {
          \n  5. Open once more, write the policy with {WHOLE} as the only source of that port of this VM, ask for a part of it, and put the\
          \n     policy back: {policy}\
          \n  6. Delete what rules of the probe are left, and wait until the activity log shows the first request, 65 minutes at most.\
-         \n\nIt needs the actions\n  {actions}\nand asks without them what it can. Ctrl-C stops it, and puts back what it changed.",
+         \n\nIt needs the actions\n  {actions}\nand asks without them what it can. Portcullis must not govern the subscription meanwhile. Ctrl-C stops it, and puts back what it changed.",
         vm = machine.vm.name(),
         groups = groups.join(", "),
         actions = ACTIONS.join("\n  ")

@@ -52,8 +52,9 @@ impl Probe<'_> {
         let opened = match self.open_for(&[FIRST, SECOND], long).await {
             Ok(opened) => {
                 let told = opened.look.record(&opened.asked).map(|record| record.sources.to_string()).unwrap_or_default();
-                let lines =
-                    vec![seen(opened.asked.start, format!("a request for {FIRST} and {SECOND} was taken, and its record is for {told}"))];
+                let rules = opened.look.rules(&opened.asked).iter().map(|rule| rule.sources.to_string()).collect::<Vec<_>>().join("; ");
+                let line = format!("a request for {FIRST} and {SECOND} was taken; its record is for {told}, and its rules let in {rules}");
+                let lines = vec![seen(opened.look.at, line)];
                 self.found("pluralSources", json!(true), lines);
                 opened
             }

@@ -1,9 +1,6 @@
 //! What a look at the policy and the groups shows of what the probe asked for.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, TimeDelta, Utc};
-use portcullis_domain::arm_id::RuleId;
 use portcullis_domain::jit::{JitPolicy, JitRecord, RecordStatus};
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
@@ -26,8 +23,8 @@ pub struct Asked {
     pub requestor: String,
     /// What ties it to the activity log.
     pub correlation: String,
-    /// Rules of the probe that were there before.
-    pub rules_before: BTreeSet<RuleId>,
+    /// What was open to addresses of documentation before.
+    pub before: Vec<Opening>,
 }
 
 /// What was there at one time.
@@ -44,7 +41,7 @@ pub struct Look {
 }
 
 /// Records of one and the same request differ by no more in their start.
-const SAME: TimeDelta = TimeDelta::seconds(5);
+const SAME: TimeDelta = TimeDelta::minutes(1);
 
 impl Look {
     /// Looks at the policy and the groups.
@@ -82,9 +79,12 @@ impl Look {
         self.records.iter().filter(is_it).min_by_key(|record| (record.start - asked.start).abs())
     }
 
-    /// The rules that let in what was asked for.
+    /// The rules that let in what was asked for, or a part of it: nobody knows whether JIT writes one for each source, or one for several
+    /// requests.
     pub fn rules(&self, asked: &Asked) -> Vec<&Opening> {
-        self.openings.iter().filter(|opening| opening.sources == asked.sources && !asked.rules_before.contains(&opening.rule)).collect()
+        let is_of = |opening: &&Opening| opening.sources.covers(&asked.sources) || asked.sources.covers(&opening.sources);
+        let is_new = |opening: &&Opening| !asked.before.iter().any(|before| before.is_same(opening));
+        self.openings.iter().filter(is_of).filter(is_new).collect()
     }
 
     /// The records that the probe may have asked for and that are not over.

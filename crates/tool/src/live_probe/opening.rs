@@ -116,8 +116,12 @@ impl Probe<'_> {
             record.map_or("gone".to_owned(), |record| format!("`{}`, `{}`", String::from(record.status.clone()), record.status_reason));
         let rules = look.rules(&first.asked).len();
         lines.push(seen(look.at, format!("of the older one there are {rules} rules, and its record is {told}")));
-        let setting = if rules == 0 || record.is_some_and(|record| record.was_replaced()) { "replaces" } else { "adds" };
-        self.found("newerInitiate", json!(setting), lines);
+        let is_over = record.is_none_or(|record| record.was_replaced());
+        match (rules, is_over) {
+            (0, _) => self.found("newerInitiate", json!("replaces"), lines),
+            (_, false) => self.found("newerInitiate", json!("adds"), lines),
+            (_, true) => self.open("newerInitiate", "The older record is over, and its rule is still there.", lines),
+        }
         Ok(())
     }
 

@@ -112,6 +112,13 @@ impl World {
         self.probe_with("web-1", Moved { stop_at: Some(n), ..Moved::new(&self.sandbox) }).await
     }
 
+    /// The same, without time to put anything back.
+    pub async fn probe_in_a_hurry(&self, n: usize) -> anyhow::Result<Report> {
+        let moved = Moved { stop_at: Some(n), ..Moved::new(&self.sandbox) };
+        let probe = self.prepared("web-1", &moved).await?;
+        Ok(probe.run(moved.stop.notified(), std::future::ready(())).await)
+    }
+
     /// The same, while somebody looks at the world after each wait and changes it.
     pub async fn probe_while(&self, change: impl Fn(&Sandbox) -> bool + Send + Sync) -> anyhow::Result<Report> {
         self.probe_with("web-1", Moved { change: Some(&change), ..Moved::new(&self.sandbox) }).await
@@ -153,10 +160,13 @@ impl World {
     }
 
     async fn probe_by(&self, name: &str, moved: &Moved<'_>) -> anyhow::Result<Report> {
-        let token = Token::of(Some(self.token()));
-        let azure = Azure::new(self.sandbox.client()?, self.sandbox.url("arm"), token, moved);
-        let probe = Probe::prepare(azure, &VmId::parse(&vm(name))?, &|_| {}).await?;
+        let probe = self.prepared(name, moved).await?;
         Ok(probe.run(moved.stop.notified(), std::future::pending()).await)
+    }
+
+    async fn prepared<'a>(&self, name: &str, moved: &'a Moved<'_>) -> anyhow::Result<Probe<'a>> {
+        let azure = Azure::new(self.sandbox.client()?, self.sandbox.url("arm"), Token::of(Some(self.token())), moved);
+        Probe::prepare(azure, &VmId::parse(&vm(name))?, &|_| {}).await
     }
 
     fn token(&self) -> String {
