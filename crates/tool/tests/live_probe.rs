@@ -84,6 +84,37 @@ async fn the_answers_are_switches_of_a_world() {
 }
 
 #[tokio::test]
+async fn a_policy_that_allows_five_minutes_is_enough() {
+    let world = World::begin(|state| {
+        let policy = state.resources.get_mut(&world::policy()).unwrap();
+        policy["properties"]["virtualMachines"][0]["ports"][0]["maxRequestAccessDuration"] = json!("PT5M");
+    })
+    .await;
+    let report = world.probe().await.unwrap();
+    assert_eq!(answers(&report), expected(&Switches::default()), "{}", report.to_text());
+    world.is_as_it_was(&report);
+}
+
+/// Everything else is found out.
+#[tokio::test]
+async fn what_a_machine_or_an_asker_cannot_show_is_not_guessed() {
+    let world = World::begin(|state| {
+        state.switches.requestor = Requestor::Empty;
+        let person = state.principals.iter_mut().find(|person| person.object_id == PERSON).unwrap();
+        (person.upn, person.app_id) = (String::new(), "5a4db0c5-00b0-4000-8000-0000000000f2".to_owned());
+        let nic = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Network/networkInterfaces", "web-1-nic");
+        state.resources.get_mut(&nic).unwrap()["properties"]["networkSecurityGroup"] = Value::Null;
+    })
+    .await;
+    let report = world.probe().await.unwrap();
+    let mut wanted = expected(&Switches::default());
+    wanted.retain(|name, _| !["rulesLand", "requestor"].contains(&name.as_str()));
+    assert_eq!(answers(&report), wanted, "{}", report.to_text());
+    let why = |name: &str| report.findings[name].why.as_str();
+    assert!(why("rulesLand").contains("do not have a group each") && why("requestor").contains("run the probe as a person"));
+}
+
+#[tokio::test]
 async fn where_the_plan_is_off_it_is_seen_which_calls_are_refused() {
     for (setting, others) in [(PlanOffRefuses::Everything, 3), (PlanOffRefuses::Writes, 3)] {
         let world = World::begin(|state| {

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::time;
 use portcullis_rules::plain::plain;
 use reqwest::header::{HeaderMap, IF_MATCH, RETRY_AFTER};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use super::clock::Clock;
@@ -202,7 +202,7 @@ impl<'a> Azure<'a> {
         let mut next = Some(self.url(path, version));
         for _ in 0..PAGES {
             let Some(url) = next.take() else { break };
-            if !url.starts_with(&format!("{}/", self.endpoint)) {
+            if !is_of(&url, &self.endpoint) {
                 return Err(Trouble::Broken(format!("a list of Azure leads on to {}, which is another host", plain(&url))));
             }
             let mut answer = self.read(Method::GET, &url).await?;
@@ -221,17 +221,21 @@ impl<'a> Azure<'a> {
         self.send(method, &self.url(path, version), body, None).await
     }
 
-    /// Writes once on a condition.
-    pub async fn write_if(&self, method: Method, path: &str, version: &str, etag: &str) -> Result<Answer, Trouble> {
-        self.send(method, &self.url(path, version), None, Some(etag)).await
-    }
-
     /// Writes, and tries again while something else is under way.
     pub async fn write_patiently(&self, method: Method, path: &str, version: &str, body: Option<&Value>) -> Result<Answer, Trouble> {
+        self.patiently(method, &self.url(path, version), body, None).await
+    }
+
+    /// Deletes on the condition that the etag is the resource's, and tries again while something else is under way.
+    pub async fn delete_if(&self, path: &str, version: &str, etag: &str) -> Result<Answer, Trouble> {
+        self.patiently(Method::DELETE, &self.url(path, version), None, Some(etag)).await
+    }
+
+    async fn patiently(&self, method: Method, url: &str, body: Option<&Value>, etag: Option<&str>) -> Result<Answer, Trouble> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.write(method.clone(), path, version, body).await {
+            match self.send(method.clone(), url, body, etag).await {
                 Err(trouble) if trouble.may_pass() && tries < PATIENCE => self.pass(trouble.pause()).await,
                 answered => return answered,
             }
@@ -301,6 +305,12 @@ impl<'a> Azure<'a> {
     }
 }
 
+/// Whether a link leads to the endpoint: nobody else is sent the token.
+fn is_of(link: &str, endpoint: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin());
+    origin(link).is_some_and(|of_link| origin(endpoint) == Some(of_link))
+}
+
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
@@ -355,6 +365,17 @@ mod tests {
             refusal(StatusCode::BAD_GATEWAY, DateTime::UNIX_EPOCH, &Value::Null, None).to_string(),
             "Azure answered 502 : it gives no reason."
         );
+    }
+
+    #[test]
+    fn a_list_leads_on_at_its_own_host_alone() {
+        let arm = "https://management.azure.com";
+        assert!(is_of("https://management.azure.com:443/subscriptions?$skiptoken=a", arm));
+        for other in
+            ["https://management.azure.com.example/", "http://management.azure.com/", "https://example/management.azure.com", "/next"]
+        {
+            assert!(!is_of(other, arm), "{other}");
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ impl Probe<'_> {
         let (asked, look) = self.something_open().await?;
         self.tell("deleting the rules that JIT wrote, and waiting whether they come back");
         let rules: Vec<RuleId> = look.rules(&asked).into_iter().map(|opening| opening.rule.clone()).collect();
+        if rules.is_empty() {
+            return Err(Trouble::Broken("The rule was gone before it was deleted: somebody else may delete JIT's rules.".to_owned()));
+        }
         let mut lines = Vec::new();
         for (place, rule) in rules.iter().enumerate() {
             match place {
@@ -60,7 +63,7 @@ impl Probe<'_> {
     /// Deletes with an `If-Match` that cannot hold, and without it where Azure minds it.
     async fn delete_on_condition(&self, rule: &RuleId) -> Stage {
         let path = rule.to_string();
-        let status = match self.azure.write_if(Method::DELETE, &path, NETWORK, NO_ETAG).await {
+        let status = match self.azure.delete_if(&path, NETWORK, NO_ETAG).await {
             Ok(answer) => {
                 let line = seen(answer.at, format!("deleted a rule with `If-Match: {NO_ETAG}`: Azure answered {}", answer.status.as_u16()));
                 self.found("nsgIfMatch", json!("ignored"), vec![line]);

@@ -1,6 +1,6 @@
 //! How near an end may be, what a request may name as its sources, and how late JIT shuts at the end.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::json;
 
 use super::asking::{Opened, seconds};
@@ -16,6 +16,8 @@ const RUNGS: [i64; 11] = [10, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600];
 const ON_THE_WAY: i64 = 2;
 /// An opening whose end is watched is at least so long.
 const WATCHED: TimeDelta = TimeDelta::seconds(300);
+/// The last look before the end.
+const JUST_BEFORE: TimeDelta = TimeDelta::seconds(5);
 /// A rule that stays longer after its end is not waited for.
 const LATEST: TimeDelta = TimeDelta::minutes(30);
 
@@ -45,10 +47,9 @@ impl Probe<'_> {
 
     /// Opens to two sources at once, or to one where two are refused, and watches the end.
     pub(super) async fn watched_end(&self) -> Stage {
-        let least = self.answered("smallestEndSeconds").and_then(|answer| answer.as_i64()).unwrap_or(0);
-        let took = |name| self.answered(name).and_then(|answer| answer.as_i64()).unwrap_or(0);
-        let opens = TimeDelta::seconds(took("initiatingSeconds") + took("operationSeconds") + 60);
-        let long = WATCHED.max(TimeDelta::seconds(least + 60)).max(opens);
+        let known = |name| self.answered(name).and_then(|answer| answer.as_i64()).unwrap_or(0);
+        let least = known("smallestEndSeconds").max(known("initiatingSeconds") + known("operationSeconds"));
+        let long = WATCHED.max(TimeDelta::seconds(least + 60));
         let opened = match self.open_for(&[FIRST, SECOND], long).await {
             Ok(opened) => {
                 let told = opened.look.record(&opened.asked).map(|record| record.sources.to_string()).unwrap_or_default();
@@ -73,12 +74,21 @@ impl Probe<'_> {
     async fn watch_end(&self, opened: &Opened) -> Stage {
         let end = opened.asked.end;
         self.tell(&format!("waiting for the end of that opening at {}, and for JIT to shut it", end.format("%H:%M:%S")));
+        self.azure.pass(end - JUST_BEFORE - self.azure.now()).await;
+        if Look::at_groups(&self.azure, &self.machine).await?.rules(&opened.asked).is_empty() {
+            return Err(Trouble::Broken("The rule was gone before its end.".to_owned()));
+        }
         self.azure.pass(end - self.azure.now()).await;
         let mut before = end;
         loop {
             let look = Look::at_groups(&self.azure, &self.machine).await?;
             if look.rules(&opened.asked).is_empty() {
-                self.found("expiryDelaySeconds", seconds(end, look.at), self.ended_lines(end, before, look.at).await?);
+                let lines = vec![
+                    seen(end, "the opening ended"),
+                    seen(before, "its rule was still there, or not looked for yet"),
+                    seen(look.at, "its rule was gone"),
+                ];
+                self.found("expiryDelaySeconds", seconds(end, look.at), lines);
                 return Ok(());
             }
             if look.at - end > LATEST {
@@ -87,14 +97,5 @@ impl Probe<'_> {
             before = look.at;
             self.azure.pass(pause(end, look.at)).await;
         }
-    }
-
-    async fn ended_lines(&self, end: DateTime<Utc>, before: DateTime<Utc>, gone: DateTime<Utc>) -> Result<Vec<String>, Trouble> {
-        let mut lines = vec![seen(end, "the opening ended")];
-        if before > end {
-            lines.push(seen(before, "its rule was still there"));
-        }
-        lines.push(seen(gone, "its rule was gone"));
-        Ok(lines)
     }
 }

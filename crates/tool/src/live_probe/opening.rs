@@ -102,6 +102,11 @@ impl Probe<'_> {
     /// A second opening beside the first.
     pub(super) async fn second_opening(&self, first: &Opened) -> Stage {
         let second = self.open_for(&[SECOND], LONG).await?;
+        if !second.asked.before.iter().any(|opening| opening.sources.covers(&first.asked.sources)) {
+            return Err(Trouble::Broken(
+                "The first rule was gone before the second request: somebody else may delete JIT's rules.".to_owned(),
+            ));
+        }
         self.write_while_busy(&second).await?;
         let replaced = self.azure.now() + REPLACED_WITHIN;
         let settled = self.settled(self.azure.now()).await?;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use portcullis_domain::arm_id::RuleId;
 
+use super::azure::Trouble;
+use super::look::Look;
 use super::machine::{FIRST, SECOND, WHOLE};
 use super::{Probe, Stage};
 
@@ -59,66 +61,83 @@ impl Probe<'_> {
 
     /// Deletes the rules of the probe until two looks show none; what cannot be deleted is waited for until JIT's own end.
     async fn rules_gone(&self) -> Vec<String> {
-        let mut deletes: BTreeMap<RuleId, u32> = BTreeMap::new();
-        let mut refused = BTreeMap::new();
-        let (mut clear, mut failed, mut last_end) = (None, 0, self.azure.now());
+        let mut tried = Tried::default();
+        let (mut clear_since, mut last_end) = (None, self.azure.now());
         loop {
-            let look = match self.look().await {
+            let look = match self.look_patiently().await {
                 Ok(look) => look,
-                Err(trouble) if failed < TRIES => {
-                    self.tell(&trouble.to_string());
-                    failed += 1;
-                    self.azure.pass(EVERY).await;
-                    continue;
-                }
-                Err(trouble) => return vec![self.unseen(&trouble.to_string())],
+                Err(trouble) => return vec![self.unseen(&trouble)],
             };
-            failed = 0;
             let ends = look.own_live(&self.machine).into_iter().map(|record| record.end);
-            last_end = ends.fold(last_end, std::cmp::Ord::max);
+            last_end = ends.fold(last_end, Ord::max);
             if look.openings.is_empty() && !look.is_initiating(&self.machine) {
-                match clear {
-                    Some(since) if look.at - since >= APART => return Vec::new(),
-                    Some(_) => {}
-                    None => clear = Some(look.at),
+                let since = *clear_since.get_or_insert(look.at);
+                if look.at - since >= APART {
+                    return Vec::new();
                 }
                 self.azure.pass(APART).await;
                 continue;
             }
-            clear = None;
+            clear_since = None;
             if look.at > last_end + AFTER_ENDS {
-                return look.openings.iter().map(|opening| still_there(&opening.rule, refused.get(&opening.rule))).collect();
+                return look.openings.iter().map(|opening| tried.still_there(&opening.rule)).collect();
             }
-            let mut waits = true;
-            for opening in &look.openings {
-                let tried = deletes.entry(opening.rule.clone()).or_default();
-                if *tried < DELETES && !refused.contains_key(&opening.rule) {
-                    *tried += 1;
-                    waits = false;
-                    match self.delete(&opening.rule).await {
-                        Err(trouble) if trouble.status().is_some() => drop(refused.insert(opening.rule.clone(), trouble)),
-                        Ok(()) | Err(_) => {}
-                    }
-                }
-            }
-            self.azure.pass(if waits && !look.openings.is_empty() { SELDOM } else { EVERY }).await;
+            let is_left_to_jit = !look.openings.is_empty() && !self.delete_all(&look, &mut tried).await;
+            self.azure.pass(if is_left_to_jit { SELDOM } else { EVERY }).await;
         }
     }
 
-    fn unseen(&self, why: &str) -> String {
+    async fn look_patiently(&self) -> Result<Look, Trouble> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.look().await {
+                Err(trouble) if tries < TRIES => self.tell(&trouble.to_string()),
+                looked => return looked,
+            }
+            self.azure.pass(EVERY).await;
+        }
+    }
+
+    /// Deletes each rule that it makes sense to try to delete; whether there was any.
+    async fn delete_all(&self, look: &Look, tried: &mut Tried) -> bool {
+        let mut any = false;
+        for opening in &look.openings {
+            if tried.refused.contains_key(&opening.rule) || tried.deletes.get(&opening.rule) >= Some(&DELETES) {
+                continue;
+            }
+            any = true;
+            *tried.deletes.entry(opening.rule.clone()).or_default() += 1;
+            match self.delete(&opening.rule).await {
+                Err(trouble) if trouble.status().is_some() => drop(tried.refused.insert(opening.rule.clone(), trouble)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        any
+    }
+
+    fn unseen(&self, trouble: &Trouble) -> String {
         let groups: Vec<&str> = self.machine.groups.iter().map(|group| group.id.name()).collect();
         format!(
-            "Whether rules of the probe are left cannot be seen. {why} Delete rules with `JITRule-` in their name and a source of {} or {} in {}.",
-            FIRST,
-            SECOND,
+            "Whether rules of the probe are left cannot be seen. {trouble} Delete rules with `JITRule-` in their name and a source of {FIRST} or \
+             {SECOND} in {}.",
             groups.join(" and ")
         )
     }
 }
 
-fn still_there(rule: &RuleId, refused: Option<&super::azure::Trouble>) -> String {
-    match refused {
-        Some(trouble) => format!("{rule} is still there. {trouble} Delete it by hand."),
-        None => format!("{rule} comes back each time that it is deleted. Delete it by hand once JIT leaves it alone."),
+/// What became of deleting rules.
+#[derive(Default)]
+struct Tried {
+    deletes: BTreeMap<RuleId, u32>,
+    refused: BTreeMap<RuleId, Trouble>,
+}
+
+impl Tried {
+    fn still_there(&self, rule: &RuleId) -> String {
+        match self.refused.get(rule) {
+            Some(trouble) => format!("{rule} is still there. {trouble} Delete it by hand."),
+            None => format!("{rule} comes back each time that it is deleted. Delete it by hand once JIT leaves it alone."),
+        }
     }
 }
