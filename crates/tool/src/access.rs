@@ -122,8 +122,9 @@ impl Api {
     }
 }
 
+/// The HTTP client of every command.
 #[expect(clippy::disallowed_methods, reason = "the one HTTP client of the tool, but for those of its sandbox")]
-fn client() -> anyhow::Result<reqwest::Client> {
+pub fn client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().context("no HTTP client can be made")
 }
 

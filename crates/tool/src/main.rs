@@ -14,6 +14,7 @@ mod sandbox;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use portcullis_tool::live_probe;
 
 /// Governs just-in-time VM access of Microsoft Defender for Cloud.
 #[derive(Debug, Parser)]
@@ -43,6 +44,10 @@ enum Command {
     Rules(rules::Command),
     /// Plays an hour of a simulated Azure under Portcullis, and judges by what the world shows.
     Demo(demo::Arguments),
+    /// Finds out on a VM of yours, in the real Azure, how JIT behaves where Microsoft does not say, and what to set.
+    ///
+    /// It opens to addresses of documentation alone, which nobody has, and puts back what it changed.
+    LiveProbe(live_probe::Arguments),
 }
 
 #[tokio::main]
@@ -61,6 +66,7 @@ async fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Rules(command) => rules::run(command),
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::LiveProbe(arguments) => probed(arguments).await,
     };
     match ended {
         Ok(code) => code,
@@ -69,4 +75,8 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn probed(arguments: live_probe::Arguments) -> anyhow::Result<ExitCode> {
+    live_probe::run(arguments, access::client()?).await
 }

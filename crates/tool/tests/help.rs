@@ -30,6 +30,7 @@ fn each_command_says_what_it_takes() {
     insta::assert_snapshot!("grants", help(&["grants", "--help"]));
     insta::assert_snapshot!("doctor", help(&["doctor", "--help"]));
     insta::assert_snapshot!("deadletter", help(&["deadletter", "--help"]));
+    insta::assert_snapshot!("live_probe", help(&["live-probe", "--help"]));
     insta::assert_snapshot!("deadletter_replay", help(&["deadletter", "replay", "--help"]));
 }
 

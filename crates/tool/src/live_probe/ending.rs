@@ -1,0 +1,101 @@
+//! How near an end may be, what a request may name as its sources, and how late JIT shuts at the end.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use super::asking::{Opened, seconds};
+use super::azure::Trouble;
+use super::look::{Look, pause};
+use super::machine::{FIRST, SECOND};
+use super::report::seen;
+use super::{Probe, Stage};
+
+/// The ends that are asked for until one is taken, in seconds from now. The first counts as no limit at all.
+const RUNGS: [i64; 11] = [10, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600];
+/// What a request takes to arrive, so that its end is not nearer than it was meant.
+const ON_THE_WAY: i64 = 2;
+/// An opening whose end is watched is at least so long.
+const WATCHED: TimeDelta = TimeDelta::seconds(300);
+/// The last look before the end.
+const JUST_BEFORE: TimeDelta = TimeDelta::seconds(5);
+/// A rule that stays longer after its end is not waited for.
+const LATEST: TimeDelta = TimeDelta::minutes(30);
+
+impl Probe<'_> {
+    /// Asks for ever later ends until JIT takes one.
+    pub(super) async fn nearest_end(&self) -> Stage {
+        self.tell("asking JIT for short openings, to learn the shortest that it takes");
+        let mut lines = Vec::new();
+        for rung in RUNGS {
+            let now = self.azure.now();
+            match self.ask(&[SECOND], now + TimeDelta::seconds(rung + ON_THE_WAY)).await {
+                Ok(asked) => {
+                    lines.push(seen(asked.start, format!("an end {rung} s away was taken")));
+                    let smallest = if rung == RUNGS[0] { 0 } else { rung };
+                    self.found("smallestEndSeconds", json!(smallest), lines);
+                    return Ok(());
+                }
+                Err(trouble) if trouble.status() == Some(400) => {
+                    lines.push(seen(now, format!("an end {rung} s away was refused: {trouble}")))
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        self.open("smallestEndSeconds", "No end up to 10 minutes away was taken.", lines);
+        Ok(())
+    }
+
+    /// Opens to two sources at once, or to one where two are refused, and watches the end.
+    pub(super) async fn watched_end(&self) -> Stage {
+        let known = |name| self.answered(name).and_then(|answer| answer.as_i64()).unwrap_or(0);
+        let least = known("smallestEndSeconds").max(known("initiatingSeconds") + known("operationSeconds"));
+        let long = WATCHED.max(TimeDelta::seconds(least + 60));
+        let opened = match self.open_for(&[FIRST, SECOND], long).await {
+            Ok(opened) => {
+                let told = opened.look.record(&opened.asked).map(|record| record.sources.to_string()).unwrap_or_default();
+                let rules = opened.look.rules(&opened.asked).iter().map(|rule| rule.sources.to_string()).collect::<Vec<_>>().join("; ");
+                let line = format!("a request for {FIRST} and {SECOND} was taken; its record is for {told}, and its rules let in {rules}");
+                let lines = vec![seen(opened.look.at, line)];
+                self.found("pluralSources", json!(true), lines);
+                opened
+            }
+            Err(trouble) if trouble.status() == Some(400) => {
+                let opened = self.open_for(&[FIRST], long).await?;
+                let line =
+                    seen(opened.asked.start, format!("a request for {FIRST} alone was taken, one for two sources was not: {trouble}"));
+                self.found("pluralSources", json!(false), vec![line]);
+                opened
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        self.watch_end(&opened).await
+    }
+
+    async fn watch_end(&self, opened: &Opened) -> Stage {
+        let end = opened.asked.end;
+        self.tell(&format!("waiting for the end of that opening at {}, and for JIT to shut it", end.format("%H:%M:%S")));
+        self.azure.pass(end - JUST_BEFORE - self.azure.now()).await;
+        if Look::at_groups(&self.azure, &self.machine).await?.rules(&opened.asked).is_empty() {
+            return Err(Trouble::Broken("The rule was gone before its end.".to_owned()));
+        }
+        self.azure.pass(end - self.azure.now()).await;
+        let mut before = end;
+        loop {
+            let look = Look::at_groups(&self.azure, &self.machine).await?;
+            if look.rules(&opened.asked).is_empty() {
+                let lines = vec![
+                    seen(end, "the opening ended"),
+                    seen(before, "its rule was still there, or not looked for yet"),
+                    seen(look.at, "its rule was gone"),
+                ];
+                self.found("expiryDelaySeconds", seconds(end, look.at), lines);
+                return Ok(());
+            }
+            if look.at - end > LATEST {
+                return Err(Trouble::Broken(format!("JIT had not taken its rule away {} minutes after the end.", LATEST.num_minutes())));
+            }
+            before = look.at;
+            self.azure.pass(pause(end, look.at)).await;
+        }
+    }
+}
