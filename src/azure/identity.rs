@@ -15,6 +15,7 @@ use azure_identity::{
 };
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::channel::error_text;
 use crate::settings::{Settings, SignIn};
@@ -31,11 +32,12 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(settings: &Settings, transport: Transport) -> Self {
+    /// The identity with this client id; the system-assigned one without.
+    pub(super) fn new(settings: &Settings, client_id: Option<Uuid>, transport: Transport) -> Self {
         Identity {
             sign_in: settings.sign_in,
             tenant_id: settings.tenant_id.to_string(),
-            client_id: settings.client_id.map(|id| id.to_string()),
+            client_id: client_id.map(|id| id.to_string()),
             transport,
             made: OnceCell::new(),
             failed: Mutex::new(None),
