@@ -231,6 +231,19 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
           value: 'policies'
         }
         {
+          name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
+          value: insightsConnectionString
+        }
+        {
+          name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
+          value: 'ClientId=${identityClientId};Authorization=AAD'
+        }
+        // The host of this host.json marks its traces as not recorded though it records them.
+        {
+          name: 'OTEL_TRACES_SAMPLER'
+          value: 'always_on'
+        }
+        {
           name: 'ServiceBus__credential'
           value: 'managedidentity'
         }
@@ -249,14 +262,6 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         {
           name: 'AzureWebJobsStorage__clientId'
           value: identityClientId
-        }
-        {
-          name: 'APPLICATIONINSIGHTS_CONNECTION_STRING'
-          value: insightsConnectionString
-        }
-        {
-          name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING'
-          value: 'ClientId=${identityClientId};Authorization=AAD'
         }
         {
           name: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'

@@ -16,6 +16,8 @@
 
 pub mod settings;
 
+pub mod telemetry;
+
 pub mod azure;
 
 pub mod store;

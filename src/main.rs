@@ -63,8 +63,12 @@ async fn run() -> Result<(), Vec<String>> {
     // Beside the first invocation, so that the first look does not wait for it.
     let rulebook = app.rulebook.clone();
     tokio::spawn(async move { rulebook.rules().await.is_ok() });
+    let telemetry = app.azure.telemetry.clone();
+    tokio::spawn(telemetry.clone().run());
     let router = host::router(Arc::new(app.clone()), console::api(app, &settings));
-    host::serve::serve(listener, router).await.map_err(|error| vec![format!("the server ended: {error}")])
+    let served = host::serve::serve(listener, router).await.map_err(|error| vec![format!("the server ended: {error}")]);
+    telemetry.stop().await;
+    served
 }
 
 fn announce(settings: &Settings, port: u16) {

@@ -4,6 +4,7 @@
 //! the wrong estate or an endpoint that is not Azure's.
 
 mod endpoints;
+mod insights;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,8 +17,10 @@ pub use portcullis_domain::reconcile::Mode;
 use url::Url;
 use uuid::Uuid;
 
+pub use self::insights::{Insights, InsightsIdentity, Sampling};
+
 /// Every variable that the app reads, in the order in which the example file shows them.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 27] = [
     MODE,
     TENANT,
     SUBSCRIPTIONS,
@@ -38,6 +41,9 @@ pub const NAMES: [&str; 24] = [
     CLOSE_CAP,
     JIT_NEWER,
     POLICIES,
+    INSIGHTS,
+    INSIGHTS_SIGN_IN,
+    SAMPLER,
     SITE,
     IDENTITY_ENDPOINT,
     IDENTITY_HEADER,
@@ -67,6 +73,9 @@ const LONGEST: &str = "PORTCULLIS_LONGEST_OPENING";
 const CLOSE_CAP: &str = "PORTCULLIS_CLOSE_CAP";
 const JIT_NEWER: &str = "PORTCULLIS_JIT_NEWER";
 const POLICIES: &str = "PORTCULLIS_POLICIES";
+const INSIGHTS: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+const INSIGHTS_SIGN_IN: &str = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING";
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SITE: &str = "WEBSITE_SITE_NAME";
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 const IDENTITY_HEADER: &str = "IDENTITY_HEADER";
@@ -104,7 +113,7 @@ pub enum Where {
     Loopback,
 }
 
-/// The settings, read and checked. Holds no secret.
+/// The settings, read and checked. Holds no secret, but for the key of an Application Insights with local authentication.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whether the app acts; observing is the default of a first deployment.
@@ -153,6 +162,8 @@ pub struct Settings {
     pub sign_in: SignIn,
     /// The cloud whose audiences are used.
     pub cloud: Cloud,
+    /// Where telemetry goes; nothing where nothing is told.
+    pub insights: Option<Insights>,
     location: Where,
 }
 
@@ -212,6 +223,7 @@ impl Reader<'_> {
         let jit_newer = self.jit_newer();
         let policies = PathBuf::from(self.optional(POLICIES).unwrap_or_else(|| "policies".to_owned()));
         let app_name = self.optional(SITE);
+        let insights = self.insights(endpoints.as_ref().map(|endpoints| (endpoints.cloud, endpoints.location)));
         let endpoints = endpoints?;
         Some(Settings {
             mode: mode?,
@@ -237,6 +249,7 @@ impl Reader<'_> {
             jit_newer: jit_newer?,
             policies,
             sign_in,
+            insights,
             location: endpoints.location,
         })
     }

@@ -5,7 +5,7 @@
 //! deadline; whatever is longer goes back to the caller with its time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +22,8 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::error::{CallFailed, FailureKind, Service, retry_after};
-use super::trace::PassOn;
+use super::watched;
+use crate::telemetry::Telemetry;
 
 /// A handler answers within 20 s and makes several calls.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,6 +113,7 @@ pub(super) struct Channel {
     service: Service,
     pipeline: Arc<Pipeline>,
     turns: Arc<Semaphore>,
+    telemetry: Telemetry,
 }
 
 impl Channel {
@@ -126,13 +128,23 @@ impl Channel {
     }
 
     fn over(service: Service, transport: Transport, mut per_try: Vec<Arc<dyn Policy>>) -> Self {
-        per_try.push(Arc::new(PassOn));
         per_try.push(Arc::new(MarkSent));
         let options = ClientOptions { transport: Some(transport), retry: RetryOptions::none(), ..ClientOptions::default() };
         let name = Some(env!("CARGO_PKG_NAME"));
         let version = Some(env!("CARGO_PKG_VERSION"));
         let pipeline = Pipeline::new(name, version, options, vec![Arc::new(Patience)], per_try, None);
-        Channel { service, pipeline: Arc::new(pipeline), turns: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+        let turns = Arc::new(Semaphore::new(MOST_AT_ONCE));
+        Channel { service, pipeline: Arc::new(pipeline), turns, telemetry: Telemetry::default() }
+    }
+
+    /// The same, whose calls telemetry is told of.
+    pub fn watched_by(self, telemetry: &Telemetry) -> Self {
+        Channel { telemetry: telemetry.clone(), ..self }
+    }
+
+    /// Who is told of its calls.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Sends a request and gives an answer of 2xx; anything else is a failure.
@@ -144,13 +156,27 @@ impl Channel {
 
     /// Sends a request and gives its answer, whatever the status.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Answer, CallFailed> {
+        let (method, sent) = (outgoing.method, Sent::default());
+        let span = watched::begin(&self.telemetry, self.service, &outgoing);
+        let carried = Carried { traceparent: span.traceparent(), in_message: self.telemetry.is_on() && self.is_message(&outgoing) };
+        let result = self.exchange(outgoing, &carried, &sent).await;
+        span.over(watched::came_to(self.service, method, &result, sent.tries()));
+        result
+    }
+
+    /// Whether somebody receives what is sent here.
+    fn is_message(&self, outgoing: &Outgoing) -> bool {
+        self.service == Service::ServiceBus && outgoing.method == Method::Post && outgoing.url.path().ends_with("/messages")
+    }
+
+    async fn exchange(&self, outgoing: Outgoing, carried: &Carried, sent: &Sent) -> Result<Answer, CallFailed> {
         let (method, what) = (outgoing.method, outgoing.what);
         let mut request = Request::new(outgoing.url, outgoing.method);
         for (name, value) in outgoing.headers {
             request.insert_header(HeaderName::from_static(name), value);
         }
+        carried.write_into(&mut request);
         request.set_body(outgoing.body);
-        let sent = Sent::default();
         let ctx = Context::new().with_value(outgoing.attempts).with_value(sent.clone());
         let _turn = tokio::time::timeout(TURN_PATIENCE, self.turns.acquire()).await;
         let skip_checks = PipelineSendOptions { skip_checks: true, ..PipelineSendOptions::default() };
@@ -161,12 +187,37 @@ impl Channel {
                 let body = Bytes::copy_from_slice(&body);
                 Ok(Answer { status: *status, headers, body })
             }
-            Ok(Err(error)) => Err(failed(kind_of(&error, &sent), &error_text(&error))),
+            Ok(Err(error)) => Err(failed(kind_of(&error, sent), &error_text(&error))),
             Err(_) if sent.was() => Err(failed(FailureKind::Doubtful, &format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
             Err(_) => Err(failed(FailureKind::Unreachable, &format!("nothing could be sent within {} s", CALL_TIMEOUT.as_secs()))),
         }
     }
 }
+
+/// The trace as a call carries it.
+struct Carried {
+    traceparent: Option<String>,
+    /// Whether the message has it too, for whoever receives it.
+    in_message: bool,
+}
+
+impl Carried {
+    fn write_into(&self, request: &mut Request) {
+        let Some(traceparent) = &self.traceparent else { return };
+        request.insert_header(TRACEPARENT, traceparent.clone());
+        if self.in_message {
+            // A property of a message, as its REST face has them: a header whose text stands in quotation marks.
+            request.insert_header(DIAGNOSTIC_ID, format!("\"{traceparent}\""));
+        }
+    }
+}
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Where a message has the trace of its sender (documentation of Service Bus' end-to-end tracing): the Functions host reads
+/// it, too.
+const DIAGNOSTIC_ID: HeaderName = HeaderName::from_static("diagnostic-id");
 
 fn kind_of(error: &azure_core::Error, sent: &Sent) -> FailureKind {
     match error.kind() {
@@ -205,6 +256,7 @@ struct SentFlags {
     any: AtomicBool,
     /// A try before the one under way reached the service.
     before: AtomicBool,
+    tries: AtomicU32,
 }
 
 impl Sent {
@@ -214,6 +266,10 @@ impl Sent {
 
     fn was_before(&self) -> bool {
         self.0.before.load(Ordering::SeqCst)
+    }
+
+    fn tries(&self) -> u32 {
+        self.0.tries.load(Ordering::SeqCst)
     }
 }
 
@@ -226,6 +282,7 @@ impl Policy for MarkSent {
         let sent = ctx.value::<Sent>();
         if let Some(sent) = sent {
             sent.0.any.store(true, Ordering::SeqCst);
+            sent.0.tries.fetch_add(1, Ordering::SeqCst);
         }
         let result = next[0].send(ctx, request, &next[1..]).await;
         let arrived = !matches!(&result, Err(error) if *error.kind() == ErrorKind::Connection);
@@ -285,6 +342,7 @@ pub(super) mod tests {
     use azure_core::http::{AsyncRawResponse, HttpClient, StatusCode};
 
     use super::*;
+    use crate::telemetry::trace;
 
     /// What the far end does with one request.
     pub enum Reply {
@@ -406,14 +464,14 @@ pub(super) mod tests {
     #[tokio::test]
     async fn every_call_carries_the_trace_and_an_id_of_its_own() {
         let (channel, far_end) = channel(Service::Arm, vec![status(200), status(200)]);
-        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let url = Url::parse("https://127.0.0.1/x").unwrap();
         let call = || channel.send(Outgoing::get("reading x".to_owned(), url.clone()));
-        super::super::trace::within(super::super::trace::parse(trace), call()).await.unwrap();
+        trace::within(trace::parse(traceparent).map(trace::of), call()).await.unwrap();
         call().await.unwrap();
         let asked = far_end.asked.lock().unwrap();
         let header = |at: usize, name: &'static str| asked[at].headers().get_optional_string(&HeaderName::from_static(name));
-        assert_eq!(header(0, "traceparent").as_deref(), Some(trace));
+        assert_eq!(header(0, "traceparent").as_deref(), Some(traceparent));
         assert_eq!(header(1, "traceparent"), None);
         assert!(header(0, "x-ms-client-request-id").is_some_and(|id| header(1, "x-ms-client-request-id") != Some(id)));
     }

@@ -27,18 +27,28 @@ pub enum Service {
     Entra,
     /// Microsoft Graph, asked for people and their groups.
     Graph,
+    /// Application Insights, which telemetry is sent to.
+    Insights,
 }
 
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Service {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
             Service::Arm => "Azure Resource Manager",
             Service::Blob => "Blob storage",
             Service::ServiceBus => "Service Bus",
             Service::Logs => "Logs Ingestion",
             Service::Entra => "Entra ID",
             Service::Graph => "Microsoft Graph",
-        })
+            Service::Insights => "Application Insights",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -73,6 +83,28 @@ pub enum FailureKind {
     Server,
     /// The answer could not be read.
     Malformed,
+}
+
+impl FailureKind {
+    /// The kind in one word, for telemetry.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureKind::NotFound => "NotFound",
+            FailureKind::AlreadyExists => "AlreadyExists",
+            FailureKind::PreconditionFailed => "PreconditionFailed",
+            FailureKind::Busy => "Busy",
+            FailureKind::Throttled => "Throttled",
+            FailureKind::Locked => "Locked",
+            FailureKind::DeniedByPolicy => "DeniedByPolicy",
+            FailureKind::MissingRight => "MissingRight",
+            FailureKind::NotSignedIn => "NotSignedIn",
+            FailureKind::Unreachable => "Unreachable",
+            FailureKind::Doubtful => "Doubtful",
+            FailureKind::Refused => "Refused",
+            FailureKind::Server => "Server",
+            FailureKind::Malformed => "Malformed",
+        }
+    }
 }
 
 /// A call that failed. Its text is one sentence for a person; it never holds a token, a body or a query.
@@ -327,7 +359,7 @@ fn kind(service: Service, status: u16, told: &Told) -> FailureKind {
         // Service Bus says 403 for a full queue and for a message that is too large, 401 for a missing right, and
         // 410 for a queue that does not exist (documentation of its REST face).
         (403, Service::ServiceBus) => FailureKind::Refused,
-        (403, Service::Arm | Service::Blob | Service::Logs | Service::Entra) => FailureKind::MissingRight,
+        (403, Service::Arm | Service::Blob | Service::Logs | Service::Entra | Service::Insights) => FailureKind::MissingRight,
         (404, _) | (410, Service::ServiceBus) => FailureKind::NotFound,
         (409, _) if told.any(&BUSY) => FailureKind::Busy,
         (409, _) if told.any(&["BlobAlreadyExists", "ContainerAlreadyExists", "ResourceExists", "AlreadyExists"]) => {

@@ -18,6 +18,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::channel::error_text;
 use crate::settings::{Settings, SignIn};
@@ -68,12 +69,13 @@ fn object_id_of(token: &str) -> Option<String> {
 }
 
 impl Identity {
-    pub(super) fn new(settings: &Settings, transport: Transport, object_id: OwnObjectId) -> Self {
+    /// The identity with this client id; the system-assigned one without. Its tokens tell whose they are to `object_id`.
+    pub(super) fn new(settings: &Settings, client_id: Option<Uuid>, transport: Transport, object_id: OwnObjectId) -> Self {
         Identity {
             object_id,
             sign_in: settings.sign_in,
             tenant_id: settings.tenant_id.to_string(),
-            client_id: settings.client_id.map(|id| id.to_string()),
+            client_id: client_id.map(|id| id.to_string()),
             transport,
             made: OnceCell::new(),
             failed: Mutex::new(None),

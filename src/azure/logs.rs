@@ -12,6 +12,7 @@ use url::Url;
 
 use super::channel::{Attempts, Channel, Outgoing};
 use super::error::{CallFailed, FailureKind, Service};
+use crate::telemetry::Measure;
 
 /// A call may carry 1 MB, counted both packed and unpacked (documentation); a little is left for what Azure counts
 /// besides the rows.
@@ -58,6 +59,7 @@ impl Logs {
         for chunk in chunks {
             self.send(&chunk).await.map_err(|cause| failed(accepted, cause))?;
             accepted += chunk.rows;
+            self.channel.telemetry().measure(Measure::Rows(chunk.rows));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod event_grid;
 pub mod graph;
 mod identity;
+mod insights;
 pub mod jit;
 pub mod logs;
 pub mod management_groups;
@@ -21,8 +22,8 @@ pub mod network;
 pub mod plans;
 pub mod servicebus;
 pub mod subscriptions;
-pub mod trace;
 mod transport;
+mod watched;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub use self::error::{CallFailed, FailureKind, Service};
 use self::event_grid::EventGrid;
 use self::graph::Graph;
 use self::identity::{Identity, OwnObjectId};
+use self::insights::Insights;
 use self::jit::Jit;
 use self::logs::Logs;
 use self::management_groups::ManagementGroups;
@@ -51,6 +53,7 @@ use self::servicebus::Bus;
 use self::subscriptions::Subscriptions;
 use self::transport::SharedClient;
 use crate::settings::{Cloud, Settings};
+use crate::telemetry::Telemetry;
 
 /// All clients. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -87,17 +90,23 @@ pub struct Azure {
     pub event_grid: EventGrid,
     /// Who the app is.
     pub own: OwnObjectId,
+    /// What is told of all this.
+    pub telemetry: Telemetry,
 }
 
 impl Azure {
     /// Makes all clients; calls nothing.
     pub fn new(settings: &Settings) -> Self {
         let transport = Transport::new(Arc::new(SharedClient::default()));
+        let telemetry = telemetry(settings, &transport);
         let own = OwnObjectId::default();
-        let credential: Arc<dyn TokenCredential> = Arc::new(Identity::new(settings, transport.clone(), own.clone()));
-        let channel = |service| match scope(service, settings.cloud) {
-            Some(scope) => Channel::new(service, scope, credential.clone(), transport.clone()),
-            None => Channel::anonymous(service, transport.clone()),
+        let credential: Arc<dyn TokenCredential> = Arc::new(Identity::new(settings, settings.client_id, transport.clone(), own.clone()));
+        let channel = |service| {
+            let channel = match scope(service, settings.cloud) {
+                Some(scope) => Channel::new(service, scope, credential.clone(), transport.clone()),
+                None => Channel::anonymous(service, transport.clone()),
+            };
+            channel.watched_by(&telemetry)
         };
         let arm = Arm::new(channel(Service::Arm), settings.arm_endpoint.clone());
         Azure {
@@ -114,13 +123,14 @@ impl Azure {
             blobs: Blobs::new(channel(Service::Blob), settings.blob_endpoint.clone()),
             bus: Bus::new(
                 channel(Service::ServiceBus),
-                Channel::anonymous(Service::ServiceBus, transport.clone()),
+                Channel::anonymous(Service::ServiceBus, transport.clone()).watched_by(&telemetry),
                 settings.service_bus_endpoint.clone(),
             ),
             logs: Logs::new(channel(Service::Logs), &settings.logs_endpoint, &settings.logs_rule_id, &settings.logs_stream),
             graph: Graph::new(channel(Service::Graph), settings.graph_endpoint.clone()),
             entra: Entra::new(channel(Service::Entra), settings.login_endpoint.clone(), settings.tenant_id, settings.cloud),
             own,
+            telemetry,
         }
     }
 
@@ -131,6 +141,21 @@ impl Azure {
     }
 }
 
+/// Telemetry, where the settings name an endpoint for it. Its way there is watched by nobody, or every export would bring
+/// another; and it signs in by itself, since a sign-in that fails is not tried again for a moment by whoever shares it.
+fn telemetry(settings: &Settings, transport: &Transport) -> Telemetry {
+    let Some(insights) = &settings.insights else { return Telemetry::default() };
+    let service = Service::Insights;
+    let channel = match (&insights.identity, scope(service, settings.cloud)) {
+        (Some(identity), Some(scope)) => {
+            let identity = Identity::new(settings, identity.client_id, transport.clone(), OwnObjectId::default());
+            Channel::new(service, scope, Arc::new(identity), transport.clone())
+        }
+        _ => Channel::anonymous(service, transport.clone()),
+    };
+    Telemetry::new(insights, &settings.app_name, Arc::new(Insights::new(channel, &insights.endpoint)))
+}
+
 /// The scope that a token is asked for (documentation), if one is needed; Service Bus and storage have one for all
 /// clouds.
 fn scope(service: Service, cloud: Cloud) -> Option<&'static str> {
@@ -139,8 +164,8 @@ fn scope(service: Service, cloud: Cloud) -> Option<&'static str> {
         (Service::Arm, Cloud::UsGovernment) => Some("https://management.usgovcloudapi.net/.default"),
         (Service::Blob, _) => Some("https://storage.azure.com/.default"),
         (Service::ServiceBus, _) => Some("https://servicebus.azure.net/.default"),
-        (Service::Logs, Cloud::Public) => Some("https://monitor.azure.com/.default"),
-        (Service::Logs, Cloud::UsGovernment) => Some("https://monitor.azure.us/.default"),
+        (Service::Logs | Service::Insights, Cloud::Public) => Some("https://monitor.azure.com/.default"),
+        (Service::Logs | Service::Insights, Cloud::UsGovernment) => Some("https://monitor.azure.us/.default"),
         (Service::Graph, Cloud::Public) => Some("https://graph.microsoft.com/.default"),
         (Service::Graph, Cloud::UsGovernment) => Some("https://graph.microsoft.us/.default"),
         (Service::Entra, _) => None,

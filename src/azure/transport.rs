@@ -39,6 +39,8 @@ impl SharedClient {
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .pool_max_idle_per_host(MOST_AT_ONCE)
                 .tcp_nodelay(true)
+                // The name of a header that becomes a property of a message is compared with its case: `Diagnostic-Id`.
+                .http1_title_case_headers()
                 .build()
                 .map_err(|error| {
                     format!("no HTTPS client can be made ({error}); is there a certificate store, or does SSL_CERT_FILE name a PEM file?")

@@ -13,8 +13,8 @@ use tracing::error;
 use super::answer::Refusal;
 use super::question::{MOST_LIMIT, Question, bookmark, not_a_bookmark};
 use super::views::{self, AuditView};
-use crate::azure::trace;
 use crate::store::{AuditPlace, AuditsFound, Store, StoreError, VmIndex};
+use crate::telemetry::trace;
 
 /// One answer of a list.
 #[derive(Debug, Serialize)]
@@ -260,6 +260,8 @@ const _: () = assert!(MOST_READ >= MOST_LIMIT, "a list of VMs must be able to fi
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TraceContextExt;
+
     use super::*;
 
     fn vm(name: &str) -> VmId {
@@ -335,14 +337,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_read_at_once_keeps_its_order_and_its_trace() {
-        let trace = trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let read = all_of(0..5u32, |n| async move {
             for _ in n..5 {
                 tokio::task::yield_now().await;
             }
-            (n, trace::current())
+            (n, trace::current().map(|trace| trace::text(trace.span().span_context())).unwrap_or_default())
         });
-        let read = trace::within(trace.clone(), read).await;
-        assert_eq!(read, (0..5).map(|n| (n, trace.clone())).collect::<Vec<_>>());
+        let read = trace::within(trace::parse(TRACE).map(trace::of), read).await;
+        assert_eq!(read, (0..5).map(|n| (n, TRACE.to_owned())).collect::<Vec<_>>());
     }
 }

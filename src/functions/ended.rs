@@ -38,6 +38,16 @@ impl Ended {
         Ended::Done { note: note.into() }
     }
 
+    /// The end in one word, for telemetry.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Ended::Done { .. } => "done",
+            Ended::AgainAt { .. } => "again",
+            Ended::Rejected { .. } => "rejected",
+            Ended::Failed { .. } => "failed",
+        }
+    }
+
     /// The end as a line for the host's log.
     pub fn line(&self) -> String {
         match self {

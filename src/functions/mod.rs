@@ -46,6 +46,7 @@ use crate::azure::{Azure, CallFailed};
 use crate::rulebook::Rulebook;
 use crate::settings::Settings;
 use crate::store::{Due, Store, StoreError};
+use crate::telemetry::Measure;
 
 /// Everything that the functions work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -165,6 +166,7 @@ impl App {
     /// finds it without a receipt.
     async fn write_audit(&self, audit: &AuditRecord) -> Result<(), Stopped> {
         self.store.write_audit(audit).await?;
+        self.count(audit);
         let Err(why) = self.send(&Message::Row { audit: audit.id.clone(), tries: 0 }).await else { return Ok(()) };
         warn!(audit.id, error = %why, "the queue does not take the row of an audit record: it is sent from here");
         match self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
@@ -173,6 +175,15 @@ impl App {
                 warn!(audit.id, error = %why, "the row of an audit record waits for the schedule");
                 Ok(())
             }
+        }
+    }
+
+    /// Counts the alarms that audit records tell of.
+    fn count(&self, audit: &AuditRecord) {
+        match audit.kind {
+            AuditKind::AlarmRaised => self.azure.telemetry.measure(Measure::AlarmRaised { code: &audit.code }),
+            AuditKind::AlarmCleared => self.azure.telemetry.measure(Measure::AlarmCleared { code: &audit.code }),
+            _ => {}
         }
     }
 

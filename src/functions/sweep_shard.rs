@@ -26,6 +26,7 @@ use uuid::Uuid;
 use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service};
 use crate::azure::{CallFailed, Service};
 use crate::store::StoreError;
+use crate::telemetry::Measure;
 
 /// Handles one message of the queue `sweep`.
 pub async fn run(app: &App, body: &str) -> Ended {
@@ -115,6 +116,7 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
     asked.up_to(app, subscription, seen.values().filter_map(|one| asked.newest(one)).max()).await?;
     info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
+    app.azure.telemetry.measure(Measure::Swept { vms: seen.len(), looks });
     tell_swept(app, subscription, now).await;
     Ok(format!("{looks} of {} VMs are looked at, {kept} more wait for the next sweep", seen.len()))
 }
@@ -195,6 +197,7 @@ async fn sweep_without_jit(
     others.retain(|vm| !known.contains_key(*vm));
     let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
     info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept without JIT's policies");
+    app.azure.telemetry.measure(Measure::Swept { vms: seen.len(), looks });
     Ok(())
 }
 

@@ -10,15 +10,21 @@ use serde_json::json;
 
 pub use crate::functions::Ended;
 
+/// How an invocation ended, in one word: the answer brings it to whoever watches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome(pub &'static str);
+
 impl IntoResponse for Ended {
     fn into_response(self) -> Response {
-        let line = shortened(self.line());
-        match self {
+        let (line, outcome) = (shortened(self.line()), Outcome(self.outcome()));
+        let mut response = match self {
             Ended::Done { .. } | Ended::AgainAt { .. } | Ended::Rejected { .. } => {
                 Json(json!({"Outputs": {}, "Logs": [line], "ReturnValue": null})).into_response()
             }
             Ended::Failed { .. } => refusal(StatusCode::INTERNAL_SERVER_ERROR, "InvocationFailed", &line),
-        }
+        };
+        response.extensions_mut().insert(outcome);
+        response
     }
 }
 

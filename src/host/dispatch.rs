@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::invocation::{TimerInfo, Unreadable};
 use super::router::{Function, Functions};
 use crate::functions::{self, App, Ended, Queue};
+use crate::telemetry::Telemetry;
 
 /// Each is boxed, so that an invocation takes the room of its own function and not of the largest.
 impl Functions for App {
@@ -40,5 +41,9 @@ impl Functions for App {
             Function::JitActivity | Function::Sweep | Function::Schedule => None,
         };
         self.reject_invocation(function.name(), queue, raw, &why.to_string()).await
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        self.azure.telemetry.clone()
     }
 }

@@ -2,20 +2,24 @@
 //!
 //! The host wraps a value by its own type: an object stays an object, bytes become base64, and everything else, a
 //! message's text above all, becomes JSON text inside a JSON string. So JSON in a message arrives doubly encoded.
-//! `Metadata` is never read: a message's own body can write over it.
+//! Of `Metadata` only the traces of a message's senders are read, which decide nothing: a message's own body can write over it.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Datelike, Utc};
+use opentelemetry::trace::SpanContext;
 use portcullis_domain::plain::quoted;
 use portcullis_domain::time;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::telemetry::trace;
+
 /// The body of an invocation: the one value that it is about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Invocation {
     value: Value,
+    metadata: Value,
 }
 
 /// Why a body is not an invocation that can be used.
@@ -47,7 +51,15 @@ pub struct TimerInfo {
 struct Body {
     #[serde(rename = "Data", default)]
     data: Map<String, Value>,
+    #[serde(rename = "Metadata", default)]
+    metadata: Value,
 }
+
+/// The property of a message that has the trace of its sender.
+const DIAGNOSTIC_ID: &str = "Diagnostic-Id";
+
+/// Where the host has the properties of a message, or of each message of a batch.
+const PROPERTIES: [&str; 4] = ["ApplicationProperties", "UserProperties", "ApplicationPropertiesArray", "UserPropertiesArray"];
 
 impl Invocation {
     /// Reads the body of an invocation. The value's name is whatever function.json calls it; unknown keys are passed
@@ -61,9 +73,19 @@ impl Invocation {
         let count = body.data.len();
         let mut values = body.data.into_iter().map(|(_, value)| value);
         match (values.next(), values.next()) {
-            (Some(value), None) => Ok(Invocation { value }),
+            (Some(value), None) => Ok(Invocation { value, metadata: body.metadata }),
             _ => Err(Unreadable::NotOneValue(count)),
         }
+    }
+
+    /// The spans in which the messages of the invocation were sent, as far as their senders say so.
+    pub fn senders(&self) -> Vec<SpanContext> {
+        let properties = PROPERTIES.into_iter().find_map(|name| self.metadata.get(name)).cloned().map(|all| decoded(all, MOST_ENCODINGS));
+        let each = match properties {
+            Some(Value::Array(each)) => each,
+            one => one.into_iter().collect(),
+        };
+        each.iter().filter_map(sender).collect()
     }
 
     /// The events of an Event Grid trigger, of cardinality one or many, as objects.
@@ -105,6 +127,12 @@ impl Invocation {
         };
         TimerInfo { past_due: timer.get("IsPastDue").and_then(Value::as_bool).unwrap_or(false), last: status("Last"), next: status("Next") }
     }
+}
+
+/// Whose name of the property has the case that it was sent in, which HTTP does not promise to keep.
+fn sender(properties: &Value) -> Option<SpanContext> {
+    let (_, id) = properties.as_object()?.iter().find(|(name, _)| name.eq_ignore_ascii_case(DIAGNOSTIC_ID))?;
+    trace::parse(id.as_str()?)
 }
 
 /// The host's own encoding and one more that a client added by mistake.
@@ -239,6 +267,26 @@ mod tests {
         });
         assert_eq!(read(&body).messages().unwrap(), [r#"{"MessageId":"forged"}"#]);
         assert!(Invocation::read(br#"{"Data":{"m":"x"},"Metadata":"not even an object"}"#).is_ok());
+    }
+
+    #[test]
+    fn the_senders_of_messages_are_read_where_the_host_has_them() {
+        const SENDER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let one = json!({"Diagnostic-Id": SENDER});
+        for (metadata, count) in [
+            (json!({"ApplicationProperties": one}), 1),
+            (json!({"UserProperties": {"diagnostic-id": SENDER, "other": 1}}), 1),
+            (json!({"ApplicationPropertiesArray": json!([one, {}, one]).to_string()}), 2),
+            (json!({"ApplicationProperties": {"Diagnostic-Id": "forged"}}), 0),
+            (json!({"ApplicationProperties": {"Diagnostic-Id": 7}}), 0),
+            (json!({"ApplicationProperties": "text"}), 0),
+            (json!("not even an object"), 0),
+            (json!(null), 0),
+        ] {
+            let senders = read(&json!({"Data": {"m": "x"}, "Metadata": metadata})).senders();
+            assert_eq!(senders.len(), count, "{metadata}");
+            assert!(senders.iter().all(|sender| trace::text(sender) == SENDER));
+        }
     }
 
     #[test]

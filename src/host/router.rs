@@ -18,9 +18,9 @@ use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::answer::{Ended, refusal};
+use super::answer::{Ended, Outcome, refusal};
 use super::invocation::{Invocation, TimerInfo, Unreadable};
-use crate::azure::trace;
+use crate::telemetry::{InvocationSpan, Telemetry, trace};
 
 /// Twice what a Service Bus message of the largest tier (100 MB aside, which needs AMQP) or a full batch of Event Grid
 /// can become by double encoding.
@@ -83,12 +83,17 @@ pub trait Functions: Send + Sync + 'static {
     fn alert(&self, message: &str) -> impl Future<Output = Ended> + Send;
     /// A body that is no invocation: it will not become one by being delivered again.
     fn unreadable(&self, function: Function, raw: &str, why: &Unreadable) -> impl Future<Output = Ended> + Send;
+    /// Where invocations are told of; nowhere by default.
+    fn telemetry(&self) -> Telemetry {
+        Telemetry::default()
+    }
 }
 
 /// The whole router: `GET /` for the host's polls, the triggers, and `api` under `/api`.
 ///
 /// `api` sees its paths without the prefix. Everything else is a 404 as JSON.
 pub fn router<F: Functions>(functions: Arc<F>, api: Router) -> Router {
+    let telemetry = functions.telemetry();
     let mut router = Router::new().route("/", get(up).fallback(nowhere));
     for function in Function::ALL {
         router = router.route(&format!("/{}", function.name()), trigger(function));
@@ -97,7 +102,7 @@ pub fn router<F: Functions>(functions: Arc<F>, api: Router) -> Router {
         .with_state(functions)
         .nest("/api", api.method_not_allowed_fallback(wrong_method).fallback(nowhere))
         .fallback(nowhere)
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::from_fn_with_state(telemetry, guard))
 }
 
 async fn up() -> Response {
@@ -132,7 +137,10 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 async fn invoke<F: Functions>(functions: &F, function: Function, body: &Bytes) -> Ended {
     let ended = match Invocation::read(body) {
-        Ok(invocation) => run(functions, function, invocation, body).await,
+        Ok(invocation) => {
+            trace::came_of(&invocation.senders());
+            run(functions, function, invocation, body).await
+        }
         Err(why) => Err(why),
     };
     match ended {
@@ -175,31 +183,36 @@ fn together(mut all: Vec<Ended>) -> Ended {
 
 /// What holds for every request: an unmistakable path, a task of its own whose panic is an answer, a deadline, the
 /// trace, and one line in the log.
-async fn guard(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    if !is_plain(&path) {
+async fn guard(State(telemetry): State<Telemetry>, request: Request, next: Next) -> Response {
+    if !is_plain(request.uri().path()) {
         return nowhere().await;
     }
+    // A task of its own also outlives a host that hangs up: what was begun is brought to an end or to its deadline, and told.
+    tokio::spawn(answered(telemetry, request, next)).await.unwrap_or_else(|_| panicked())
+}
+
+async fn answered(telemetry: Telemetry, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
     let started = Instant::now();
     let invocation = header(request.headers(), "x-azure-functions-invocationid");
-    let trace = header(request.headers(), "traceparent").and_then(|text| trace::parse(&text));
-    // A task of its own also outlives a host that hangs up: what was begun is brought to an end or to its deadline.
+    let parent = header(request.headers(), "traceparent").and_then(|text| trace::parse(&text));
+    let span = watched(&path).map(|name| telemetry.invocation(name, invocation.as_deref(), parent));
+    let trace = span.as_ref().and_then(InvocationSpan::trace);
     let task = tokio::spawn(trace::within(trace, tokio::time::timeout(DEADLINE, next.run(request))));
-    let response = match task.await {
-        Ok(Ok(response)) => response,
+    let (response, cut) = match task.await {
+        Ok(Ok(response)) => (response, None),
         Ok(Err(_)) => {
             let message = format!(
                 "{path} was not done within {} s; its calls may have had effects, which the next delivery reads.",
                 DEADLINE.as_secs()
             );
-            refusal(StatusCode::INTERNAL_SERVER_ERROR, "DeadlinePassed", &message)
+            (refusal(StatusCode::INTERNAL_SERVER_ERROR, "DeadlinePassed", &message), Some("deadline"))
         }
-        Err(_) => refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Panicked",
-            "The handler came upon a state that it does not know; the log says where.",
-        ),
+        Err(_) => (panicked(), Some("panicked")),
     };
+    if let Some(span) = span {
+        span.over(cut.unwrap_or_else(|| outcome(&response)), response.status().as_u16());
+    }
     if path != "/" {
         // A path may name a person; the route says enough.
         let path = path.split('/').take(3).collect::<Vec<_>>().join("/");
@@ -209,6 +222,29 @@ async fn guard(request: Request, next: Next) -> Response {
         tracing::info!(path, invocation.id = id, http.status = status, duration_ms, "answered {path} with {status}");
     }
     response
+}
+
+fn panicked() -> Response {
+    let message = "The handler came upon a state that it does not know; the log says where.";
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "Panicked", message)
+}
+
+/// What telemetry calls a path that it is told of: functions and the API. The host's polls are many and nothing, and what
+/// else is asked for is answered with 404.
+fn watched(path: &str) -> Option<&'static str> {
+    let first = path.split('/').nth(1)?;
+    let function = Function::ALL.iter().map(|function| function.name()).find(|name| *name == first);
+    function.or((first == "api").then_some("api"))
+}
+
+/// How it ended: what the function said, or for the API what the status says.
+fn outcome(response: &Response) -> &'static str {
+    match (response.extensions().get::<Outcome>(), response.status().as_u16()) {
+        (Some(Outcome(outcome)), _) => outcome,
+        (None, ..400) => "done",
+        (None, 400..500) => "refused",
+        (None, _) => "failed",
+    }
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -233,6 +269,7 @@ mod tests {
 
     use axum::http::Method;
     use axum::routing::any;
+    use opentelemetry::trace::TraceContextExt;
     use tower::ServiceExt;
 
     use super::*;
@@ -258,7 +295,7 @@ mod tests {
                 "panic" => panic!("as asked"),
                 "hang" => std::future::pending().await,
                 "fail" => Ended::Failed { why: "no queue".to_owned() },
-                "trace" => self.hear(format!("{:?}", trace::current())),
+                "trace" => self.hear(trace::current().map(|trace| trace::text(trace.span().span_context())).unwrap_or_default()),
                 _ => self.hear(format!("approval {message}")),
             }
         }
@@ -406,7 +443,7 @@ mod tests {
         let functions = Arc::new(Told::default());
         let request = Request::post("/approval").header("traceparent", trace).body(Body::from(message("trace"))).unwrap();
         call(routes(&functions), request).await;
-        assert_eq!(functions.0.lock().unwrap()[0], format!("Some({trace:?})"));
+        assert_eq!(functions.0.lock().unwrap()[0], trace);
     }
 
     #[test]

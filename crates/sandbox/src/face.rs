@@ -43,8 +43,8 @@ pub struct Call {
 /// Where every face is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Bases {
-    /// By the name of the face: `arm`, `entra`, `identity`, `graph`, `servicebus`, `blob`, `logs`, `eventgrid`,
-    /// `api`, `control`.
+    /// By the name of the face: `arm`, `entra`, `identity`, `graph`, `servicebus`, `blob`, `logs`, `insights`,
+    /// `eventgrid`, `api`, `control`.
     pub urls: BTreeMap<String, String>,
 }
 

@@ -17,7 +17,8 @@ use crate::state::{Obstacle, State};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fault {
-    /// The service, letter case aside: `arm`, `blob`, `servicebus`, `logs`, `entra`, `identity`, `graph`; `*` is any.
+    /// The service, letter case aside: `arm`, `blob`, `servicebus`, `logs`, `entra`, `identity`, `graph`, `insights`; `*` is any, but for
+    /// `insights`: what is told of the work is no part of it.
     #[serde(default = "any", deserialize_with = "face")]
     pub face: String,
     /// The HTTP method; `*` is any.
@@ -49,8 +50,8 @@ pub enum By {
     /// Everybody's.
     #[default]
     Anybody,
-    /// The handler's, told by the trace of the invocation in which it makes them, or by the managed-identity endpoint, which
-    /// nobody else knows.
+    /// The handler's, told by the trace of the invocation in which it makes them, or by the endpoints of managed identities and
+    /// of Application Insights, which nobody else knows.
     Handler,
 }
 
@@ -60,7 +61,7 @@ impl By {
     }
 
     fn made(self, face: &str, call: &Call) -> bool {
-        self == By::Anybody || call.trace.is_some() || face == "identity"
+        self == By::Anybody || call.trace.is_some() || face == "identity" || face == "insights"
     }
 }
 
@@ -88,7 +89,7 @@ fn any() -> String {
 }
 
 /// The faces that meet faults.
-const FACES: [&str; 8] = ["*", "arm", "blob", "servicebus", "logs", "entra", "identity", "graph"];
+const FACES: [&str; 9] = ["*", "arm", "blob", "servicebus", "logs", "entra", "identity", "graph", "insights"];
 /// The methods that any face knows.
 const METHODS: [&str; 8] = ["*", "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"];
 
@@ -200,7 +201,8 @@ impl Fault {
 
     fn matches(&self, face: &str, call: &Call) -> bool {
         let is = |pattern: &str, value: &str| pattern == "*" || pattern.eq_ignore_ascii_case(value);
-        is(&self.face, face)
+        let is_face = is(&self.face, face) && (self.face != "*" || face != "insights");
+        is_face
             && is(&self.method, call.method.as_str())
             && self.by.made(face, call)
             && (self.effect != Effect::Stale || call.method == Method::GET || call.method == Method::HEAD)
@@ -362,6 +364,7 @@ fn error(face: &str, status: StatusCode, code: &str, message: &str) -> Answer {
         "servicebus" => crate::servicebus::error(status, message),
         "entra" => crate::entra::oauth_error(status, code, message, 0),
         "identity" => crate::entra::identity_error(status, message),
+        "insights" => crate::insights::refused(status, message),
         _ => Answer::error(status, code, message),
     }
 }

@@ -23,6 +23,7 @@ pub mod face;
 pub mod faults;
 pub mod graph;
 pub mod host;
+pub mod insights;
 pub mod iso_duration;
 pub mod logs;
 pub mod machine;

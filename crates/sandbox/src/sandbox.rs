@@ -22,7 +22,7 @@ use crate::host::{HostConfig, HostFiles};
 use crate::state::{Container, State};
 use crate::tls::Tls;
 use crate::world::World;
-use crate::{arm, blob, entra, estate, eventgrid, graph, logs, machine, servicebus};
+use crate::{arm, blob, entra, estate, eventgrid, graph, insights, logs, machine, servicebus};
 
 /// The container of the product's state.
 pub const STATE_CONTAINER: &str = "state";
@@ -50,6 +50,8 @@ pub struct SandboxOptions {
     pub clock: Clock,
     /// What the handler is told to do with what it finds.
     pub mode: Mode,
+    /// Whether the app is told where Application Insights is.
+    pub insights: bool,
     /// Settings of the app that the sandbox knows nothing of; they go to the handler and into `DIR/env`.
     pub app_settings: Vec<(String, String)>,
 }
@@ -65,6 +67,7 @@ impl SandboxOptions {
             host: None,
             clock: Clock::Standing,
             mode: Mode::Enforce,
+            insights: false,
             app_settings: Vec::new(),
         }
     }
@@ -151,6 +154,9 @@ impl Sandbox {
         let faces = Faces::new(world.clone(), tls.clone());
         let mut served = services(&faces, options.clock).await?;
         let mut settings = settings(&world, &faces.bases(), &dir, options.mode);
+        if options.insights {
+            settings.extend(insights_settings(&faces.bases()));
+        }
         settings.extend(options.app_settings);
         let host = match options.host {
             Some(wanted) => Some(a_host(&world, wanted, &settings)?),
@@ -296,6 +302,7 @@ async fn services(faces: &Faces, clock: Clock) -> anyhow::Result<Vec<Served>> {
         faces.serve_patiently("servicebus", servicebus::answer, patience, Over::Https, 0).await?,
         faces.serve("blob", blob::answer, Over::Https, 0).await?,
         faces.serve("logs", logs::answer, Over::Https, 0).await?,
+        faces.serve("insights", insights::answer, Over::Https, 0).await?,
     ])
 }
 
@@ -334,6 +341,16 @@ fn settings(world: &World, bases: &Bases, dir: &Path, mode: Mode) -> Vec<(String
         ("PORTCULLIS_LOGS_RULE_ID", logs::RULE_ID.to_owned()),
         ("PORTCULLIS_LOGS_STREAM", logs::STREAM.to_owned()),
         ("PORTCULLIS_API_AUDIENCE", entra::API_APP_ID.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// The settings by which the handler finds Application Insights, as a deployment with a system-assigned identity has them.
+fn insights_settings(bases: &Bases) -> Vec<(String, String)> {
+    [
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", insights::connection_string(bases.url("insights"))),
+        ("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "Authorization=AAD".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()

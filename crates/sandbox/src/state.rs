@@ -56,6 +56,9 @@ pub struct State {
     pub columns: BTreeMap<String, ColumnType>,
     /// Rows that the Logs Ingestion endpoint took, oldest first, as the table has them.
     pub rows: Vec<IngestedRow>,
+    /// Items that Application Insights took, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub telemetry: Vec<TelemetryItem>,
     /// Every write that anybody made, oldest first.
     pub log: Vec<LogEntry>,
     /// The rights that requests of anybody needed, each once.
@@ -95,6 +98,7 @@ impl Default for State {
             containers: BTreeMap::new(),
             columns: crate::logs::columns(),
             rows: Vec::new(),
+            telemetry: Vec::new(),
             log: Vec::new(),
             rights: RefCell::default(),
             due: Vec::new(),
@@ -537,6 +541,16 @@ pub struct IngestedRow {
     pub stream: String,
     /// The row.
     pub row: Value,
+}
+
+/// An item of telemetry, as it was sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TelemetryItem {
+    /// When it came.
+    pub at: DateTime<Utc>,
+    /// The envelope.
+    pub item: Value,
 }
 
 /// One write of anybody, as `GET /log` shows it.

@@ -1,10 +1,10 @@
 //! What the Functions host hands over: invocations, the events and messages in them, traces and paths.
 
-use portcullis::azure::trace;
 use portcullis::functions::Message;
 use portcullis::functions::jit_activity::{Activity, NotUsed};
 use portcullis::host::invocation::Invocation;
 use portcullis::host::router::is_plain;
+use portcullis::telemetry::trace;
 use serde_json::{Value, json};
 
 use crate::checks::{SENTENCE, is_told, json, survives_json, text};
@@ -105,7 +105,7 @@ fn a_message(body: &str) {
 pub(crate) fn headers_and_paths(data: &[u8]) {
     for line in text(data).unwrap_or_default().lines() {
         if let Some(passed_on) = trace::parse(line) {
-            assert_eq!(&*passed_on, line);
+            assert_eq!(trace::text(&passed_on), line);
             assert!(line.len() == 55 && line.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-'));
         }
         if is_plain(line) {

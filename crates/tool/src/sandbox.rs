@@ -79,6 +79,7 @@ fn options(arguments: Arguments) -> anyhow::Result<SandboxOptions> {
     };
     let policies = policies::folder(&arguments.dir, arguments.policies.as_deref())?;
     Ok(SandboxOptions {
+        insights: false,
         app_settings: vec![(policies::SETTING.to_owned(), policies.display().to_string())],
         world: arguments.world.as_deref().map(world_file::read).transpose()?,
         vms: arguments.vms,

@@ -47,6 +47,8 @@ pub struct Setting {
     pub settings: Vec<(String, String)>,
     /// Files of the rules besides the shipped ones, or instead of them.
     pub rules: Vec<(String, String)>,
+    /// Whether the handler tells Application Insights what it does.
+    pub tells: bool,
 }
 
 /// The folder of the source, whose functions and rules a story runs with.
@@ -65,7 +67,7 @@ impl Default for Setting {
     fn default() -> Self {
         let mut state = State::default();
         estate::small(&mut state);
-        Setting { state, mode: Mode::Enforce, settings: Vec::new(), rules: Vec::new() }
+        Setting { state, mode: Mode::Enforce, settings: Vec::new(), rules: Vec::new(), tells: false }
     }
 }
 
@@ -86,6 +88,12 @@ impl Setting {
     /// The same with another setting of the handler.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same where the handler tells Application Insights what it does.
+    pub fn telling(mut self) -> Self {
+        self.tells = true;
         self
     }
 
@@ -140,6 +148,7 @@ impl Setting {
         options.host = Some(host);
         options.clock = Clock::Standing;
         options.mode = self.mode;
+        options.insights = self.tells;
         options.app_settings = vec![("PORTCULLIS_POLICIES".to_owned(), policies.display().to_string())];
         let sandbox = Sandbox::start(options).await.unwrap();
         let http = sandbox.client().unwrap();
@@ -239,6 +248,12 @@ impl Story {
     /// Lets time pass, instant by instant, until the world is at rest.
     pub async fn pass(&self, seconds: i64) {
         self.sandbox.engine.advance_by(TimeDelta::seconds(seconds)).await.unwrap();
+    }
+
+    /// Asks the handler to stop, and waits until it has: what it had to tell is told then.
+    pub async fn stops(&self) {
+        let process = self.sandbox.host.as_ref().and_then(|host| host.process()).unwrap();
+        process.ask_to_stop().await.unwrap();
     }
 
     /// One look at the world.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
-use portcullis_domain::audit::AuditRecord;
+use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::conclude::{conclude, could_not_look};
 use portcullis_domain::judge::Violation;
@@ -26,6 +26,7 @@ use super::shut::{GoOn, shut};
 use super::{open, want};
 use crate::azure::{CallFailed, FailureKind};
 use crate::store::{Due, Written};
+use crate::telemetry::Measure;
 
 /// How long a run holds a VM; a run that was killed holds it no longer than this.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(30);
@@ -257,8 +258,19 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
 async fn planned(app: &App, run: &mut Run, seen: &Look<'_>) -> Result<(Vec<Close>, Vec<Open>), Stopped> {
     let plan = reconcile(run.record.clone(), seen);
     app.write_audits(&plan.audits).await?;
+    measure_shut(app, &run.record, &plan.audits);
     run.record = plan.record;
     Ok((plan.closes, plan.opens))
+}
+
+/// Measures how long ports that are proved shut now were to be shut, as the record from before says.
+fn measure_shut(app: &App, before: &VmRecord, audits: &[AuditRecord]) {
+    for audit in audits.iter().filter(|audit| audit.kind == AuditKind::ProvedShut) {
+        let since = audit.port.and_then(|port| before.closings.get(&port)).map(|closing| closing.since);
+        if let Some(took) = since.and_then(|since| (audit.at - since).to_std().ok()) {
+            app.azure.telemetry.measure(Measure::Shut { took });
+        }
+    }
 }
 
 async fn shut_all(app: &App, run: &mut Run, closes: &[Close]) -> Result<GoOn, Stopped> {

@@ -155,6 +155,18 @@ impl Process {
         }
     }
 
+    /// Asks the program to stop (SIGTERM), as whoever takes an instance away may, and waits until it has. The error says why it
+    /// could not be asked.
+    pub async fn ask_to_stop(&self) -> std::io::Result<()> {
+        let (Some(pid), generation) = (self.pid(), self.starts()) else { return Ok(()) };
+        // The signal goes out by a program, since a system call would be unsafe code.
+        let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        while asked.success() && self.is_running(generation) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
     /// Called when a connection to the handler broke: waits until its exit is seen, if it did exit, so that what
     /// comes next waits for the restart instead of failing in turn.
     pub async fn connection_broke(&self) {
