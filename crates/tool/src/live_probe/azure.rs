@@ -13,7 +13,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use super::clock::Clock;
-use super::token::Token;
+use super::token::{Asker, Token};
 
 /// How often a read is tried that fails for a reason that may pass.
 const TRIES: u32 = 6;
@@ -165,7 +165,7 @@ impl<'a> Azure<'a> {
     }
 
     /// Who asks, as the token says.
-    pub fn asker(&self) -> super::token::Asker {
+    pub fn asker(&self) -> Asker {
         self.token.asker()
     }
 

@@ -8,6 +8,7 @@ use portcullis_rules::plain::plain;
 use serde_json::Value;
 
 use super::asking::seconds;
+use super::azure::Trouble;
 use super::look::Asked;
 use super::report::seen;
 use super::{Probe, Stage};
@@ -63,7 +64,7 @@ impl Probe<'_> {
         }
     }
 
-    async fn entries(&self, asked: &Asked) -> Result<Entries, super::azure::Trouble> {
+    async fn entries(&self, asked: &Asked) -> Result<Entries, Trouble> {
         let written = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let (from, until) = (written(asked.start - TimeDelta::minutes(1)), written(asked.start + TimeDelta::minutes(2)));
         let vm = &self.machine.vm;

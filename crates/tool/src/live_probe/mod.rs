@@ -111,7 +111,7 @@ impl<'a> Probe<'a> {
         }
         let deleting = self.deleting().await;
         self.settle(&["nsgIfMatch", "deleteAnswers", "deletedRuleReturns", "recordOfDeletedRule", "busyNsg"], deleting);
-        if self.noted(|notes| !notes.findings.contains_key("busyNsg")) {
+        if !self.is_told("busyNsg") {
             self.open("busyNsg", "No write to a group was met that was still under way.", Vec::new());
         }
         let nearest = self.nearest_end().await;
@@ -127,11 +127,11 @@ impl<'a> Probe<'a> {
         self.settle(&["activityLogSeconds"], log);
     }
 
-    /// The reason why questions stay open that this stage was to answer.
+    /// Says why questions stay open that this stage was to answer and said nothing of.
     fn settle(&self, names: &[&'static str], stage: Stage) {
         let Err(trouble) = stage else { return };
         (self.tell)(&trouble.to_string());
-        for name in names.iter().filter(|name| !self.is_answered(name)) {
+        for name in names.iter().filter(|name| !self.is_told(name)) {
             self.open(name, &trouble.to_string(), Vec::new());
         }
     }
@@ -152,6 +152,11 @@ impl<'a> Probe<'a> {
 
     fn is_answered(&self, name: &str) -> bool {
         self.answered(name).is_some()
+    }
+
+    /// Whether anything was said of it, be it why it is not answered.
+    fn is_told(&self, name: &str) -> bool {
+        self.noted(|notes| notes.findings.contains_key(name))
     }
 
     fn note(&self, change: impl FnOnce(&mut Notes)) {

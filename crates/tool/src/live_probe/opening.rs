@@ -8,7 +8,7 @@ use serde_json::json;
 use super::asking::{Opened, seconds};
 use super::azure::Trouble;
 use super::look::{Asked, Look};
-use super::machine::{FIRST, NETWORK, Plan, SECOND};
+use super::machine::{FIRST, Group, NETWORK, Plan, SECOND};
 use super::report::seen;
 use super::token::Asker;
 use super::{Probe, Stage};
@@ -78,7 +78,7 @@ impl Probe<'_> {
                 self.found("ruleNames", json!(setting), lines.clone());
             }
         }
-        let is_in = |of: fn(&super::machine::Group) -> bool| {
+        let is_in = |of: fn(&Group) -> bool| {
             let groups: Vec<_> = self.machine.groups.iter().filter(|group| of(group)).collect();
             (groups.len(), groups.iter().any(|group| rules.iter().any(|rule| rule.nsg().is_some_and(|nsg| nsg == group.id))))
         };

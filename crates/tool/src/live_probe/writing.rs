@@ -1,6 +1,6 @@
 //! What a PUT of the policy does to openings, and what a narrower policy takes.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::jit::{JitPolicy, RecordStatus};
 use reqwest::Method;
@@ -69,7 +69,7 @@ impl Probe<'_> {
         self.azure.write_patiently(Method::PUT, &policy.path, JIT, Some(&body)).await.map(|_| ())
     }
 
-    async fn settled_policy(&self, policy: &Policy) -> Result<chrono::DateTime<chrono::Utc>, Trouble> {
+    async fn settled_policy(&self, policy: &Policy) -> Result<DateTime<Utc>, Trouble> {
         let since = self.azure.now();
         loop {
             let body = policy_now(&self.azure, policy).await?;
@@ -122,7 +122,7 @@ fn narrowed(policy: &Policy, vm: &VmId) -> Value {
 }
 
 /// A PUT might shut what others have open.
-fn demand_nobody_else(body: &Value, machine: &Machine, now: chrono::DateTime<chrono::Utc>) -> Stage {
+fn demand_nobody_else(body: &Value, machine: &Machine, now: DateTime<Utc>) -> Stage {
     let read = JitPolicy::read(body).map_err(|problem| Trouble::Broken(format!("the JIT policy cannot be used: {}", problem.why)))?;
     let others = read.records.iter().find(|record| record.vm != machine.vm && record.may_be_open() && record.end > now);
     match others {
