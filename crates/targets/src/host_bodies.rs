@@ -14,11 +14,17 @@ pub(crate) fn invocations(data: &[u8]) {
     match Invocation::read(data) {
         Ok(invocation) => {
             an_invocation(&invocation);
+            for sender in invocation.senders() {
+                assert_eq!(trace::parse(&trace::text(&sender)).as_ref(), Some(&sender));
+            }
             // A number that is too large for anybody stops nothing where nobody looks.
             if let Some(value) = json(data).as_mut().and_then(|body| body.get_mut("Data").map(Value::take)) {
                 assert_eq!(value.as_object().map(serde_json::Map::len), Some(1), "an invocation is about one value");
                 let unsaid = json!({"Data": value, "Metadata": "another", "More": [1]}).to_string();
-                assert_eq!(Invocation::read(unsaid.as_bytes()).as_ref(), Ok(&invocation), "nothing but the value is looked at");
+                let other = Invocation::read(unsaid.as_bytes()).unwrap_or_else(|why| panic!("{why}"));
+                assert!(other.senders().is_empty(), "no metadata names a sender");
+                let what = |one: &Invocation| (one.clone().events(), one.clone().messages());
+                assert_eq!(what(&other), what(&invocation), "nothing but the value says what it is about");
             }
         }
         Err(why) => is_told(&why, SENTENCE),
