@@ -1,7 +1,7 @@
 //! Application Insights' ingestion: items of telemetry for one component, whose local authentication is off.
 //!
 //! The form of requests and answers is that of the public swagger file (ApplicationInsights-Home, `EndpointSpecs`); that only
-//! v2.1 takes tokens of Entra ID, and how a caller without one or without the role is answered, that of the documentation of
+//! v2.1 takes tokens of Entra ID, as that is remembered, and how a caller without one or without the role is answered, that of the documentation of
 //! Entra authentication for Application Insights. What is checked of an item is a guess: the real one takes more than it says.
 
 use std::io::Read;
