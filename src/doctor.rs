@@ -79,8 +79,8 @@ impl Examination {
     }
 }
 
-/// So long an examination may take: the host gives up an HTTP call after 230 seconds, and people before.
-const WITHIN: Duration = Duration::from_secs(40);
+/// So long subscriptions are looked at: whoever asks waits no longer than half a minute.
+const WITHIN: Duration = Duration::from_secs(20);
 
 /// So many subscriptions are looked at at once.
 const AT_ONCE: usize = 4;
