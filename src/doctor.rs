@@ -4,7 +4,8 @@
 mod judged;
 mod subscription;
 
-use std::sync::Mutex;
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use self::judged::{clocks, dead_letters, identity, mode, rows, subscriptions};
-use crate::functions::App;
 use crate::functions::alert::{ROWS, RowsFailing};
+use crate::functions::{App, in_lanes};
 use crate::store::StoreError;
 
 /// How something stands.
@@ -82,19 +83,15 @@ impl Examination {
 /// So long subscriptions are looked at: a request of the API has 20 seconds, and its answer is to be in them.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// So many subscriptions are looked at at once.
-const AT_ONCE: usize = 4;
-
 impl App {
     /// Looks at everything, or at one subscription alone besides what all have in common.
     pub async fn examine(&self, only: Option<Uuid>, loopback: bool) -> Examination {
         let until = Instant::now() + WITHIN;
-        let (governed, store, clock, dead, rules) =
-            tokio::join!(self.governed_subscriptions(), self.store_checks(), self.clock(loopback), self.left(), self.rulebook.rules());
+        let (governed, services, dead, rules) =
+            tokio::join!(self.governed_subscriptions(), self.services(loopback), self.left(), self.rulebook.rules());
         // A token was asked for by now, if one can be had.
         let mut checks = vec![mode(self.mode), identity(self.azure.own.get(), governed.as_ref().err())];
-        checks.extend(store);
-        checks.push(clock);
+        checks.extend(services);
         checks.push(dead_letters(dead.as_ref().map_err(ToString::to_string)));
         checks.push(judged::rules(rules.map(|_| ())));
         checks.push(subscriptions(governed.as_deref(), only));
@@ -106,48 +103,35 @@ impl App {
         Examination { checks, left_out }
     }
 
-    async fn store_checks(&self) -> [Check; 2] {
-        let store = async {
-            self.store.check().await?;
-            self.store.check_audits().await
-        };
-        let (store, failing) = tokio::join!(store, self.store.service::<RowsFailing>(ROWS));
+    /// What is seen of the store, the rows and the clocks.
+    async fn services(&self, loopback: bool) -> [Check; 3] {
+        let store = &self.store;
+        let (state, audits, failing, bus) =
+            tokio::join!(store.check(), store.check_audits(), store.service::<RowsFailing>(ROWS), self.azure.service_time());
         let since = failing.map(|held| held.and_then(|held| held.document.since));
-        [judged::store(store.as_ref()), rows(since.as_ref().map_err(StoreError::to_string).copied())]
-    }
-
-    async fn clock(&self, loopback: bool) -> Check {
-        let (store, bus) = tokio::join!(self.store.check(), self.azure.service_time());
-        match (store, bus) {
-            (Ok(store), Ok(bus)) => clocks(store, bus, (!loopback).then(instance_clock)),
+        let clock = match (&state, bus) {
+            (Ok(now), Ok(bus)) => clocks(*now, bus, (!loopback).then(instance_clock)),
             _ => Check::not_well("clock", State::NotKnown, "the store or the queues do not tell their time", "mend those first"),
-        }
+        };
+        let store = judged::store(state.as_ref().and(audits.as_ref()));
+        [store, rows(since.as_ref().map_err(StoreError::to_string).copied()), clock]
     }
 
     async fn examine_all(&self, governed: &[Uuid], until: Instant) -> (Vec<Check>, Vec<Uuid>) {
-        let (found, left_out) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-        let lane = |number: usize| {
-            let (found, left_out) = (&found, &left_out);
-            async move {
-                for one in governed.iter().skip(number).step_by(AT_ONCE) {
-                    match timeout_at(until, self.examine_subscription(*one)).await {
-                        Ok(checks) => extend(found, checks),
-                        Err(_) => extend(left_out, [*one]),
-                    }
-                }
+        let ended = Mutex::new((Vec::new(), Vec::new()));
+        let each = async |one: &Uuid| {
+            let checks = timeout_at(until, self.examine_subscription(*one)).await;
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            match checks {
+                Ok(checks) => ended.0.extend(checks),
+                Err(_) => ended.1.push(*one),
             }
+            Ok::<(), Infallible>(())
         };
-        tokio::join!(lane(0), lane(1), lane(2), lane(3));
-        let taken = |all: Mutex<Vec<Uuid>>| all.into_inner().unwrap_or_default();
-        let mut left_out = taken(left_out);
+        let Ok(()) = in_lanes(governed, each).await;
+        let (found, mut left_out) = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         left_out.sort();
-        (found.into_inner().unwrap_or_default(), left_out)
-    }
-}
-
-fn extend<T>(all: &Mutex<Vec<T>>, some: impl IntoIterator<Item = T>) {
-    if let Ok(mut all) = all.lock() {
-        all.extend(some);
+        (found, left_out)
     }
 }
 

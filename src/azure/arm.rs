@@ -162,6 +162,11 @@ pub fn following(url: &Url, base: &Url, link: &str) -> Result<Url, &'static str>
     if next == *url { Err("`nextLink` points to its own page") } else { Ok(next) }
 }
 
+/// The text at a JSON pointer of a body; empty where there is none.
+pub fn text_at<'a>(body: &'a Value, pointer: &str) -> &'a str {
+    body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Gathers a list's pages into one: for lists that are small by nature.
 pub(super) async fn gather(arm: &Arm, what: &str, path: &str, version: ApiVersion) -> Result<Vec<Value>, CallFailed> {
     let mut all = Vec::new();

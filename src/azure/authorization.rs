@@ -4,7 +4,7 @@ use portcullis_domain::rights::Permission;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::arm::{ApiVersion, Arm, gather};
+use super::arm::{ApiVersion, Arm, gather, text_at};
 use super::error::CallFailed;
 
 /// Role-based access control.
@@ -63,23 +63,19 @@ impl Authorization {
     }
 }
 
-fn text(body: &Value, pointer: &str) -> String {
-    body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
 fn assignment(body: &Value) -> RoleAssignment {
     RoleAssignment {
-        principal: text(body, "/properties/principalId"),
-        principal_type: text(body, "/properties/principalType"),
-        role: text(body, "/properties/roleDefinitionId"),
+        principal: text_at(body, "/properties/principalId").to_owned(),
+        principal_type: text_at(body, "/properties/principalType").to_owned(),
+        role: text_at(body, "/properties/roleDefinitionId").to_owned(),
     }
 }
 
 fn definition(body: &Value) -> RoleDefinition {
     let permissions = body.pointer("/properties/permissions").and_then(Value::as_array);
     RoleDefinition {
-        id: text(body, "/id"),
-        name: text(body, "/properties/roleName"),
+        id: text_at(body, "/id").to_owned(),
+        name: text_at(body, "/properties/roleName").to_owned(),
         permissions: permissions.into_iter().flatten().map(Permission::read).collect(),
     }
 }

@@ -4,7 +4,7 @@ use portcullis_domain::arm_id::ArmId;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::arm::{ApiVersion, Arm, gather};
+use super::arm::{ApiVersion, Arm, gather, text_at};
 use super::error::CallFailed;
 
 /// The topics of subscriptions.
@@ -35,6 +35,5 @@ impl EventGrid {
 }
 
 fn is_of_subscription(topic: &Value) -> bool {
-    let kind = topic.pointer("/properties/topicType").and_then(Value::as_str).unwrap_or_default();
-    kind.eq_ignore_ascii_case("Microsoft.Resources.Subscriptions")
+    text_at(topic, "/properties/topicType").eq_ignore_ascii_case("Microsoft.Resources.Subscriptions")
 }

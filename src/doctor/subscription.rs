@@ -14,6 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Check, State};
+use crate::azure::arm::text_at;
 use crate::azure::authorization::{RoleAssignment, RoleDefinition};
 use crate::azure::{CallFailed, FailureKind};
 use crate::functions::App;
@@ -145,7 +146,7 @@ fn rights_in(group: &str, mode: Mode, held: &[Permission]) -> Option<Check> {
 
 /// Just-in-time access is a part of Defender for Servers Plan 2 (documentation).
 fn plan_of(plan: &Value) -> Check {
-    let text = |name: &str| plan.pointer(&format!("/properties/{name}")).and_then(Value::as_str).unwrap_or_default();
+    let text = |name: &str| text_at(plan, &format!("/properties/{name}"));
     let cure = "turn on Defender for Servers Plan 2 on the subscription, in Defender for Cloud under Environment settings";
     match (text("pricingTier"), text("subPlan")) {
         (tier, _) if !tier.eq_ignore_ascii_case("Standard") => {
@@ -261,11 +262,10 @@ fn openers(assignments: &[RoleAssignment], definitions: &[RoleDefinition], own: 
 /// Whether the subscription's events come to the app.
 fn events_to(all: &[Value], app: &str) -> Check {
     let cure = "run infra/events.sh, which makes the event subscription; until then the sweep finds openings, within five minutes";
-    let text = |body: &Value, pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     // Where the host names no site, the app is called after its namespace.
     let site = app.split('.').next().unwrap_or_default();
     let function = format!("/sites/{site}/functions/jit_activity").to_ascii_lowercase();
-    let ours = |body: &&Value| text(body, "/properties/destination/properties/resourceId").to_ascii_lowercase().ends_with(&function);
+    let ours = |body: &&Value| text_at(body, "/properties/destination/properties/resourceId").to_ascii_lowercase().ends_with(&function);
     let Some(found) = all.iter().find(ours) else {
         return Check::not_well(
             "events",
@@ -274,14 +274,14 @@ fn events_to(all: &[Value], app: &str) -> Check {
             cure,
         );
     };
-    let state = text(found, "/properties/provisioningState");
+    let state = text_at(found, "/properties/provisioningState");
     if !state.eq_ignore_ascii_case("Succeeded") {
-        return Check::not_well("events", State::Failing, format!("the event subscription {} is {state}", text(found, "/name")), cure);
+        return Check::not_well("events", State::Failing, format!("the event subscription {} is {state}", text_at(found, "/name")), cure);
     }
     let types = found.pointer("/properties/filter/includedEventTypes").and_then(Value::as_array);
     let has_actions = |types: &Vec<Value>| types.iter().any(|kind| kind == "Microsoft.Resources.ResourceActionSuccess");
     if !types.is_none_or(has_actions) {
-        let said = format!("the event subscription {} leaves out the events of actions, of which opening is one", text(found, "/name"));
+        let said = format!("the event subscription {} leaves out the events of actions, of which opening is one", text_at(found, "/name"));
         return Check::not_well("events", State::Failing, said, cure);
     }
     Check::well("events", "JIT's events come to the app")

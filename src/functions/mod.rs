@@ -386,7 +386,7 @@ fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, (what, w
 }
 
 /// Does something with each of many, a few at a time, and stops at the first that fails.
-async fn in_lanes<'a, T, F, E>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), E>
+pub(crate) async fn in_lanes<'a, T, F, E>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), E>
 where
     F: Future<Output = Result<(), E>>,
 {

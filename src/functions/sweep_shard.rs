@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service};
 use crate::azure::{CallFailed, Service};
-use crate::store::StoreError;
+use crate::store::{Held, StoreError};
 use crate::telemetry::Measure;
 
 /// Handles one message of the queue `sweep`.
@@ -93,13 +93,13 @@ impl<T: Into<Stopped>> From<T> for NotSwept {
 
 async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     // Side by side, since nothing is done before all of them are there.
-    let (asked, listed, known) = tokio::try_join!(
-        async { Asked::read(app, subscription).await.map_err(NotSwept::from) },
+    let (up_to, listed, known) = tokio::try_join!(
+        async { UpTo::read(app, subscription).await.map_err(NotSwept::from) },
         async { read(app, subscription).await.map_err(NotSwept::Azure) },
         async { known(app, subscription).await.map_err(NotSwept::from) },
     )?;
     let Listed { seen, unreadable, jit_unread } = listed;
-    let now = asked.now;
+    let now = up_to.now;
     if let Some((first, count)) = unreadable {
         let why = format!("{count} listed resources of subscription {subscription} cannot be read, among them: {first}");
         app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
@@ -111,10 +111,11 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let changed = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm)));
     let (worst, mut others) = sorted(app, changed, &known, now);
     others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())));
-    let unread = |vm: &VmId, one: &VmSeen| !one.is_worth_a_look() && !known.contains_key(vm) && asked.newest(one).is_some();
-    others.extend(seen.iter().filter(|(vm, one)| unread(vm, one)).map(|(vm, _)| vm));
+    let newest = |one: &VmSeen| one.newest_record(up_to.document.up_to, now);
+    let new: Vec<_> = seen.iter().filter_map(|(vm, one)| Some((vm, one, newest(one)?))).collect();
+    others.extend(new.iter().filter(|(vm, one, _)| !one.is_worth_a_look() && !known.contains_key(*vm)).map(|(vm, ..)| *vm));
     let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
-    asked.up_to(app, subscription, seen.values().filter_map(|one| asked.newest(one)).max()).await?;
+    UpTo::keep(app, subscription, up_to, new.iter().map(|(.., newest)| *newest).max()).await?;
     info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
     app.azure.telemetry.measure(Measure::Swept { vms: seen.len(), looks });
     tell_swept(app, subscription, now).await;
@@ -130,41 +131,28 @@ struct UpTo {
     up_to: DateTime<Utc>,
 }
 
-/// The same as it was read, with the store's clock.
-struct Asked {
-    up_to: DateTime<Utc>,
-    etag: Option<String>,
-    now: DateTime<Utc>,
-}
-
-impl Asked {
+impl UpTo {
     fn name(subscription: &Uuid) -> String {
         format!("records/{subscription}")
     }
 
     /// Reads it, and by it makes sure that this is the store. A subscription that was never swept is asked about the last day.
-    async fn read(app: &App, subscription: &Uuid) -> Result<Self, StoreError> {
-        Ok(match app.store.service::<UpTo>(&Self::name(subscription)).await? {
-            Some(held) => Asked { up_to: held.document.up_to, etag: held.etag, now: held.now },
-            None => {
-                let now = app.store.check().await?;
-                Asked { up_to: now - REMEMBERED, etag: None, now }
-            }
-        })
-    }
-
-    fn newest(&self, one: &VmSeen) -> Option<DateTime<Utc>> {
-        one.newest_record(self.up_to, self.now)
+    async fn read(app: &App, subscription: &Uuid) -> Result<Held<Self>, StoreError> {
+        if let Some(held) = app.store.service(&Self::name(subscription)).await? {
+            return Ok(held);
+        }
+        let now = app.store.check().await?;
+        Ok(Held { document: UpTo { up_to: now - REMEMBERED }, etag: None, now })
     }
 
     /// Remembers it once the looks are sent, if there is something new to remember.
-    async fn up_to(&self, app: &App, subscription: &Uuid, newest: Option<DateTime<Utc>>) -> Result<(), StoreError> {
-        if newest.is_none() && self.etag.is_some() {
+    async fn keep(app: &App, subscription: &Uuid, before: Held<Self>, newest: Option<DateTime<Utc>>) -> Result<(), StoreError> {
+        if newest.is_none() && before.etag.is_some() {
             return Ok(());
         }
         // Where another run of the shard was faster, the next one sends some looks once more.
-        let up_to = UpTo { up_to: newest.unwrap_or(self.up_to) };
-        app.store.save_service(&Self::name(subscription), &up_to, self.etag.as_deref()).await?;
+        let up_to = UpTo { up_to: newest.unwrap_or(before.document.up_to) };
+        app.store.save_service(&Self::name(subscription), &up_to, before.etag.as_deref()).await?;
         Ok(())
     }
 }

@@ -240,9 +240,17 @@ pub fn records_of<'a>(
 }
 
 fn may_be_reason(record: &JitRecord, opening: &Opening, port_shut: Option<DateTime<Utc>>) -> bool {
-    let since_shut = port_shut.is_none_or(|shut| record.start > shut);
-    let same_source = opening.sources.covers(&record.sources) || record.sources.covers(&opening.sources);
-    opening.ports.contains(record.port) && since_shut && same_source
+    port_shut.is_none_or(|shut| record.start > shut) && is_for_port(record, opening) && is_for_sources(record, opening)
+}
+
+/// Whether a record is for a port of an opening.
+pub(crate) fn is_for_port(record: &JitRecord, opening: &Opening) -> bool {
+    opening.ports.contains(record.port)
+}
+
+/// Whether a record is for all that an opening lets in, or an opening lets in all that a record is for.
+pub(crate) fn is_for_sources(record: &JitRecord, opening: &Opening) -> bool {
+    opening.sources.covers(&record.sources) || record.sources.covers(&opening.sources)
 }
 
 /// What a grant let in has to go with it, unless somebody asked for it meanwhile: then the rules are asked about that.

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::audits::Audits;
 use crate::grant::live_sources;
 use crate::jit::JitRecord;
-use crate::judge::{Violation, asked_too_long};
+use crate::judge::{Violation, asked_too_long, is_for_port, is_for_sources};
 use crate::opening::{Opening, short_hash};
 use crate::reconcile::{Look, RULE_MAY_COME};
 use crate::record::VmRecord;
@@ -61,10 +61,7 @@ fn key(one: &JitRecord) -> String {
 
 /// Whether a look has seen what it is the reason of, or it is known whose it is.
 fn is_explained(record: &VmRecord, openings: &[Opening], one: &JitRecord) -> bool {
-    let is_seen = |opening: &Opening| {
-        let same_source = opening.sources.covers(&one.sources) || one.sources.covers(&opening.sources);
-        opening.ports.contains(one.port) && (same_source || !opening.sources.is_understood())
-    };
+    let is_seen = |opening: &Opening| is_for_port(one, opening) && (is_for_sources(one, opening) || !opening.sources.is_understood());
     openings.iter().chain(record.remembered()).any(is_seen)
         || record.asked.iter().any(|asked| asked.is_of(one))
         || record.ended_early.iter().any(|early| early.is_of(one))
