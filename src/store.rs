@@ -18,8 +18,8 @@ use portcullis_domain::want::{Answer, Became, Want};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::azure::CallFailed;
 use crate::azure::blob::{Blobs, Create, Listed, Read, Remove, Replace};
+use crate::azure::{APPROVALS, CallFailed};
 
 pub use self::browse::{AuditPlace, AuditsFound, VmIndex};
 
@@ -292,13 +292,13 @@ impl Store {
 
     /// Enters an approval without a person into the index of what somebody was approved.
     pub async fn put_approval(&self, person: &str, at: DateTime<Utc>, grant: &str) -> Result<(), StoreError> {
-        let name = format!("approvals/{person}/{}-{grant}", at.format(DUE_TIME));
+        let name = format!("{APPROVALS}/{person}/{}-{grant}", at.format(DUE_TIME));
         self.put_once(&name, &serde_json::json!({})).await.map(|_| ())
     }
 
     /// How many approvals without a person somebody got since a time, but for this grant. Older entries are taken away.
     pub async fn count_approvals(&self, person: &str, since: DateTime<Utc>, but_for: &str) -> Result<u32, StoreError> {
-        let prefix = format!("approvals/{person}/");
+        let prefix = format!("{APPROVALS}/{person}/");
         let from = format!("{prefix}{}", since.format(DUE_TIME));
         let names = self.names(&prefix, MOST_APPROVALS).await?;
         for old in names.iter().filter(|name| **name < from) {

@@ -52,6 +52,7 @@ use self::plans::Plans;
 use self::servicebus::Bus;
 use self::subscriptions::Subscriptions;
 use self::transport::SharedClient;
+pub use self::watched::APPROVALS;
 use crate::settings::{Cloud, Settings};
 use crate::telemetry::Telemetry;
 

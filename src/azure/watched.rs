@@ -60,8 +60,8 @@ fn path(service: Service, url: &Url) -> String {
     shown
 }
 
-/// See [`path`].
-const APPROVALS: &str = "approvals";
+/// The store's folder that has a folder for each person: whatever stands behind it is told to nobody.
+pub const APPROVALS: &str = "approvals";
 
 /// What kind of thing a path is about, so that calls of one kind have one name.
 fn place(service: Service, path: &str) -> String {
