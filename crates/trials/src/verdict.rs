@@ -144,8 +144,8 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
         let its: Vec<&Granted> =
             granted.iter().filter(|granted| (granted.vm.as_str(), granted.port) == (place.0.as_str(), place.1)).collect();
         // Time runs from the opening, which may come late.
-        let ends =
-            |granted: &Granted| granted.until.seconds() + opens_within(&played.story.world(|state| state.switches.clone())) + DISTURBED;
+        let switches = played.story.world(|state| state.switches.clone());
+        let ends = |granted: &Granted| granted.until.seconds() + opens_within(&switches) + DISTURBED;
         let due = |at: i64| {
             let live = its.iter().filter(|granted| (granted.since.seconds()..ends(granted)).contains(&at));
             live.fold(Sources::default(), |all, granted| all.union(&granted.from))
@@ -158,7 +158,7 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
         } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1)
             && !played.story.saw_go(&vm(&place.0), place.1)
-            && !(was_unseen(&played.watch.beyond(&place, &[], |_| Sources::default()), &alarms, now) && played.story.rests(&vm(&place.0)))
+            && !(not_missed(played, &place, &switches).is_empty() && played.story.rests(&vm(&place.0)))
         {
             wrong.push(why);
         }
@@ -167,15 +167,20 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
     wrong
 }
 
-/// Whether JIT shut a port by itself each time while nobody could look at the machine: the alarm of that stands for the proof.
-fn was_unseen(open: &[Span], alarms: &[Alarm], now: i64) -> bool {
-    let is_blind = |span: &Span| {
-        let until = span.until.unwrap_or(now);
-        let mut blind = alarms.iter().filter(|alarm| alarm.port.is_none());
-        // The alarm is raised after five minutes of it.
-        blind.any(|alarm| alarm.raised - 5 * MINUTE <= span.from && alarm.cleared.is_some_and(|cleared| cleared >= until))
+/// When a port was open, without the times of which it was told afterwards that no look had seen them: what JIT shut by itself
+/// while nobody could look has no proof, but the record of it.
+fn not_missed(played: &Played, place: &Place, switches: &Switches) -> Vec<Span> {
+    let is_its = |audit: &Value| {
+        audit["kind"] == "missed"
+            && audit["port"] == place.1
+            && audit["vm"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&vm(&place.0)))
     };
-    open.iter().all(is_blind)
+    let start = |audit: &Value| audit["about"].as_str()?.rsplit_once('#')?.1.parse().ok();
+    let missed: Vec<i64> =
+        played.story.audits().iter().filter(|audit| is_its(audit)).filter_map(start).map(|at| seconds(played, at)).collect();
+    let mut open = played.watch.beyond(place, &[], |_| Sources::default());
+    open.retain(|span| !missed.iter().any(|start| (*start..=start + opens_within(switches)).contains(&span.from)));
+    open
 }
 
 /// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
@@ -239,13 +244,13 @@ impl Judge<'_> {
         let was_open = self.played.watch.places().contains(&place);
         wrong.extend(untold(self.played, &place).filter(|_| was_open));
         if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
+            let seen = not_missed(self.played, &place, self.switches);
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
-                // While no look could be had JIT shut it itself: the alarm of that stood, and there is nothing to prove any more.
-                Err(_) if self.disturbance.may_alarm() && !alarms.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
+                Err(_) if seen.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
                 Err(why) => wrong.push(why),
                 Ok(proof) => {
                     wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));
-                    let last = self.played.watch.beyond(&place, &[], |_| Sources::default()).last().and_then(|span| span.until);
+                    let last = seen.last().and_then(|span| span.until);
                     if last.is_some_and(|last| seconds(self.played, proof) < last + 30) {
                         wrong.push(format!(
                             "it was said to be shut at {}, and was open until {}",

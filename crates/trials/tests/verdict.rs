@@ -11,7 +11,7 @@ use portcullis_trials::disturbance::Disturbance;
 use portcullis_trials::matrix::shipped_stories;
 use portcullis_trials::play::{Played, play};
 use portcullis_trials::script::Script;
-use portcullis_trials::story::DELETE;
+use portcullis_trials::story::{DELETE, vm};
 use portcullis_trials::verdict::judge;
 use serde_json::{Value, json};
 
@@ -82,6 +82,11 @@ fn alarm(kind: &str, id: &str, vm: &str, port: Value) -> Value {
     json!({"id": id, "at": "2026-01-15T09:10:00Z", "kind": kind, "code": "slow", "vm": vm, "port": port})
 }
 
+/// That an opening with this start was told of by its record alone.
+fn missed(vm: &str, start: &str) -> Value {
+    json!({"id": "m1", "at": "2026-01-15T09:10:00Z", "kind": "missed", "code": "any-source", "vm": vm, "port": 3389, "about": format!("/p#{start}")})
+}
+
 fn forget(state: &mut State, kind: &str) {
     state.containers.get_mut("audit").unwrap().blobs.retain(|_, blob| !blob.content.contains(&format!("\"kind\":\"{kind}\"")));
 }
@@ -101,6 +106,20 @@ async fn a_world_that_was_tampered_with_is_told_so() {
         (Box::new(|_| {}), None),
         (Box::new(|state| forget(state, "close")), Some("no audit record before")),
         (Box::new(|state| forget(state, "proved-shut")), Some("nobody saw port 3389 of")),
+        (
+            Box::new(|state| {
+                forget(state, "proved-shut");
+                tell(state, &missed(&vm("web-1"), "2026-01-15T09:00:00.000000Z"));
+            }),
+            None,
+        ),
+        (
+            Box::new(|state| {
+                forget(state, "proved-shut");
+                tell(state, &missed(&vm("web-1"), "2026-01-15T08:50:00.000000Z"));
+            }),
+            Some("nobody saw port 3389 of"),
+        ),
         (Box::new(|state| forget(state, "finding-appeared")), Some("it was open, and no audit record tells that")),
         (
             Box::new(|state| {
