@@ -18,10 +18,12 @@ use portcullis::azure::{Azure, FailureKind};
 use portcullis::settings::Settings;
 use portcullis::telemetry::trace;
 use portcullis_domain::arm_id::{ArmId, NicId, NsgId, PolicyId, VmId};
+use portcullis_domain::json::tree;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
 use portcullis_sandbox::state::State;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 const IN_STORY: &str = "PORTCULLIS_TEST_STORY";
@@ -80,14 +82,16 @@ fn fault(face: &str, method: &str, path: &str, times: Option<u32>, effect: Effec
     serde_json::from_value(json!({"face": face, "method": method, "path": path, "times": times, "effect": effect})).unwrap()
 }
 
-async fn first<F>(read: impl FnOnce(Box<dyn FnMut(Vec<Value>) -> ControlFlow<()> + Send>) -> F) -> Vec<Value>
+type Each = Box<dyn FnMut(Vec<&RawValue>) -> ControlFlow<()> + Send>;
+
+async fn first<F>(read: impl FnOnce(Each) -> F) -> Vec<Value>
 where
     F: Future<Output = Result<(), portcullis::azure::CallFailed>>,
 {
     let all = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let into = all.clone();
     read(Box::new(move |page| {
-        into.lock().unwrap().extend(page);
+        into.lock().unwrap().extend(page.into_iter().map(tree));
         ControlFlow::Continue(())
     }))
     .await
@@ -101,21 +105,26 @@ async fn the_estate_is_read() {
     let Part::Inside(azure, _) = part("the_estate_is_read", |_| {}).await else { return };
     let subscriptions = azure.subscriptions.visible().await.unwrap();
     let subscription = subscriptions.first().expect("a subscription");
-    let policies = first(|each| azure.jit.list(subscription, each)).await;
-    let vms = first(|each| azure.compute.list(subscription, each)).await;
+    let mut policies = Vec::new();
+    let listing = azure.jit.list(subscription, |page| {
+        policies.extend(page.into_iter().map(Result::unwrap));
+        ControlFlow::Continue(())
+    });
+    listing.await.unwrap();
     let nics = first(|each| azure.network.nics(subscription, each)).await;
     let nsgs = first(|each| azure.network.nsgs(subscription, each)).await;
-    for (list, what) in [(&policies, "policies"), (&vms, "VMs"), (&nics, "NICs"), (&nsgs, "NSGs")] {
-        assert!(!list.is_empty(), "no {what}");
+    for (is_empty, what) in [(policies.is_empty(), "policies"), (nics.is_empty(), "NICs"), (nsgs.is_empty(), "NSGs")] {
+        assert!(!is_empty, "no {what}");
     }
     let id = |list: &[Value]| list[0]["id"].as_str().unwrap().to_owned();
-    let policy = PolicyId::parse(&id(&policies)).unwrap();
-    assert_eq!(azure.jit.get(&policy).await.unwrap()["id"], policies[0]["id"]);
-    assert_eq!(azure.jit.list_in_group(policy.subscription(), policy.resource_group()).await.unwrap(), policies);
-    assert_eq!(azure.compute.get(&VmId::parse(&id(&vms)).unwrap()).await.unwrap()["name"], vms[0]["name"]);
+    let (policy, vm) = (&policies[0].id, &policies[0].vms[0].vm);
+    assert_eq!(azure.jit.get(policy).await.unwrap().as_ref(), Ok(&policies[0]));
+    let of_group: Vec<_> = policies.iter().cloned().map(Ok).collect();
+    assert_eq!(azure.jit.list_in_group(policy.subscription(), policy.resource_group()).await.unwrap(), of_group);
+    assert_eq!(azure.compute.get(vm).await.unwrap()["name"], vm.name());
     assert_eq!(azure.network.nic(&NicId::parse(&id(&nics)).unwrap()).await.unwrap()["name"], nics[0]["name"]);
     assert_eq!(azure.network.nsg(&NsgId::parse(&id(&nsgs)).unwrap()).await.unwrap()["name"], nsgs[0]["name"]);
-    let gone = VmId::parse(&format!("{}-gone", id(&vms))).unwrap();
+    let gone = VmId::parse(&format!("{vm}-gone")).unwrap();
     assert_eq!(azure.compute.get(&gone).await.unwrap_err().kind, FailureKind::NotFound);
     let nowhere = ArmId::parse("/subscriptions/00000000-0000-0000-0000-00000000dead").unwrap();
     assert!(azure.arm.get("reading", &nowhere, portcullis::azure::arm::ApiVersion::SUBSCRIPTIONS).await.is_err());
@@ -322,7 +331,7 @@ async fn an_initiate_opens_and_the_activity_log_tells_of_it_minutes_later() {
 async fn failures_are_told_apart_on_the_wire() {
     let prepare = |state: &mut State| {
         state.faults = vec![
-            fault("arm", "GET", "/virtualMachines", None, Effect::status(429, Some(1200))),
+            fault("arm", "GET", "/networkSecurityGroups", None, Effect::status(429, Some(1200))),
             fault("arm", "GET", "/networkInterfaces", Some(1), Effect::status(503, Some(1))),
             fault("arm", "GET", "/jitNetworkAccessPolicies", None, Effect::status(403, None)),
             fault("arm", "POST", "/initiate", None, Effect::CutAfter),
@@ -339,11 +348,11 @@ async fn failures_are_told_apart_on_the_wire() {
         }
     };
     let subscription = azure.subscriptions.visible().await.unwrap()[0];
-    let never = |_| ControlFlow::Continue(());
-    let throttled = azure.compute.list(&subscription, never).await.unwrap_err();
+    let never = |_: Vec<&RawValue>| ControlFlow::Continue(());
+    let throttled = azure.network.nsgs(&subscription, never).await.unwrap_err();
     assert_eq!((throttled.kind, throttled.retry_after), (FailureKind::Throttled, Some(Duration::from_secs(1200))));
     azure.network.nics(&subscription, never).await.expect("a short wait is waited for");
-    assert_eq!(azure.jit.list(&subscription, never).await.unwrap_err().kind, FailureKind::MissingRight);
+    assert_eq!(azure.jit.list(&subscription, |_| ControlFlow::Continue(())).await.unwrap_err().kind, FailureKind::MissingRight);
     let policy = format!(
         "/subscriptions/{subscription}/resourceGroups/rg/providers/Microsoft.Security/locations/westeurope/jitNetworkAccessPolicies/default"
     );

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use portcullis_domain::arm_id::ArmId;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::arm::{ApiVersion, Arm};
@@ -29,7 +29,7 @@ impl ActivityLog {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
         resource: Option<&ArmId>,
-        each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send,
+        each: impl FnMut(Vec<&RawValue>) -> ControlFlow<()> + Send,
     ) -> Result<(), CallFailed> {
         let what = format!("reading the activity log of subscription {subscription}");
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.Insights/eventtypes/management/values");

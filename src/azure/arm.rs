@@ -1,13 +1,17 @@
 //! Azure Resource Manager: reading one resource, reading a list page by page.
 //!
-//! Bodies stay JSON trees: the domain reads from them what it needs, and what is written back loses nothing.
+//! One resource is a JSON tree: the domain reads from it what it needs, and what is written back loses nothing. A list stays
+//! text, and of its elements there is one tree at a time.
 
 use std::ops::ControlFlow;
 
 use azure_core::http::Method;
 use bytes::Bytes;
 use portcullis_domain::arm_id::ArmId;
+use portcullis_domain::json::{elements, fields, tree};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::channel::{Answer, Attempts, Channel, Outgoing};
@@ -66,6 +70,18 @@ impl Arm {
         self.json(Method::Get, what, &answer)
     }
 
+    /// Reads one resource and hands its text to `read`.
+    pub(super) async fn get_text<T>(
+        &self,
+        what: &str,
+        id: &ArmId,
+        version: ApiVersion,
+        read: impl FnOnce(&RawValue) -> T,
+    ) -> Result<T, CallFailed> {
+        let answer = self.channel.call(Outgoing::get(what.to_owned(), self.url(&id.to_string(), &[], version))).await?;
+        self.json(Method::Get, what, &answer).map(read)
+    }
+
     /// Reads a list and hands each page's `value` to `each`, which may end the reading. Only one page is held at a
     /// time. `path` is our own text; ids in it must have come from an [`ArmId`] or a GUID.
     ///
@@ -76,14 +92,14 @@ impl Arm {
         path: &str,
         query: &[(&str, &str)],
         version: ApiVersion,
-        mut each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send,
+        mut each: impl FnMut(Vec<&RawValue>) -> ControlFlow<()> + Send,
     ) -> Result<(), CallFailed> {
         let mut url = self.url(path, query, version);
         for _ in 0..MOST_PAGES {
             let answer = self.channel.call(Outgoing::get(what.to_owned(), url.clone())).await?;
-            let body = self.json(Method::Get, what, &answer)?;
+            let body: &RawValue = self.json(Method::Get, what, &answer)?;
             let malformed = |why: &str| self.malformed(Method::Get, what, &answer, why);
-            let Page { values, next } = Page::read(body).map_err(malformed)?;
+            let Page { values, next } = Page::read(body.get()).map_err(malformed)?;
             if each(values).is_break() {
                 return Ok(());
             }
@@ -117,7 +133,7 @@ impl Arm {
         self.channel.call(outgoing).await
     }
 
-    pub(super) fn json(&self, method: Method, what: &str, answer: &Answer) -> Result<Value, CallFailed> {
+    pub(super) fn json<'a, T: Deserialize<'a>>(&self, method: Method, what: &str, answer: &'a Answer) -> Result<T, CallFailed> {
         serde_json::from_slice(&answer.body)
             .map_err(|error| self.malformed(method, what, answer, &format!("the body is not JSON ({error})")))
     }
@@ -138,20 +154,21 @@ impl Arm {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// What is in it.
-    pub values: Vec<Value>,
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    /// What is in it, as it stands in the text.
+    pub values: Vec<&'a RawValue>,
     /// Where the next one is said to be.
     pub next: Option<String>,
 }
 
-impl Page {
-    /// Reads a page; the error is why it is none.
-    pub fn read(mut body: Value) -> Result<Self, &'static str> {
-        let Some(Value::Array(values)) = body.get_mut("value").map(Value::take) else { return Err("the list has no `value`") };
-        let next = body.get("nextLink").and_then(Value::as_str).filter(|link| !link.is_empty());
-        Ok(Page { values, next: next.map(str::to_owned) })
+impl<'a> Page<'a> {
+    /// Reads a page from JSON; the error is why it is none.
+    pub fn read(body: &'a str) -> Result<Self, &'static str> {
+        let fields = fields(body);
+        let values = elements(&fields, "value").ok_or("the list has no `value`")?;
+        let next = fields.get("nextLink").and_then(|link| serde_json::from_str::<String>(link.get()).ok());
+        Ok(Page { values, next: next.filter(|link| !link.is_empty()) })
     }
 }
 
@@ -171,7 +188,7 @@ pub fn text_at<'a>(body: &'a Value, pointer: &str) -> &'a str {
 pub(super) async fn gather(arm: &Arm, what: &str, path: &str, version: ApiVersion) -> Result<Vec<Value>, CallFailed> {
     let mut all = Vec::new();
     arm.list(what, path, &[], version, |page| {
-        all.extend(page);
+        all.extend(page.into_iter().map(tree));
         ControlFlow::Continue(())
     })
     .await?;

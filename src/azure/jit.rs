@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 
 use azure_core::http::Method;
 use portcullis_domain::arm_id::PolicyId;
+use portcullis_domain::jit::{JitPolicy, Problem};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::arm::{ApiVersion, Arm, gather};
+use super::arm::{ApiVersion, Arm};
 use super::error::CallFailed;
 
 /// The JIT policies of an estate.
@@ -23,29 +25,42 @@ pub struct Accepted {
     pub record: Value,
 }
 
+/// A policy, or why none can be made of what Azure answered for it.
+pub type Read = Result<JitPolicy, Problem>;
+
+fn read(body: &RawValue) -> Read {
+    JitPolicy::of_text(body.get())
+}
+
 impl Jit {
     pub(super) fn new(arm: Arm) -> Self {
         Jit { arm }
     }
 
     /// Hands over every JIT policy of a subscription, page by page.
-    pub async fn list(&self, subscription: &Uuid, each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send) -> Result<(), CallFailed> {
+    pub async fn list(&self, subscription: &Uuid, mut each: impl FnMut(Vec<Read>) -> ControlFlow<()> + Send) -> Result<(), CallFailed> {
         let what = format!("listing the JIT policies of subscription {subscription}");
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.Security/jitNetworkAccessPolicies");
-        self.arm.list(&what, &path, &[], ApiVersion::JIT, each).await
+        self.arm.list(&what, &path, &[], ApiVersion::JIT, |page| each(page.into_iter().map(read).collect())).await
     }
 
     /// Every JIT policy of a resource group, of any name and region.
-    pub async fn list_in_group(&self, subscription: &str, group: &str) -> Result<Vec<Value>, CallFailed> {
+    pub async fn list_in_group(&self, subscription: &str, group: &str) -> Result<Vec<Read>, CallFailed> {
         let what = format!("listing the JIT policies of resource group {group}");
         let path = format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Security/jitNetworkAccessPolicies");
-        gather(&self.arm, &what, &path, ApiVersion::JIT).await
+        let mut all = Vec::new();
+        let each = |page: Vec<&RawValue>| {
+            all.extend(page.into_iter().map(read));
+            ControlFlow::Continue(())
+        };
+        self.arm.list(&what, &path, &[], ApiVersion::JIT, each).await?;
+        Ok(all)
     }
 
     /// Reads one policy with its records.
-    pub async fn get(&self, policy: &PolicyId) -> Result<Value, CallFailed> {
+    pub async fn get(&self, policy: &PolicyId) -> Result<Read, CallFailed> {
         let what = format!("reading JIT policy {} of resource group {}", policy.name(), policy.resource_group());
-        self.arm.get(&what, policy.arm_id(), ApiVersion::JIT).await
+        self.arm.get_text(&what, policy.arm_id(), ApiVersion::JIT, read).await
     }
 
     /// Asks JIT to open. Sent once and never again by itself: a second one could open what was meant to be shut, so

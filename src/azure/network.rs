@@ -8,6 +8,7 @@ use portcullis_domain::arm_id::{NicId, NsgId, RuleId, SubnetId};
 use portcullis_domain::nsg::SecurityRule;
 use portcullis_domain::opening::Opening;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::arm::{ApiVersion, Arm};
@@ -54,7 +55,7 @@ impl Network {
     }
 
     /// Hands over every network interface of a subscription, page by page.
-    pub async fn nics(&self, subscription: &Uuid, each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send) -> Result<(), CallFailed> {
+    pub async fn nics(&self, subscription: &Uuid, each: impl FnMut(Vec<&RawValue>) -> ControlFlow<()> + Send) -> Result<(), CallFailed> {
         self.list(subscription, "networkInterfaces", "network interfaces", each).await
     }
 
@@ -71,7 +72,7 @@ impl Network {
     }
 
     /// Hands over every security group of a subscription with its rules, page by page.
-    pub async fn nsgs(&self, subscription: &Uuid, each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send) -> Result<(), CallFailed> {
+    pub async fn nsgs(&self, subscription: &Uuid, each: impl FnMut(Vec<&RawValue>) -> ControlFlow<()> + Send) -> Result<(), CallFailed> {
         self.list(subscription, "networkSecurityGroups", "network security groups", each).await
     }
 
@@ -114,7 +115,7 @@ impl Network {
         subscription: &Uuid,
         kind: &str,
         shown: &str,
-        each: impl FnMut(Vec<Value>) -> ControlFlow<()> + Send,
+        each: impl FnMut(Vec<&RawValue>) -> ControlFlow<()> + Send,
     ) -> Result<(), CallFailed> {
         let what = format!("listing the {shown} of subscription {subscription}");
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.Network/{kind}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use portcullis_domain::jit::JitPolicy;
+use portcullis_domain::json::tree;
 use portcullis_domain::network::Nic;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::rights::{Permission, missing};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{Check, State};
 use crate::azure::arm::text_at;
 use crate::azure::authorization::{RoleAssignment, RoleDefinition};
+use crate::azure::jit::Read;
 use crate::azure::{CallFailed, FailureKind};
 use crate::functions::App;
 
@@ -88,20 +89,20 @@ impl App {
     }
 
     async fn policies(&self, subscription: &Uuid) -> Result<Policies, CallFailed> {
-        let (mut bodies, mut nics) = (Vec::new(), Vec::new());
+        let (mut listed, mut nics) = (Vec::new(), Vec::new());
         let (jit, network) = tokio::join!(
             self.azure.jit.list(subscription, |page| {
-                bodies.extend(page);
+                listed.extend(page);
                 ControlFlow::Continue(())
             }),
             self.azure.network.nics(subscription, |page| {
-                nics.extend(page.iter().filter_map(|body| Nic::read(body).ok()));
+                nics.extend(page.into_iter().filter_map(|body| Nic::read(&tree(body)).ok()));
                 ControlFlow::Continue(())
             }),
         );
         jit?;
         network?;
-        Ok(Policies::of(&bodies, &nics))
+        Ok(Policies::of(listed, &nics))
     }
 }
 
@@ -172,25 +173,24 @@ struct Policies {
 }
 
 impl Policies {
-    fn of(bodies: &[Value], nics: &[Nic]) -> Self {
-        let (mut read, mut wrong) = (Vec::new(), Vec::new());
-        for body in bodies {
-            match JitPolicy::read(body) {
+    fn of(listed: Vec<Read>, nics: &[Nic]) -> Self {
+        let (count, mut read, mut wrong) = (listed.len(), Vec::new(), Vec::new());
+        for policy in listed {
+            match policy {
                 Ok(policy) => read.push(policy),
                 Err(problem) => wrong.push(format!("a policy cannot be read: its {} {}", problem.place, problem.why)),
             }
-            let state = body.pointer("/properties/provisioningState").and_then(Value::as_str).unwrap_or("Succeeded");
-            if !["Succeeded", "Updating"].iter().any(|fine| state.eq_ignore_ascii_case(fine)) {
-                wrong.push(format!("JIT policy {} is {state}", body["name"].as_str().unwrap_or_default()));
-            }
         }
+        let is_fine = |state: &str| ["", "Succeeded", "Updating"].iter().any(|fine| state.eq_ignore_ascii_case(fine));
+        let unfinished = read.iter().filter(|policy| !is_fine(&policy.state));
+        wrong.extend(unfinished.map(|policy| format!("JIT policy {} is {}", policy.id.name(), policy.state)));
         let empty = read.iter().filter(|policy| policy.vms.is_empty());
         wrong.extend(empty.map(|policy| format!("JIT policy {} protects no machine", policy.id.name())));
         let seen = survey(&read, &[], nics);
         let remarks: BTreeSet<&str> = seen.values().flat_map(|one| &one.remarks).map(|remark| remark.evidence.as_str()).collect();
         wrong.extend(remarks.into_iter().map(str::to_owned));
         let groups = read.iter().map(|policy| policy.id.resource_group().to_lowercase()).collect();
-        Policies { count: bodies.len(), groups, wrong }
+        Policies { count, groups, wrong }
     }
 }
 
@@ -289,6 +289,7 @@ fn events_to(all: &[Value], app: &str) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_domain::jit::JitPolicy;
     use serde_json::json;
 
     use super::*;
@@ -378,7 +379,7 @@ mod tests {
         let nic = Nic::read(&json!({"id": "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Network/networkInterfaces/n",
             "properties": {"virtualMachine": {"id": vm}}}))
         .unwrap();
-        let told = |bodies: &[Value]| policies(&Policies::of(bodies, std::slice::from_ref(&nic)));
+        let told = |bodies: &[Value]| policies(&Policies::of(bodies.iter().map(JitPolicy::read).collect(), std::slice::from_ref(&nic)));
         assert_eq!(told(&[]).state, State::Attention);
         assert_eq!(told(&[policy("default", json!([{"id": vm, "ports": []}]), "Succeeded")]).said, "the JIT policy can be used");
         let check = told(&[

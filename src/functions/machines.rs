@@ -8,7 +8,7 @@ use portcullis_domain::arm_id::VmId;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::approval::read_policies;
+use super::approval::usable;
 use super::{App, in_lanes};
 use crate::azure::{CallFailed, FailureKind};
 
@@ -24,7 +24,7 @@ impl App {
 
     async fn add_named(&self, subscription: &Uuid, name: &str, found: &Mutex<BTreeSet<VmId>>) -> Result<(), CallFailed> {
         let listing = self.azure.jit.list(subscription, |page| {
-            let listed = read_policies(&page).into_iter().flat_map(|policy| policy.vms).map(|entry| entry.vm);
+            let listed = usable(page).into_iter().flat_map(|policy| policy.vms).map(|entry| entry.vm);
             let named = listed.filter(|vm| vm.name().eq_ignore_ascii_case(name));
             found.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
             ControlFlow::Continue(())

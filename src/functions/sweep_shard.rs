@@ -8,9 +8,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use portcullis_domain::arm_id::VmId;
+use portcullis_domain::arm_id::{ArmIdError, VmId};
 use portcullis_domain::audit::AuditKind;
-use portcullis_domain::jit::JitPolicy;
+use portcullis_domain::json::tree;
 use portcullis_domain::judge::{Facts, Judgement, Seen, Violation, judge};
 use portcullis_domain::missed::REMEMBERED;
 use portcullis_domain::network::Nic;
@@ -18,7 +18,6 @@ use portcullis_domain::nsg::Nsg;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::sweep::{VmSeen, survey};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -300,10 +299,12 @@ struct Listed {
 const JIT_WITHIN: Duration = Duration::from_secs(9);
 
 async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
+    let told = |why: ArmIdError| why.to_string();
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
-    let jit = app.azure.jit.list(subscription, |page| policies.take(page, |body| JitPolicy::read(body).map_err(|p| p.why)));
-    let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page, |body| Nsg::read(body).map_err(|e| e.to_string())));
-    let interfaces = app.azure.network.nics(subscription, |page| nics.take(page, |body| Nic::read(body).map_err(|e| e.to_string())));
+    let jit = app.azure.jit.list(subscription, |page| policies.take(page.into_iter().map(|one| one.map_err(|problem| problem.why))));
+    let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page.into_iter().map(|body| Nsg::read(&tree(body)).map_err(told))));
+    let interfaces =
+        app.azure.network.nics(subscription, |page| nics.take(page.into_iter().map(|body| Nic::read(&tree(body)).map_err(told))));
     let (jit, ground) = tokio::join!(timeout(JIT_WITHIN, jit), async { tokio::try_join!(nsgs, interfaces) });
     ground?;
     let too_slow = || CallFailed::too_slow(Service::Arm, &format!("listing the JIT policies of subscription {subscription}"), JIT_WITHIN);
@@ -330,11 +331,10 @@ impl<T> Default for Pages<T> {
 }
 
 impl<T> Pages<T> {
-    /// Reads a page, so that no more than one is held as JSON. A resource that cannot be read is told and left out: the
-    /// others must not go unseen for it.
-    fn take(&mut self, page: Vec<Value>, read: impl Fn(&Value) -> Result<T, String>) -> ControlFlow<()> {
-        for body in &page {
-            match read(body) {
+    /// Takes in a page. A resource that cannot be read is told and left out: the others must not go unseen for it.
+    fn take(&mut self, page: impl Iterator<Item = Result<T, String>>) -> ControlFlow<()> {
+        for one in page {
+            match one {
                 Ok(one) => self.read.push(one),
                 Err(why) => self.unreadable.push(why),
             }

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -32,8 +33,9 @@ pub enum ArmIdError {
 /// An ARM resource id: shown as it came, compared without letter case.
 #[derive(Clone)]
 pub struct ArmId {
-    text: String,
-    key: String,
+    text: Arc<str>,
+    /// The same text where it came in lower case.
+    key: Arc<str>,
 }
 
 impl ArmId {
@@ -58,7 +60,10 @@ impl ArmId {
         if !begins || segments.len() < 2 || !segments.len().is_multiple_of(2) || !segments.iter().all(|s| plain(s)) {
             return Err(not_an_id());
         }
-        Ok(ArmId { text: trimmed.to_owned(), key: trimmed.to_ascii_lowercase() })
+        let text = Arc::from(trimmed);
+        let is_lower = !trimmed.bytes().any(|byte| byte.is_ascii_uppercase());
+        let key = if is_lower { Arc::clone(&text) } else { Arc::from(trimmed.to_ascii_lowercase()) };
+        Ok(ArmId { text, key })
     }
 
     /// The id in lower case: the only form to be used as a key.

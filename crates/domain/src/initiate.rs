@@ -653,7 +653,7 @@ mod tests {
             longest: TimeDelta::hours(*hours),
         };
         let vms = vec![JitVm { vm: vm(), public_ip_address: None, ports: ports.iter().map(port).collect() }];
-        JitPolicy { id: id.parse().unwrap(), vms, records: Vec::new(), problems: Vec::new() }
+        JitPolicy { id: id.parse().unwrap(), vms, records: Vec::new(), state: "Succeeded".to_owned(), problems: Vec::new() }
     }
 
     #[test]

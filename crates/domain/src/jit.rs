@@ -3,12 +3,15 @@
 //! The shapes follow the REST specification 2020-01-01 and what recordings add to it: unknown status strings, an
 //! empty `requestor`, seven fraction digits, an unsorted history, and singular or plural source fields.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::arm_id::{PolicyId, VmId};
-use crate::json::{items, singular_and_plural, text};
+use crate::json::{elements, fields, items, singular_and_plural, text, tree};
 use crate::source::Sources;
 use crate::{duration, time};
 
@@ -36,6 +39,8 @@ pub struct JitPolicy {
     pub vms: Vec<JitVm>,
     /// What was asked for, one entry per VM and port, in the order in which Azure listed it, which means nothing.
     pub records: Vec<JitRecord>,
+    /// Azure's `provisioningState`, as it came.
+    pub state: String,
     /// Parts that could not be read.
     pub problems: Vec<Problem>,
 }
@@ -166,14 +171,35 @@ impl JitPolicy {
     /// Reads a policy. Only an unusable id makes it unreadable as a whole; any other part that cannot be used is
     /// among [`Self::problems`] and everything else is there.
     pub fn read(body: &Value) -> Result<Self, Problem> {
-        let id = PolicyId::parse(text(body, "id")).map_err(|why| Problem::new("id", why))?;
-        let mut policy = JitPolicy { id, vms: Vec::new(), records: Vec::new(), problems: Vec::new() };
         let properties = body.get("properties").unwrap_or(&Value::Null);
-        for (n, vm) in items(properties, "virtualMachines").iter().enumerate() {
-            policy.read_vm(vm, &format!("properties.virtualMachines[{n}]"));
+        let parts = |field| items(properties, field).iter().map(Cow::Borrowed);
+        Self::of(text(body, "id"), text(properties, "provisioningState"), parts("virtualMachines"), parts("requests"))
+    }
+
+    /// Reads a policy from its text, as [`Self::read`] does from its tree, of which there is only a part at any time: a policy of
+    /// a hundred machines is half a megabyte, and its tree four times that.
+    pub fn of_text(body: &str) -> Result<Self, Problem> {
+        let body = fields(body);
+        let properties = body.get("properties").map(|part| fields(part.get())).unwrap_or_default();
+        let string = |part: Option<&&RawValue>| part.and_then(|part| serde_json::from_str::<String>(part.get()).ok()).unwrap_or_default();
+        let parts = |field| elements(&properties, field).into_iter().flatten().map(|part| Cow::Owned(tree(part)));
+        let (id, state) = (string(body.get("id")), string(properties.get("provisioningState")));
+        Self::of(&id, &state, parts("virtualMachines"), parts("requests"))
+    }
+
+    fn of<'a>(
+        id: &str,
+        state: &str,
+        vms: impl Iterator<Item = Cow<'a, Value>>,
+        requests: impl Iterator<Item = Cow<'a, Value>>,
+    ) -> Result<Self, Problem> {
+        let id = PolicyId::parse(id).map_err(|why| Problem::new("id", why))?;
+        let mut policy = JitPolicy { id, vms: Vec::new(), records: Vec::new(), state: state.to_owned(), problems: Vec::new() };
+        for (n, vm) in vms.enumerate() {
+            policy.read_vm(&vm, &format!("properties.virtualMachines[{n}]"));
         }
-        for (n, request) in items(properties, "requests").iter().enumerate() {
-            policy.read_request(request, &format!("properties.requests[{n}]"));
+        for (n, request) in requests.enumerate() {
+            policy.read_request(&request, &format!("properties.requests[{n}]"));
         }
         Ok(policy)
     }
@@ -383,6 +409,7 @@ mod tests {
         assert_eq!((policy.vms.len(), policy.vms[0].ports.len(), policy.records.len()), (1, 1, 1));
         assert!(JitPolicy::read(&json!({"id": VM})).is_err());
         assert!(JitPolicy::read(&json!(null)).is_err());
+        assert!(JitPolicy::of_text("null").is_err());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod finding;
 pub mod grant;
 pub mod initiate;
 pub mod jit;
+pub mod json;
 pub mod judge;
 mod life;
 pub mod missed;
@@ -40,7 +41,6 @@ pub mod sweep;
 pub mod time;
 pub mod want;
 
-mod json;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use portcullis::azure::error::retry_after;
 use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, management_groups, subscriptions};
 use portcullis::functions::jit_activity::caller;
 use portcullis::store::{Due, VmIndex};
+use portcullis_domain::json::tree;
 use serde_json::Value;
 
 use crate::checks::{SENTENCE, is_told, json, text};
@@ -53,8 +54,9 @@ pub(crate) fn pages(data: &[u8]) {
     let base = "https://management.azure.com/".parse().expect("a URL");
     let own = "https://management.azure.com/subscriptions?api-version=2020-01-01".parse().expect("a URL");
     subscriptions::usable(body.get("value").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
-    match Page::read(body.clone()) {
+    match Page::read(&body.to_string()) {
         Ok(Page { values, next }) => {
+            let values: Vec<Value> = values.into_iter().map(tree).collect();
             assert_eq!(body.get("value").and_then(Value::as_array), Some(&values));
             values.iter().for_each(an_entry);
             match next.map(|next| following(&own, &base, &next)) {

@@ -18,7 +18,9 @@ use crate::checks::{SENTENCE, is_told, json, survives_json};
 /// A JIT policy: every port of every VM and record is read, or is a problem with its place.
 pub(crate) fn jit_policy(data: &[u8]) {
     let Some(body) = json(data) else { return };
-    let policy = match JitPolicy::read(&body) {
+    let read = JitPolicy::read(&body);
+    assert_eq!(JitPolicy::of_text(&String::from_utf8_lossy(data)), read, "a text says what its tree says");
+    let policy = match read {
         Ok(policy) => policy,
         Err(problem) => {
             assert_eq!(problem.place, "id");

@@ -9,12 +9,12 @@ use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::{JitPolicy, JitRecord};
 use portcullis_domain::record::Claim;
 use portcullis_domain::ruling::{claimed_by, nearest};
-use serde_json::Value;
 use tracing::{info, warn};
 
 use super::super::jit_activity::{Activity, Operation};
 use super::super::{App, Ended, Message, Round, Stopped, call_pause, in_lanes};
-use super::see::read_policies;
+use super::see::usable;
+use crate::azure::jit::Read;
 use crate::azure::{CallFailed, FailureKind};
 use crate::store::Written;
 
@@ -161,9 +161,9 @@ async fn affected(app: &App, activity: &Activity, claim: &Claim) -> Result<(Vec<
 }
 
 async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, CallFailed> {
-    let bodies: Vec<Value> = match PolicyId::from_arm_id(activity.resource.clone()) {
+    let read: Vec<Read> = match PolicyId::from_arm_id(activity.resource.clone()) {
         Ok(policy) => match app.azure.jit.get(&policy).await {
-            Ok(body) => vec![body],
+            Ok(policy) => vec![policy],
             Err(failed) if failed.kind == FailureKind::NotFound => Vec::new(),
             Err(failed) => return Err(failed),
         },
@@ -172,5 +172,5 @@ async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, Call
             None => Vec::new(),
         },
     };
-    Ok(read_policies(&bodies))
+    Ok(usable(read))
 }

@@ -8,7 +8,7 @@ mod see;
 mod shut;
 mod want;
 
-pub(super) use self::see::read_policies;
+pub(super) use self::see::usable;
 use super::{App, Ended, Message, Queue, Stopped, jit_activity};
 use crate::store::StoreError;
 

@@ -7,6 +7,7 @@ use portcullis_domain::arm_id::ArmId;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::grant::{End, Grant, Origin, Phase, live_sources};
 use portcullis_domain::jit::JitRecord;
+use portcullis_domain::json::tree;
 use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
 use portcullis_domain::opening::{Opening, short_hash};
 use portcullis_domain::record::{Claim, VmRecord};
@@ -20,6 +21,7 @@ use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
 use portcullis_rules::wish::{Groups, ManagementGroups, VmFacts, Way, Who, Wish};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
@@ -425,8 +427,8 @@ impl<'a> Asking<'a> {
         let all = self.all_records();
         let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
         for resource in resources {
-            let each = |page: Vec<Value>| {
-                let made = page.iter().filter_map(caller).filter(|(at, id, _)| {
+            let each = |page: Vec<&RawValue>| {
+                let made = page.into_iter().filter_map(|entry| caller(&tree(entry))).filter(|(at, id, _)| {
                     let is_others = !self.app.azure.own.is(id);
                     is_others && may_have_made(*at, record, all.iter().copied())
                 });

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use portcullis_domain::arm_id::{ArmIdError, NicId, NsgId, VmId};
 use portcullis_domain::jit::JitPolicy;
+use portcullis_domain::json::tree;
 use portcullis_domain::network::{Nic, Vm, subnet_nics, subnet_nsg};
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::record::VmRecord;
 use portcullis_domain::sweep::{VmSeen, orphans, records_of, remarks_of};
-use serde_json::Value;
 use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::super::App;
+use crate::azure::jit::Read;
 use crate::azure::{CallFailed, FailureKind};
 
 /// What one read of Azure showed.
@@ -26,7 +27,7 @@ pub(super) struct Sight {
     pub seen: VmSeen,
     /// Whether every security group in front of the VM is settled.
     pub groups_settled: bool,
-    /// The JIT policies of the VM's resource group.
+    /// The JIT policies of the VM's resource group: what they list for the VM, and all their records.
     pub policies: Vec<JitPolicy>,
     /// Why JIT's policies could not be read; then there are neither policies nor records nor remarks.
     pub jit_unread: Option<NotSeen>,
@@ -125,16 +126,19 @@ async fn see_vm(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
 async fn jit(app: &App, vm: &VmId) -> Result<Vec<JitPolicy>, NotSeen> {
     let listed = timeout(JIT_READ_WITHIN, app.azure.jit.list_in_group(vm.subscription(), vm.resource_group())).await;
     let listed = listed.map_err(|_| NotSeen::Slow { what: "JIT", within: JIT_READ_WITHIN })?;
-    Ok(read_policies(&listed.or_else(none_if_gone)?))
+    let mut policies = usable(listed.or_else(none_if_gone)?);
+    // A look keeps them until its end, and sixteen looks are under way at once.
+    policies.iter_mut().for_each(|policy| policy.vms.retain(|entry| entry.vm == *vm));
+    Ok(policies)
 }
 
 /// Reads a group and who stands behind it: what of its rules leads to no machine. An interface that cannot be read may be
 /// the one that a rule leads to, so that nothing is seen then.
 async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
-    let mut bodies = Vec::new();
+    let mut read = Vec::new();
     let subscription = Uuid::parse_str(id.subscription()).unwrap_or_default();
     let listing = app.azure.network.nics(&subscription, |page| {
-        bodies.extend(page);
+        read.extend(page.into_iter().map(|body| Nic::read(&tree(body))));
         ControlFlow::Continue(())
     });
     let group = async {
@@ -145,7 +149,7 @@ async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
         }
     };
     let ((), group) = tokio::try_join!(async { listing.await.map_err(NotSeen::Call) }, group)?;
-    let nics = bodies.iter().map(Nic::read).collect::<Result<Vec<_>, _>>().map_err(body_of("a network interface"))?;
+    let nics = read.into_iter().collect::<Result<Vec<_>, _>>().map_err(body_of("a network interface"))?;
     let groups: Vec<Nsg> = group.into_iter().collect();
     for group in &groups {
         let mut behind = group.nics.clone();
@@ -167,20 +171,15 @@ async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
     })
 }
 
-/// The policies of these bodies. One whose own id cannot be read names no VM for certain: the sweep tells of it.
-pub(in super::super) fn read_policies(bodies: &[Value]) -> Vec<JitPolicy> {
-    let read = |body: &Value| match JitPolicy::read(body) {
-        Ok(policy) => Some(policy),
-        Err(problem) => {
-            warn!(place = problem.place, "a JIT policy cannot be read");
-            None
-        }
-    };
-    bodies.iter().filter_map(read).collect()
+/// The policies that could be read. One whose own id cannot be names no VM for certain: the sweep tells of it.
+pub(in super::super) fn usable(read: Vec<Read>) -> Vec<JitPolicy> {
+    read.into_iter()
+        .filter_map(|policy| policy.inspect_err(|problem| warn!(place = problem.place, "a JIT policy cannot be read")).ok())
+        .collect()
 }
 
 /// A resource group that is gone holds no policies.
-fn none_if_gone(failed: CallFailed) -> Result<Vec<Value>, CallFailed> {
+fn none_if_gone(failed: CallFailed) -> Result<Vec<Read>, CallFailed> {
     if failed.kind == FailureKind::NotFound && failed.code.eq_ignore_ascii_case("ResourceGroupNotFound") {
         Ok(Vec::new())
     } else {
