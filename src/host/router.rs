@@ -152,15 +152,18 @@ async fn invoke<F: Functions>(functions: &F, function: Function, body: &Bytes) -
 async fn run<F: Functions>(functions: &F, function: Function, invocation: Invocation, body: &Bytes) -> Result<Ended, Unreadable> {
     Ok(match function {
         Function::JitActivity => functions.jit_activity(invocation.events()?, &String::from_utf8_lossy(body)).await,
-        Function::Sweep => functions.sweep(invocation.timer()).await,
-        Function::Schedule => functions.schedule(invocation.timer()).await,
+        // Boxed, so that what waits for an event is not as large as what a look holds.
+        Function::Sweep => Box::pin(functions.sweep(invocation.timer())).await,
+        Function::Schedule => Box::pin(functions.schedule(invocation.timer())).await,
         Function::Approval | Function::SweepShard | Function::Alert => {
             let mut all = Vec::new();
             for message in invocation.messages()? {
                 all.push(match function {
-                    Function::SweepShard => functions.sweep_shard(&message).await,
-                    Function::Alert => functions.alert(&message).await,
-                    Function::Approval | Function::JitActivity | Function::Sweep | Function::Schedule => functions.approval(&message).await,
+                    Function::SweepShard => Box::pin(functions.sweep_shard(&message)).await,
+                    Function::Alert => Box::pin(functions.alert(&message)).await,
+                    Function::Approval | Function::JitActivity | Function::Sweep | Function::Schedule => {
+                        Box::pin(functions.approval(&message)).await
+                    }
                 });
             }
             together(all)
