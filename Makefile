@@ -22,7 +22,7 @@ help:
 	@echo "make matrix    stories under every setting of what nobody knows, and with everything that can go wrong at every call;"
 	@echo "               ARGS as in docs/trials.md"
 	@echo "make fuzz      every reader of data from outside, for a minute each (SECONDS=600 for longer, TARGET=cedar for one)"
-	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md"
+	@echo "make bench     the benchmarks, whose figures stand in docs/benchmarks.md (ONLY=load for one)"
 	@echo "make clean     removes target/ and what was installed for tests"
 
 # Before anything is begun: what is missing is named, all at once, with its cure.
@@ -79,9 +79,10 @@ test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast 2>&1 | tee target/nextest.log || failed=1; \
 	$(BIN)/python infra/summary.py target/nextest.log || failed=1; exit $$failed
 
-# Static, so that the host image's C library does not matter.
+# Static, so that the host image's C library does not matter; packed relocations are a megabyte less that is resident.
+STATICALLY := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 $(STATIC): guard FORCE
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler
+	RUSTFLAGS="$(STATICALLY)" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler
 
 package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)
@@ -98,14 +99,11 @@ FUZZED := $(sort $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_target
 fuzz: guard $(TOOLS)/.stamp
 	@PATH="$(CURDIR)/$(BIN):$$PATH" infra/fuzz.sh $(or $(SECONDS),60) $(or $(TARGET),$(FUZZED))
 
+# Of what is shipped: a program that brings no C library of its own maps the machine's beside it.
+BENCHES := handler load sweep costs decision reconcile decide
 bench: guard
-	cargo bench --quiet --package portcullis --bench handler
-	cargo bench --quiet --package portcullis --bench load
-	cargo bench --quiet --package portcullis --bench sweep
-	cargo bench --quiet --package portcullis --bench costs
-	cargo bench --quiet --package portcullis --bench decision
-	cargo bench --quiet --package portcullis-domain --bench reconcile
-	cargo bench --quiet --package portcullis-rules --bench decide
+	@for bench in $(or $(ONLY),$(BENCHES)); do \
+		echo "== $$bench"; RUSTFLAGS="$(STATICALLY)" cargo bench --quiet --target $(TRIPLE) --workspace --bench $$bench; done
 
 clean:
 	cargo clean

@@ -4,14 +4,16 @@ The host reads only the direct sub-folders of the package's root, so functions/N
 NAME/function.json beside host.json and the program. The program keeps its run bit, which some plans need. Two runs over
 the same files give the same bytes: entries are sorted, and their time is fixed.
 
-The program must be static, so that the host image's C library does not matter; --allow-dynamic is for trying a build of
-this machine on this machine.
+The program must be static, so that the host image's C library does not matter, and must come to its own first message: a
+C library that knows no packed relocations (glibc before 2.36) makes one that crashes. --allow-dynamic is for trying a build
+of this machine on this machine.
 
 Usage: package.py [--allow-dynamic] HANDLER STAGE ZIP
 """
 
 import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -59,6 +61,11 @@ def is_static(program: Path) -> bool:
     return all(struct.unpack_from("<I", data, offset + n * size)[0] != interp for n in range(count))
 
 
+def comes_up(program: Path) -> bool:
+    """Whether it ends by itself where no setting is there, rather than by a signal."""
+    return subprocess.run([program.resolve()], env={}, capture_output=True, timeout=60, check=False).returncode >= 0
+
+
 def main() -> int:
     arguments = [argument for argument in sys.argv[1:] if argument != "--allow-dynamic"]
     if len(arguments) != 3:
@@ -70,6 +77,9 @@ def main() -> int:
         return 1
     if len(arguments) == len(sys.argv) - 1 and not is_static(handler):
         print(f"{handler} is not a static program: the host's image may lack what it needs; `make package` builds one", file=sys.stderr)
+        return 1
+    if not comes_up(handler):
+        print(f"{handler} crashes when it is started: build it with glibc 2.36 or later (Debian 12, Ubuntu 24.04)", file=sys.stderr)
         return 1
     stage(handler, folder)
     pack(folder, archive)
