@@ -223,18 +223,24 @@ async fn without_the_right_nothing_opens_and_the_right_is_told_by_its_name() {
 async fn while_sentinel_does_not_answer_nothing_opens_and_once_it_does_it_opens() {
     let slow = Effect::Delay { milliseconds: 20_000 };
     let failures = [
-        ("down", "GET", "/incidents", Effect::status(503, None)),
-        ("throttled", "GET", "/incidents", Effect::status(429, Some(600))),
-        ("no workspace", "GET", "/incidents", Effect::status(404, None)),
-        ("down for what it names", "POST", "/entities", Effect::status(500, None)),
-        ("cut", "POST", "/entities", Effect::CutBefore),
-        ("slow", "GET", "/incidents", slow),
+        (
+            "down",
+            "GET",
+            "/incidents",
+            Effect::status(503, None),
+            "answered 503 ServiceUnavailable: A fault of the sandbox: 503 Service Unavailable; ask again later",
+        ),
+        ("throttled", "GET", "/incidents", Effect::status(429, Some(600)), "429 Too Many Requests; ask again in 600 s"),
+        ("no workspace", "GET", "/incidents", Effect::status(404, None), "answered 404"),
+        ("down for what it names", "POST", "/entities", Effect::status(500, None), "500 Internal Server Error; ask again later"),
+        ("cut", "POST", "/entities", Effect::CutBefore, "; ask again later"),
+        ("slow", "GET", "/incidents", slow, "did not answer in time; ask again later"),
     ];
-    let row = |(name, method, path, effect): (&str, &'static str, &'static str, Effect)| {
+    let row = |(name, method, path, effect, says): (&str, &'static str, &'static str, Effect, &'static str)| {
         let story = async move {
             let story = setting().begin().await;
             story.fault("arm", method, path, effect, None);
-            is_undecided(&story, "").await;
+            is_undecided(&story, says).await;
             story.heal();
             is_opened_on(&story, json!(OPEN)).await;
         };

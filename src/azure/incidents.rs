@@ -89,7 +89,11 @@ impl Incidents {
     async fn of_id(&self, id: &str) -> Result<Option<Incident>, CallFailed> {
         let what = format!("reading incident {id} of workspace {}", self.workspace.name());
         match self.arm.get_at(&what, &format!("{}/{id}", self.path()), ApiVersion::SENTINEL).await {
-            Ok(body) => incident_in(&body).map(Some).map_err(|why| malformed(Method::Get, &what, why)),
+            Ok(body) => match incident_in(&body) {
+                Ok(incident) if incident.id == id => Ok(Some(incident)),
+                Ok(_) => Err(malformed(Method::Get, &what, "the answer is about another incident")),
+                Err(why) => Err(malformed(Method::Get, &what, why)),
+            },
             // A workspace that is gone answers the same, and would make every incident one that never was.
             Err(failed) if failed.kind == FailureKind::NotFound => self.any().await.map(|_| None),
             Err(failed) => Err(failed),
@@ -289,6 +293,7 @@ mod tests {
         assert_eq!(found(ID, vec![gone(), page(&[], "")]).await.0, Ok(None));
         assert_eq!(found(ID, vec![gone(), gone()]).await.0, Err(FailureKind::NotFound));
         assert_eq!(found(ID, vec![ok("{}")]).await.0, Err(FailureKind::Malformed));
+        assert_eq!(found(&ID.replace("73e0", "73e1"), vec![ok(body)]).await.0, Err(FailureKind::Malformed));
     }
 
     #[tokio::test]

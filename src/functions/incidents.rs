@@ -11,6 +11,9 @@ use crate::azure::CallFailed;
 use crate::azure::incidents::Incidents;
 use crate::settings::SENTINEL_WORKSPACE;
 
+/// What whoever named an incident does where it could not be read.
+pub(super) const ASK_AGAIN: &str = "ask again later";
+
 impl App {
     /// What is known of an incident that a request about this VM names. It is read only where a rule asks for one, each time anew.
     pub(super) async fn incident(&self, rules: &Rules, name: &IncidentName, vm: &VmId, now: DateTime<Utc>) -> SeenIncident {
@@ -29,9 +32,18 @@ impl App {
             _ => match seen(incidents, name, vm, now).await {
                 Ok(Some(incident)) => SeenIncident::Known(incident),
                 Ok(None) => absent(missing(name, workspace.name())),
-                Err(failed) => SeenIncident::Unreachable { why: failed.to_string() },
+                Err(failed) => SeenIncident::Unreachable { why: unread(&failed) },
             },
         }
+    }
+}
+
+/// Why an incident could not be read, and what to do: nobody tries again but whoever asked.
+fn unread(failed: &CallFailed) -> String {
+    match failed.retry_after {
+        _ if !failed.passes() => failed.to_string(),
+        Some(wait) => format!("{}; ask again in {} s", failed.told(), wait.as_secs()),
+        None => format!("{}; {ASK_AGAIN}", failed.told()),
     }
 }
 

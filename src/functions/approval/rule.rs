@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::super::incidents::ASK_AGAIN;
 use super::super::jit_activity::caller;
 use super::super::people::{NotKnown, object_id};
 use super::super::{App, Stopped};
@@ -240,7 +241,7 @@ impl<'a> Asking<'a> {
 
     /// What is known of an incident that somebody names for this VM.
     pub(super) async fn incident(&self, name: &IncidentName) -> NamedIncident {
-        let late = || SeenIncident::Unreachable { why: format!("Microsoft Sentinel {TOO_LATE}") };
+        let late = || SeenIncident::Unreachable { why: format!("Microsoft Sentinel {TOO_LATE}; {ASK_AGAIN}") };
         let seen = timeout_at(self.asked_by, self.app.incident(self.rules, name, &self.record.vm, self.now)).await;
         NamedIncident { name: name.to_string(), seen: seen.unwrap_or_else(|_| late()) }
     }
