@@ -43,6 +43,9 @@ param logsRuleId string
 @description('The stream of the data collection rule.')
 param logsStream string
 
+@description('The resource id of Microsoft Sentinel\'s workspace, whose incidents requests may name. Empty connects none.')
+param sentinelWorkspaceId string
+
 @description('The client id of the API\'s registration. Empty lets nobody in but to health.')
 param apiClientId string
 
@@ -193,6 +196,10 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
         {
           name: 'PORTCULLIS_LOGS_STREAM'
           value: logsStream
+        }
+        {
+          name: 'PORTCULLIS_SENTINEL_WORKSPACE'
+          value: sentinelWorkspaceId
         }
         {
           name: 'PORTCULLIS_ARM_ENDPOINT'

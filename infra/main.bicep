@@ -32,7 +32,7 @@ param duties array = [
   'examine'
 ]
 
-@description('Whether the roles in the governed subscriptions are made here. False where somebody else assigns them: whoever deploys then needs no right there, and without the roles the app sees nothing.')
+@description('Whether the roles in the governed subscriptions, and that to read incidents in Sentinel\'s workspace, are made here. False where somebody else assigns them: whoever deploys then needs no right there, and without the roles the app sees nothing.')
 param assignRoles bool = true
 
 @description('The client id of the API\'s registration, which registration.sh makes. Empty lets nobody in but to health. A wrong one refuses every token.')
@@ -56,7 +56,7 @@ param closeCap int = 20
 ])
 param jitNewer string = 'replaces'
 
-@description('The name of Microsoft Sentinel\'s workspace, for the rows. Empty takes the workspace of the app\'s own log, without Sentinel\'s rules: enough to try, and nobody is told.')
+@description('The name of Microsoft Sentinel\'s workspace, for the rows, and for the incidents that requests name. Empty takes the workspace of the app\'s own log, without Sentinel\'s rules: enough to try, and nobody is told.')
 param workspaceName string = ''
 
 @description('The resource group of Sentinel\'s workspace. Empty means this one. A wrong one is refused: the workspace is not there.')
@@ -133,6 +133,7 @@ var logSubscriptionId = empty(logWorkspaceId) ? subscription().subscriptionId : 
 var tableWorkspace = hasSentinel ? workspaceName : logName
 var tableResourceGroup = hasSentinel ? (empty(workspaceResourceGroup) ? resourceGroup().name : workspaceResourceGroup) : logResourceGroup
 var tableSubscriptionId = hasSentinel ? (empty(workspaceSubscriptionId) ? subscription().subscriptionId : workspaceSubscriptionId) : logSubscriptionId
+var sentinelWorkspaceId = hasSentinel ? resourceId(tableSubscriptionId, tableResourceGroup, 'Microsoft.OperationalInsights/workspaces', workspaceName) : ''
 
 module identity 'identity.bicep' = {
   name: 'identity'
@@ -208,6 +209,15 @@ module rules 'sentinel/rules.bicep' = if (hasSentinel) {
   ]
 }
 
+module incidents 'sentinel/incidents.bicep' = if (hasSentinel && assignRoles) {
+  name: '${name}-incidents'
+  scope: resourceGroup(tableSubscriptionId, tableResourceGroup)
+  params: {
+    workspaceName: tableWorkspace
+    principalId: identity.outputs.principalId
+  }
+}
+
 module roles 'roles.bicep' = [for (id, i) in subscriptions: if (assignRoles) {
   name: '${name}-roles-${i}'
   scope: subscription(id)
@@ -233,6 +243,7 @@ module app 'app.bicep' = {
     logsEndpoint: table.outputs.endpoint
     logsRuleId: table.outputs.immutableId
     logsStream: table.outputs.stream
+    sentinelWorkspaceId: sentinelWorkspaceId
     apiClientId: apiClientId
     longestOpening: longestOpening
     closeCap: closeCap

@@ -1,6 +1,7 @@
 //! `portcullis doctor`: what the installation stands on, looked at one by one, each with what is wrong and what to do about it.
 //! It reads, and changes nothing.
 
+mod incidents;
 mod judged;
 mod subscription;
 
@@ -87,11 +88,17 @@ impl App {
     /// Looks at everything, or at one subscription alone besides what all have in common.
     pub async fn examine(&self, only: Option<Uuid>, loopback: bool) -> Examination {
         let until = Instant::now() + WITHIN;
-        let (governed, services, dead, rules) =
-            tokio::join!(self.governed_subscriptions(), self.services(loopback), self.left(), self.rulebook.rules());
+        let (governed, services, dead, rules, incidents) = tokio::join!(
+            self.governed_subscriptions(),
+            self.services(loopback),
+            self.left(),
+            self.rulebook.rules(),
+            self.examine_incidents(until),
+        );
         // A token was asked for by now, if one can be had.
         let mut checks = vec![mode(self.mode), identity(self.azure.own.get(), governed.as_ref().err())];
         checks.extend(services);
+        checks.push(incidents);
         checks.push(dead_letters(dead.as_ref().map_err(ToString::to_string)));
         checks.push(judged::rules(rules.map(|_| ())));
         checks.push(subscriptions(governed.as_deref(), only));

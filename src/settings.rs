@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use portcullis_domain::duration;
+use portcullis_domain::incident::WorkspaceId;
 use portcullis_domain::initiate::Newer;
 use portcullis_domain::plain::plain;
 pub use portcullis_domain::reconcile::Mode;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 pub use self::insights::{Insights, InsightsIdentity, Sampling};
 
 /// Every variable that the app reads, in the order in which the example file shows them.
-pub const NAMES: [&str; 27] = [
+pub const NAMES: [&str; 28] = [
     MODE,
     TENANT,
     SUBSCRIPTIONS,
@@ -32,6 +33,7 @@ pub const NAMES: [&str; 27] = [
     LOGS,
     LOGS_RULE,
     LOGS_STREAM,
+    SENTINEL_WORKSPACE,
     ARM,
     LOGIN,
     GRAPH,
@@ -64,6 +66,8 @@ const BUS: &str = "PORTCULLIS_SERVICEBUS_ENDPOINT";
 const LOGS: &str = "PORTCULLIS_LOGS_ENDPOINT";
 const LOGS_RULE: &str = "PORTCULLIS_LOGS_RULE_ID";
 const LOGS_STREAM: &str = "PORTCULLIS_LOGS_STREAM";
+/// Names the workspace of Microsoft Sentinel whose incidents requests may name.
+pub const SENTINEL_WORKSPACE: &str = "PORTCULLIS_SENTINEL_WORKSPACE";
 const ARM: &str = "PORTCULLIS_ARM_ENDPOINT";
 const LOGIN: &str = "PORTCULLIS_LOGIN_ENDPOINT";
 const GRAPH: &str = "PORTCULLIS_GRAPH_ENDPOINT";
@@ -138,6 +142,8 @@ pub struct Settings {
     pub logs_rule_id: String,
     /// The stream that rows go to.
     pub logs_stream: String,
+    /// The workspace of Microsoft Sentinel in which incidents are read; absent means that none is connected.
+    pub sentinel_workspace: Option<WorkspaceId>,
     /// Azure Resource Manager.
     pub arm_endpoint: Url,
     /// Entra ID's login host.
@@ -216,6 +222,7 @@ impl Reader<'_> {
         let logs_rule_id = logs_rule_id.and_then(|text| self.word(LOGS_RULE, text)).and_then(|text| self.rule_id(text));
         let logs_stream = self.optional(LOGS_STREAM).unwrap_or_else(|| "Custom-Portcullis_CL".to_owned());
         let logs_stream = self.word(LOGS_STREAM, logs_stream);
+        let sentinel_workspace = self.optional(SENTINEL_WORKSPACE).and_then(|text| self.workspace(&text));
         let api_audiences = self.list(API_AUDIENCE);
         let client_id = self.optional(CLIENT).and_then(|text| self.guid(CLIENT, &text));
         let longest_opening = self.longest_opening();
@@ -239,6 +246,7 @@ impl Reader<'_> {
             logs_endpoint: endpoints.logs,
             logs_rule_id: logs_rule_id?,
             logs_stream: logs_stream?,
+            sentinel_workspace,
             arm_endpoint: endpoints.arm,
             login_endpoint: endpoints.login,
             graph_endpoint: endpoints.graph,
@@ -284,6 +292,16 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn workspace(&mut self, text: &str) -> Option<WorkspaceId> {
+        let read = WorkspaceId::parse(text);
+        if read.is_err() {
+            let cure = "write the resource id of a Log Analytics workspace, \
+                        /subscriptions/…/resourceGroups/…/providers/Microsoft.OperationalInsights/workspaces/NAME";
+            self.mistake(SENTINEL_WORKSPACE, &format!("is `{text}`: {cure}, and not its name or its workspace id"));
+        }
+        read.ok()
     }
 
     fn sign_in(&mut self) -> SignIn {
@@ -511,6 +529,7 @@ mod tests {
         assert_eq!(settings.policies, PathBuf::from("policies"));
         assert_eq!(settings.sign_in, SignIn::DeveloperTools);
         assert!(settings.subscriptions.is_empty() && settings.api_audiences.is_empty() && settings.client_id.is_none());
+        assert_eq!(settings.sentinel_workspace, None);
     }
 
     #[test]
@@ -610,6 +629,12 @@ mod tests {
                 JIT_NEWER,
                 "both",
                 "is `both`: write replaces (a newer JIT request for a port takes the place of the older one, or may) or adds (both stay)",
+            ),
+            (
+                SENTINEL_WORKSPACE,
+                "sentinel",
+                "is `sentinel`: write the resource id of a Log Analytics workspace, /subscriptions/…/resourceGroups/…/providers/\
+                 Microsoft.OperationalInsights/workspaces/NAME, and not its name or its workspace id",
             ),
             (CLOSE_CAP, "1001", "is `1001`: write a whole number from 1 to 1000"),
             (LONGEST, "PT4M59S", "is `PT4M59S`: it must lie between PT5M and PT24H"),

@@ -3,7 +3,8 @@
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::roles::DUTIES;
-use portcullis_sandbox::state::{Assignment, State};
+use portcullis_sandbox::state::{Assignment, Incident, IncidentSeverity, IncidentStatus, Lock, LockLevel, State};
+use portcullis_sandbox::switches::IncidentEntities;
 use portcullis_trials::story::{Setting, Story, policy, vm};
 use serde_json::{Value, json};
 
@@ -45,6 +46,7 @@ async fn an_installation_that_is_as_it_must_be_is_well_in_everything() {
         "deadletters",
         "events",
         "identity",
+        "incidents",
         "ingestion",
         "initiate",
         "mode",
@@ -134,4 +136,65 @@ async fn one_subscription_can_be_looked_at_alone_and_one_that_is_not_governed_is
     assert_eq!(status, 400, "{answer}");
     let (status, _) = story.reads(estate::DEVELOPER_OBJECT_ID, "/doctor").await;
     assert_eq!(status, 403);
+}
+
+#[tokio::test]
+async fn whatever_keeps_incidents_from_being_read_is_told_with_what_to_do() {
+    let one = |state: &mut State| {
+        let created = state.now;
+        state.workspaces[0].incidents.push(Incident {
+            id: "73e01a99-5cd7-4139-a149-9f2736ff2ab5".to_owned(),
+            number: 1,
+            title: String::new(),
+            severity: IncidentSeverity::Low,
+            status: IncidentStatus::New,
+            owner: None,
+            created,
+            entities: Vec::new(),
+        });
+    };
+    let check = async |setting: Setting| {
+        let checks = examined(&setting.begin().await, "").await;
+        let check = checks.into_iter().find(|check| check["name"] == "incidents").unwrap();
+        assert_eq!(check["subscription"], Value::Null);
+        let text = |field: &str| check[field].as_str().unwrap().to_owned();
+        (text("state"), text("said"), text("cure"))
+    };
+    let asks = "rules ask for incidents of Microsoft Sentinel, and no workspace is connected";
+    let mut without_right = Setting::default();
+    gives_the_app(&mut without_right.state, &["observe", "open", "close", "examine"]);
+    for (setting, state, says, cure) in [
+        (Setting::default(), "well", "has no incident yet", ""),
+        (Setting::with(one), "well", "can be read, with what they name", ""),
+        (Setting::default().set("PORTCULLIS_SENTINEL_WORKSPACE", ""), "attention", asks, "set PORTCULLIS_SENTINEL_WORKSPACE"),
+        (without_right, "failing", "Microsoft.SecurityInsights/incidents/read", "Portcullis read incidents"),
+        (
+            Setting::with(|state| {
+                one(state);
+                state.switches.incident_entities = IncidentEntities::OwnAction;
+            }),
+            "failing",
+            "Microsoft.SecurityInsights/incidents/entities/action",
+            "Microsoft Sentinel Responder",
+        ),
+        (
+            Setting::default().set("PORTCULLIS_SENTINEL_WORKSPACE", &estate::workspace_id().replace("/sentinel", "/another")),
+            "failing",
+            "404",
+            "Microsoft Sentinel is on in it",
+        ),
+        (
+            Setting::with(|state| {
+                one(state);
+                state.locks.push(Lock::new(estate::workspace_id(), LockLevel::ReadOnly));
+            }),
+            "failing",
+            "ScopeLocked",
+            "read-only lock",
+        ),
+    ] {
+        let (seen, said, told) = check(setting).await;
+        assert_eq!(seen, state, "{said}");
+        assert!(said.contains(says) && told.contains(cure), "{said}: {told}");
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::roles::{DUTIES, ROLES, actions};
-use portcullis_sandbox::state::{Assignment, NeededRight, State};
+use portcullis_sandbox::state::{Assignment, Entity, Incident, IncidentSeverity, IncidentStatus, NeededRight, State};
 use portcullis_sandbox::switches::{Requestor, SubscriptionParents};
 use portcullis_trials::story::{INITIATE, Setting, Story, policy, tag, vm};
 use serde_json::{Value, json};
@@ -95,13 +95,47 @@ async fn to_examine_takes_the_role_for_it_and_without_it_says_what_it_could_not_
             answer["checks"].as_array().unwrap().iter().map(|check| (text(check, "name"), text(check, "state"))).collect();
         (needed(&story), states)
     };
-    let (needed, states) = examined(&["observe", "examine"]).await;
-    let of_duty = roles(&["examine"]);
-    assert!(of_duty.is_subset(&needed) && needed.is_subset(&roles(&["observe", "examine"])), "{needed:#?}");
+    let (needed, states) = examined(&["observe", "examine", "incidents"]).await;
+    let of_duties = roles(&["examine", "incidents"]);
+    assert!(of_duties.is_subset(&needed) && needed.is_subset(&roles(&["observe", "examine", "incidents"])), "{needed:#?}");
     assert!(states.iter().all(|(_, state)| state != "notKnown"), "{states:#?}");
     let (_, states) = examined(&["observe"]).await;
     let unknown: BTreeSet<&str> = states.iter().filter(|(_, state)| state == "notKnown").map(|(name, _)| name.as_str()).collect();
     assert_eq!(unknown, BTreeSet::from(["rights", "plan", "initiate", "events"]));
+}
+
+/// A request that names an incident needs the role for it, all of it, at the workspace alone; and no other does.
+#[tokio::test]
+async fn to_read_an_incident_takes_the_role_for_it_at_the_workspace() {
+    let asked = async |incident: Value| {
+        let mut setting = world(&["observe", "groups", "open", "close"]);
+        let state = &mut setting.state;
+        let app = state.principals.iter_mut().find(|one| one.object_id == estate::PRODUCT_OBJECT_ID).unwrap();
+        app.assignments.push(Assignment { scope: estate::workspace_id(), actions: actions("incidents").to_vec() });
+        state.workspaces[0].incidents.push(Incident {
+            id: "73e01a99-5cd7-4139-a149-9f2736ff2ab5".to_owned(),
+            number: 1,
+            title: String::new(),
+            severity: IncidentSeverity::High,
+            status: IncidentStatus::New,
+            owner: None,
+            created: state.now,
+            entities: vec![Entity::AzureResource { resource_id: vm("web-1") }],
+        });
+        let story = setting.begin().await;
+        let body = json!({"vm": vm("web-1"), "port": 22, "sources": [VPN], "duration": "PT1H", "person": estate::RESPONDER_OBJECT_ID,
+            "incident": incident});
+        let (status, answer) = story.posts(estate::SECURITY_OBJECT_ID, "/grants", &body).await;
+        assert_eq!(status, 202, "{answer}");
+        story.pass(MINUTE).await;
+        assert_eq!(missing(&story), Vec::<String>::new(), "{}", story.told());
+        (story.lets_in("web-1", 22, &[VPN]), needed(&story))
+    };
+    let (with, without) = (asked(json!(1)).await, asked(Value::Null).await);
+    assert!(with.0 && roles(&["incidents"]).is_disjoint(&without.1), "{without:#?}");
+    // What opened needs the role to open, too.
+    let more: BTreeSet<_> = with.1.difference(&without.1).cloned().collect();
+    assert_eq!(more, roles(&["incidents", "open"]));
 }
 
 fn text(value: &Value, field: &str) -> String {

@@ -39,6 +39,8 @@ impl ApiVersion {
     pub const AUTHORIZATION: ApiVersion = ApiVersion("2022-04-01");
     /// Plans of Defender for Cloud (recorded).
     pub const PRICINGS: ApiVersion = ApiVersion("2023-01-01");
+    /// Incidents of Microsoft Sentinel (REST specification; older ones name fewer of their parts).
+    pub const SENTINEL: ApiVersion = ApiVersion("2024-03-01");
     /// Event Grid (the version that the templates deploy).
     pub const EVENT_GRID: ApiVersion = ApiVersion("2022-06-15");
 }

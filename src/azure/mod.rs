@@ -14,6 +14,7 @@ pub mod error;
 pub mod event_grid;
 pub mod graph;
 mod identity;
+pub mod incidents;
 mod insights;
 pub mod jit;
 pub mod logs;
@@ -43,6 +44,7 @@ pub use self::error::{CallFailed, FailureKind, Service};
 use self::event_grid::EventGrid;
 use self::graph::Graph;
 use self::identity::{Identity, OwnObjectId};
+use self::incidents::Incidents;
 use self::insights::Insights;
 use self::jit::Jit;
 use self::logs::Logs;
@@ -87,6 +89,8 @@ pub struct Azure {
     pub authorization: Authorization,
     /// Plans of Defender for Cloud.
     pub plans: Plans,
+    /// Incidents of Microsoft Sentinel; nothing where no workspace is connected.
+    pub incidents: Option<Incidents>,
     /// Where events are sent.
     pub event_grid: EventGrid,
     /// Who the app is.
@@ -119,6 +123,7 @@ impl Azure {
             management_groups: ManagementGroups::new(arm.clone()),
             authorization: Authorization::new(arm.clone()),
             plans: Plans::new(arm.clone()),
+            incidents: settings.sentinel_workspace.clone().map(|workspace| Incidents::new(arm.clone(), workspace)),
             event_grid: EventGrid::new(arm.clone()),
             arm,
             blobs: Blobs::new(channel(Service::Blob), settings.blob_endpoint.clone()),

@@ -10,12 +10,13 @@ use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::duration;
 use portcullis_domain::grant::{LONGEST, limits_broken};
+use portcullis_domain::incident::IncidentName;
 use portcullis_domain::plain::quoted;
 use portcullis_domain::source::Sources;
 use portcullis_domain::want::{Want, Wanter, What};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::info;
 
 use super::answer::Refusal;
@@ -36,6 +37,8 @@ pub struct Opening {
     pub length: TimeDelta,
     /// Why.
     pub reason: String,
+    /// The incident that it is for.
+    pub incident: Option<IncidentName>,
     /// For whom, by whatever they are named; for the caller, where nobody is.
     pub person: Option<String>,
     /// How that person is called, for people.
@@ -57,9 +60,16 @@ impl Opening {
         if wish.reason.chars().count() > LONGEST_REASON {
             return Err(format!("`reason` is longer than {LONGEST_REASON} characters: shorten it."));
         }
+        let incident = wish.incident.map(incident_named).transpose()?;
         let OpenWish { vm, port, reason, person, name, .. } = wish;
-        Ok(Opening { vm, port, sources, length, reason, person, name })
+        Ok(Opening { vm, port, sources, length, reason, incident, person, name })
     }
+}
+
+/// Reads the name of an incident, which is a text, or a number as numbers are written in JSON.
+fn incident_named(given: Value) -> Result<IncidentName, String> {
+    let text = if let Value::String(text) = given { text } else { given.to_string() };
+    IncidentName::parse(&text).map_err(|why| format!("`incident`: {why}."))
 }
 
 /// The body of such a request.
@@ -72,6 +82,7 @@ struct OpenWish {
     duration: String,
     #[serde(default)]
     reason: String,
+    incident: Option<Value>,
     person: Option<String>,
     name: Option<String>,
 }
@@ -111,7 +122,8 @@ pub(super) async fn open(
         }
     };
     let vm = named::to_open(&console, &wish.vm).await?;
-    let what = What::Open { port: wish.port, sources: wish.sources, seconds: wish.length.num_seconds(), person, reason: wish.reason };
+    let Opening { port, sources, length, reason, incident, .. } = wish;
+    let what = What::Open { port, sources, seconds: length.num_seconds(), person, reason, incident };
     leave(&console, &caller, vm, what).await
 }
 

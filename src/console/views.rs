@@ -557,6 +557,7 @@ pub(super) struct AnswerView {
     by: String,
     wants: &'static str,
     grant_id: String,
+    incident: Option<String>,
     received: Second,
     became: Became,
     decided: Option<Second>,
@@ -569,9 +570,9 @@ impl AnswerView {
     /// The answer, with the grant as it stands now; a grant that is over is none.
     pub(super) fn of(answer: &Answer, record: &VmRecord) -> Self {
         let want = &answer.want;
-        let (wants, grant_id) = match &want.what {
-            What::Open { .. } => ("open", &want.id),
-            What::Close { grant } => ("close", grant),
+        let (wants, grant_id, incident) = match &want.what {
+            What::Open { incident, .. } => ("open", &want.id, incident.as_ref()),
+            What::Close { grant } => ("close", grant, None),
         };
         AnswerView {
             id: want.id.clone(),
@@ -579,6 +580,7 @@ impl AnswerView {
             by: want.by.shown().to_owned(),
             wants,
             grant_id: grant_id.clone(),
+            incident: incident.map(ToString::to_string),
             received: Second(want.at),
             became: answer.became,
             decided: answer.at.map(Second),

@@ -7,6 +7,7 @@ pub mod approval;
 mod audited;
 pub mod dead_letters;
 mod ended;
+mod incidents;
 pub mod jit_activity;
 mod kept;
 mod machines;

@@ -20,6 +20,7 @@ pub mod conclude;
 pub mod duration;
 pub mod finding;
 pub mod grant;
+pub mod incident;
 pub mod initiate;
 pub mod jit;
 pub mod json;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::arm_id::VmId;
+use crate::incident::IncidentName;
 use crate::source::Sources;
 
 /// One wish.
@@ -56,6 +57,9 @@ pub enum What {
         person: Wanter,
         /// Why.
         reason: String,
+        /// The incident that it is for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<IncidentName>,
     },
     /// A grant ended.
     Close {

@@ -17,7 +17,7 @@ use crate::miss;
 use crate::people::Group;
 use crate::set::{Rule, Rules};
 use crate::terms::Effect;
-use crate::wish::{self, Groups, ManagementGroups, Way, Who, Wish};
+use crate::wish::{self, Groups, ManagementGroups, NamedIncident, SeenIncident, Way, Who, Wish};
 
 impl Rules {
     /// Decides on a wish. The same set decides the same on the same wish.
@@ -87,8 +87,12 @@ impl Rules {
     /// The groups that somebody is in, as far as the rules name them, or why nobody can say what the rules have to know.
     fn known(&self, wish: &Wish) -> Result<BTreeSet<String>, String> {
         match &wish.vm.management_groups {
-            ManagementGroups::Unreachable { why } if self.name_management_groups() => Err(why.clone()),
-            ManagementGroups::Unreachable { .. } | ManagementGroups::Known(_) => self.groups(&wish.who),
+            ManagementGroups::Unreachable { why } if self.name_management_groups() => return Err(why.clone()),
+            ManagementGroups::Unreachable { .. } | ManagementGroups::Known(_) => {}
+        }
+        match wish.incident.as_ref().map(|named| (named, &named.seen)) {
+            Some((named, SeenIncident::Unreachable { .. })) if self.ask_for_incidents() => Err(named.sentence()),
+            _ => self.groups(&wish.who),
         }
     }
 
@@ -337,7 +341,7 @@ fn context(rules: &Rules, wish: &Wish, zone: Tz) -> Result<Context, String> {
         ("approvalsToday", RestrictedExpression::new_long(wish.approvals_today.into())),
         ("openToday", seconds(wish.open_today_seconds)),
     ];
-    if let Some(incident) = &wish.incident {
+    if let Some(incident) = wish.incident.as_ref().and_then(NamedIncident::known) {
         let mut fields = vec![
             ("open".to_owned(), RestrictedExpression::new_bool(incident.open)),
             ("severity".to_owned(), RestrictedExpression::new_entity_uid(uid("Severity", incident.severity.text())?)),

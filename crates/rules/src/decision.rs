@@ -329,15 +329,20 @@ impl Lack {
 }
 
 impl Decision {
-    /// It in one sentence for whoever asked: where no rule permits it, with the one that came nearest and what it lacked.
+    /// It in one sentence for whoever asked: where no rule permits it, with the one that came nearest and what it lacked; and with
+    /// what is known of the incident that they named.
     pub fn sentence(&self) -> String {
-        let said = self.outcome.sentence();
-        match (&self.outcome, &self.nearest) {
-            (Outcome::Refuse(Refusal::NothingPermits), Some(Miss { rule, lacks, .. })) if !lacks.is_empty() => {
-                let lacks: Vec<String> = lacks.iter().map(Lack::sentence).collect();
-                format!("{said}; rule {} came nearest, but {}", rule.id, lacks.join(" and "))
-            }
-            _ => said,
+        let mut said = self.outcome.sentence();
+        if let (Outcome::Refuse(Refusal::NothingPermits), Some(Miss { rule, lacks, .. })) = (&self.outcome, &self.nearest)
+            && !lacks.is_empty()
+        {
+            let lacks: Vec<String> = lacks.iter().map(Lack::sentence).collect();
+            said.push_str(&format!("; rule {} came nearest, but {}", rule.id, lacks.join(" and ")));
+        }
+        match (&self.outcome, &self.wish.incident) {
+            // What could not be decided says why by itself.
+            (Outcome::Undecided { .. }, _) | (_, None) => said,
+            (_, Some(named)) => format!("{said}; {}", named.sentence()),
         }
     }
 }

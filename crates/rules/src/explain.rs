@@ -9,7 +9,7 @@ use crate::miss;
 use crate::mistake::hanging;
 use crate::plain::plain;
 use crate::set::Rules;
-use crate::wish::{self, Groups, Incident, ManagementGroups, VmFacts, Way, Who, Wish};
+use crate::wish::{self, Groups, ManagementGroups, NamedIncident, SeenIncident, VmFacts, Way, Who, Wish};
 
 /// Tells a decision of this set, with the deciding rules' text. `shown_in` is put before the names of files.
 pub fn decision(rules: &Rules, decision: &Decision, shown_in: &str) -> String {
@@ -112,10 +112,7 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     };
     facts.push(("way", way.to_owned()));
     facts.push(("reason", if wish.reason.is_empty() { "none given".to_owned() } else { wish.reason.clone() }));
-    match &wish.incident {
-        Some(incident) => facts.push(("incident", incident_fact(incident))),
-        None => facts.push(("incident", "none".to_owned())),
-    }
+    facts.push(("incident", wish.incident.as_ref().map_or_else(|| "none".to_owned(), incident)));
     facts.extend(wish.alerts.map(|alerts| ("alerts", format!("{alerts} open"))));
     facts.extend(wish.window.iter().map(|window| ("window", window.clone())));
     facts.extend(wish.change.iter().map(|change| ("change", change.clone())));
@@ -124,12 +121,14 @@ pub fn facts(rules: &Rules, wish: &Wish) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn incident_fact(incident: &Incident) -> String {
-    let state = if incident.open { "open" } else { "closed" };
-    let names = if incident.names_this_vm { "names this machine" } else { "does not name this machine" };
-    let owner = incident.owner.as_deref().map(|owner| format!(", owned by {owner}")).unwrap_or_default();
-    let age = spoken(wish::seconds(incident.age_seconds));
-    format!("{state}, severity {}, {names}, {age} old{owner}", incident.severity.text())
+fn incident(named: &NamedIncident) -> String {
+    let told = match &named.seen {
+        SeenIncident::Known(incident) => incident.sentence(),
+        SeenIncident::Absent { why } => format!("not seen by rules: {why}"),
+        SeenIncident::NotAsked => "not read, since no rule asks for one".to_owned(),
+        SeenIncident::Unreachable { why } => format!("not known: {why}"),
+    };
+    if named.name.is_empty() { told } else { format!("{}: {told}", named.name) }
 }
 
 fn who(rules: &Rules, who: &Who) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::decision::{Decision, Outcome, Refusal};
 use crate::plain::plain;
 use crate::set::Rules;
-use crate::wish::{self, Who, Wish};
+use crate::wish::{self, NamedIncident, Who, Wish};
 
 /// A decision as a file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn is_audit_record(value: &Value) -> bool {
 
 /// The time of a wish that is less than none, by its name, where one is.
 fn less_than_none(wish: &Wish) -> Option<&'static str> {
-    let age = wish.incident.as_ref().map(|incident| incident.age_seconds);
+    let age = wish.incident.as_ref().and_then(NamedIncident::known).map(|incident| incident.age_seconds);
     let times = [
         ("seconds", Some(wish.seconds)),
         ("jitLongestSeconds", wish.jit_longest_seconds),

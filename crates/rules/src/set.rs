@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use cedar_policy::{ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use chrono_tz::Tz;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::action::Action;
@@ -35,6 +36,7 @@ pub struct Rules {
     pub(crate) names: Names,
     networks: Networks,
     names_management_groups: bool,
+    asks_for_incidents: bool,
     hash: String,
 }
 
@@ -132,6 +134,11 @@ impl Rules {
     /// Whether any rule names a management group: else nobody has to know which are above a machine.
     pub fn name_management_groups(&self) -> bool {
         self.names_management_groups
+    }
+
+    /// Whether any rule asks for the incident that a request names: else nobody has to read it.
+    pub fn ask_for_incidents(&self) -> bool {
+        self.asks_for_incidents
     }
 
     /// The rule of this id.
@@ -512,6 +519,7 @@ impl<'a> Check<'a> {
         let rules = Rules {
             schema: self.schema,
             names_management_groups: zones.iter().any(|(_, set)| set.policies().any(names)),
+            asks_for_incidents: zones.iter().any(|(_, set)| set.policies().any(may_ask_for_incidents)),
             zones,
             rules: self.rules,
             names: self.names,
@@ -520,6 +528,20 @@ impl<'a> Check<'a> {
         };
         Found { rules: Ok(rules), mistakes: self.mistakes }
     }
+}
+
+/// Whether a rule may ask for `context.incident`: whatever else in its conditions says just that word counts, too, which costs a reading
+/// and opens nothing.
+fn may_ask_for_incidents(policy: &Policy) -> bool {
+    fn says(json: &Value) -> bool {
+        match json {
+            Value::String(text) => text == "incident",
+            Value::Array(items) => items.iter().any(says),
+            Value::Object(members) => members.values().any(says),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    policy.to_json().map_or(true, |json| json.get("conditions").is_none_or(says))
 }
 
 /// A rule as Cedar reads it, with every mistake in how it is written. One that only lacks its end is read all the same.

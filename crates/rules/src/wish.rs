@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
+use portcullis_domain::duration::spoken;
 use portcullis_domain::source::Sources;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ pub struct Wish {
     pub reason: String,
     /// The incident that it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incident: Option<Incident>,
+    pub incident: Option<NamedIncident>,
     /// Open alerts of Defender for Cloud on the machine; absent while they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<u32>,
@@ -168,6 +169,57 @@ impl VmFacts {
     }
 }
 
+/// An incident that a wish names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedIncident {
+    /// As the wish names it; empty in a scenario, where it has no name.
+    pub name: String,
+    /// What is known of it.
+    pub seen: SeenIncident,
+}
+
+impl NamedIncident {
+    /// It in one sentence for people.
+    pub fn sentence(&self) -> String {
+        let named = if self.name.is_empty() { "the incident".to_owned() } else { format!("incident {}", self.name) };
+        match &self.seen {
+            SeenIncident::Known(incident) => format!("{named} is {}", incident.sentence()),
+            SeenIncident::Absent { why } => why.clone(),
+            SeenIncident::NotAsked => format!("{named} was not read, since no rule asks for one"),
+            SeenIncident::Unreachable { why } => format!("{named} could not be read: {why}"),
+        }
+    }
+
+    /// The incident, where rules see one.
+    pub fn known(&self) -> Option<&Incident> {
+        match &self.seen {
+            SeenIncident::Known(incident) => Some(incident),
+            SeenIncident::Absent { .. } | SeenIncident::NotAsked | SeenIncident::Unreachable { .. } => None,
+        }
+    }
+}
+
+/// What is known of an incident that a wish names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum SeenIncident {
+    /// This.
+    Known(Incident),
+    /// There is none: rules see no incident.
+    Absent {
+        /// Why, in one sentence that names it.
+        why: String,
+    },
+    /// It was not read, because no rule asks for an incident.
+    NotAsked,
+    /// Nobody could say.
+    Unreachable {
+        /// Why.
+        why: String,
+    },
+}
+
 /// An incident as Microsoft Sentinel has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -183,6 +235,17 @@ pub struct Incident {
     pub names_this_vm: bool,
     /// How long ago it was created, in seconds.
     pub age_seconds: i64,
+}
+
+impl Incident {
+    /// It in words that follow its name and `is`.
+    pub fn sentence(&self) -> String {
+        let state = if self.open { "open" } else { "closed" };
+        let names = if self.names_this_vm { "names this machine" } else { "does not name this machine" };
+        let owner = self.owner.as_deref().map(|owner| format!(", owned by {owner}")).unwrap_or_default();
+        let age = spoken(seconds(self.age_seconds));
+        format!("{state}, severity {}, {names}, {age} old{owner}", self.severity.text())
+    }
 }
 
 /// How severe an incident is, in the words of Microsoft Sentinel.

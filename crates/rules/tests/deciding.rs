@@ -10,7 +10,7 @@ use portcullis_rules::files::RuleFiles;
 use portcullis_rules::replay;
 use portcullis_rules::scenario::{Subject, read_request};
 use portcullis_rules::set::Rules;
-use portcullis_rules::wish::{Groups, ManagementGroups, Way, Who, Wish};
+use portcullis_rules::wish::{Groups, Incident, IncidentSeverity, ManagementGroups, NamedIncident, SeenIncident, Way, Who, Wish};
 use proptest::prelude::*;
 
 const PEOPLE: &str =
@@ -339,6 +339,41 @@ fn every_fact_reaches_the_rules() {
     }
     let bare = "@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) unless { context has incident || context has alerts || context has window || context has change };";
     assert_eq!(told(&decide(bare, SOMEBODY)), "open a");
+}
+
+#[test]
+fn what_is_said_of_an_incident_follows_the_decision_and_one_that_cannot_be_read_is_undecided_where_a_rule_asks() {
+    let asks = r#"@id("a") @reason("x") permit (principal, action == Action::"open", resource) when { context has incident && context.incident.open };"#;
+    let rest = r#"@id("a") @reason("incident") permit (principal, action == Action::"open", resource);"#;
+    let escaped = asks.replace("context has incident", "context has \"\\u{69}ncident\"");
+    let asks_no_less = r#"@id("a") @reason("x") permit (principal, action == Action::"open", resource) unless { context has incident };"#;
+    for (text, asked) in [(asks, true), (escaped.as_str(), true), (asks_no_less, true), (rest, false)] {
+        assert_eq!(rules(text).ask_for_incidents(), asked, "{text}");
+    }
+    let seen = |text: &str, seen: SeenIncident| {
+        let rules = rules(text);
+        let incident = Some(NamedIncident { name: "7".to_owned(), seen });
+        let decision = rules.decide(&Wish { incident, ..wish(&rules, SOMEBODY) });
+        (told(&decision), decision.sentence(), explain::decision(&rules, &decision, ""))
+    };
+    let known =
+        |open| SeenIncident::Known(Incident { open, severity: IncidentSeverity::Low, owner: None, names_this_vm: false, age_seconds: 60 });
+    let absent = || SeenIncident::Absent { why: "incident 7 was not found".to_owned() };
+    let unreachable = || SeenIncident::Unreachable { why: "it does not answer".to_owned() };
+    for (text, incident, decided, says, fact) in [
+        (asks, known(true), "open a", "; incident 7 is open, severity low, does not name this machine, 1 min old", "7: open, severity low"),
+        (asks, known(false), "refuse -", "does not hold; incident 7 is closed, severity low", "7: closed"),
+        (asks, absent(), "refuse -", "does not hold; incident 7 was not found", "7: not seen by rules"),
+        (asks, unreachable(), "undecided", "could not be decided: incident 7 could not be read: it does not answer", "7: not known"),
+        (asks_no_less, unreachable(), "undecided", "could not be decided", "7: not known"),
+        (rest, unreachable(), "open a", "; incident 7 could not be read: it does not answer", "7: not known"),
+        (rest, SeenIncident::NotAsked, "open a", "; incident 7 was not read, since no rule asks for one", "7: not read"),
+    ] {
+        let (seen, sentence, explained) = seen(text, incident);
+        assert!(seen.starts_with(decided) && sentence.contains(says) && explained.contains(fact), "{seen}: {sentence}\n{explained}");
+    }
+    let scenario = "incident: {unreachable: true}\n";
+    assert!(told(&decide(asks, &format!("{SOMEBODY}{scenario}"))).starts_with("undecided"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::arm;
 use crate::roles::{self, DUTIES};
-use crate::state::{Assignment, Principal, State, Subscription};
+use crate::state::{Assignment, Principal, State, Subscription, Workspace};
 
 /// The subscription of a small estate.
 pub const SUBSCRIPTION: &str = "5a4db0c5-0001-4000-8000-000000000001";
@@ -16,6 +16,10 @@ pub const SUBSCRIPTION: &str = "5a4db0c5-0001-4000-8000-000000000001";
 pub const GROUP: &str = "rg-workload";
 /// Where everything is.
 pub const LOCATION: &str = "westeurope";
+/// The resource group of Microsoft Sentinel's workspace.
+pub const SENTINEL_GROUP: &str = "rg-security";
+/// The name of Microsoft Sentinel's workspace.
+pub const SENTINEL_WORKSPACE: &str = "sentinel";
 /// The object id of the product's managed identity.
 pub const PRODUCT_OBJECT_ID: &str = "5a4db0c5-00b0-4000-8000-000000000001";
 /// The client id of the product's managed identity.
@@ -87,7 +91,8 @@ const RESPONDER_ACTIONS: &[&str] = &[
 ];
 
 /// One subscription with three VMs under one JIT policy `default`, whose NICs and whose subnet each have an NSG; the
-/// product's identity, two people, two applications; the product's queues and its audit container.
+/// product's identity, two people, two applications; the product's queues and its audit container; and a workspace of Microsoft
+/// Sentinel without incidents.
 ///
 /// The container `state` is not made here: whoever deploys the product makes it together with its marker.
 pub fn small(state: &mut State) {
@@ -107,6 +112,7 @@ pub fn small(state: &mut State) {
         })
         .collect();
     add_policy(state, SUBSCRIPTION, GROUP, "default", &vms, &[22, 3389]);
+    add_workspace(state);
 }
 
 /// `vms` VMs over as many subscriptions as it takes at 100 each, every VM with its own NSG on its NIC, and one JIT
@@ -122,6 +128,7 @@ pub fn large(state: &mut State, vms: usize) {
         left -= here;
         number += 1;
     }
+    add_workspace(state);
 }
 
 fn add_full_subscription(state: &mut State, number: usize, vms: usize) {
@@ -539,6 +546,19 @@ fn people(state: &mut State) {
         if !state.principals.iter().any(|known| known.object_id == principal.object_id) {
             state.principals.push(principal);
         }
+    }
+}
+
+/// The id of Microsoft Sentinel's workspace.
+pub fn workspace_id() -> String {
+    resource_id(SUBSCRIPTION, SENTINEL_GROUP, "Microsoft.OperationalInsights/workspaces", SENTINEL_WORKSPACE)
+}
+
+/// The workspace of Microsoft Sentinel, which has no incidents.
+fn add_workspace(state: &mut State) {
+    let id = workspace_id();
+    if !state.workspaces.iter().any(|known| known.id.eq_ignore_ascii_case(&id)) {
+        state.workspaces.push(Workspace { id, incidents: Vec::new() });
     }
 }
 

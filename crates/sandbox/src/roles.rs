@@ -18,7 +18,7 @@ pub struct Role {
 }
 
 /// The duties that the product's identity has at the whole estate.
-pub const DUTIES: [&str; 4] = ["observe", "open", "close", "examine"];
+pub const DUTIES: [&str; 5] = ["observe", "open", "close", "examine", "incidents"];
 
 /// Every role of `infra/roles.json`, by its duty.
 pub static ROLES: LazyLock<BTreeMap<String, Role>> = LazyLock::new(|| {

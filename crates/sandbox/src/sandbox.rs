@@ -324,7 +324,11 @@ async fn own_faces(faces: &Faces, control: &Control) -> anyhow::Result<Vec<Serve
 /// The settings that the handler needs to run against this sandbox.
 fn settings(world: &World, bases: &Bases, dir: &Path, mode: Mode) -> Vec<(String, String)> {
     let url = |face: &str| bases.urls.get(face).cloned().unwrap_or_default();
-    let tenant = world.lock().tenant_id.clone();
+    let (tenant, workspace) = {
+        let state = world.lock();
+        (state.tenant_id.clone(), state.workspaces.first().map(|workspace| workspace.id.clone()))
+    };
+    let connected = workspace.map(|id| ("PORTCULLIS_SENTINEL_WORKSPACE", id));
     [
         ("IDENTITY_ENDPOINT", format!("{}/msi/token", url("identity"))),
         ("IDENTITY_HEADER", entra::identity_header().to_owned()),
@@ -342,8 +346,10 @@ fn settings(world: &World, bases: &Bases, dir: &Path, mode: Mode) -> Vec<(String
         ("PORTCULLIS_LOGS_STREAM", logs::STREAM.to_owned()),
         ("PORTCULLIS_API_AUDIENCE", entra::API_APP_ID.to_owned()),
     ]
+    .into_iter()
+    .chain(connected)
     .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    .collect()
 }
 
 /// The settings by which the handler finds Application Insights, as a deployment with a system-assigned identity has them.

@@ -34,6 +34,9 @@ pub struct State {
     pub subscriptions: Vec<Subscription>,
     /// Every ARM resource, as the bodies that ARM answers.
     pub resources: Resources,
+    /// Workspaces of Microsoft Sentinel, with their incidents.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workspaces: Vec<Workspace>,
     /// Management locks.
     pub locks: Vec<Lock>,
     /// Azure Policy denials.
@@ -87,6 +90,7 @@ impl Default for State {
             met: Vec::new(),
             subscriptions: Vec::new(),
             resources: Resources::default(),
+            workspaces: Vec::new(),
             locks: Vec::new(),
             denials: Vec::new(),
             principals: Vec::new(),
@@ -240,6 +244,91 @@ impl Resources {
     pub fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.by_id.values().filter(move |body| body.get("type").and_then(Value::as_str).is_some_and(|t| t.eq_ignore_ascii_case(kind)))
     }
+}
+
+/// A workspace of Microsoft Sentinel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Workspace {
+    /// Its ARM id.
+    pub id: String,
+    /// Its incidents, in the order of their list.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
+}
+
+/// An incident of Microsoft Sentinel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Incident {
+    /// The GUID at the end of its ARM id.
+    pub id: String,
+    /// The number that people quote.
+    pub number: u32,
+    /// What it is called.
+    #[serde(default)]
+    pub title: String,
+    /// How severe it is.
+    pub severity: IncidentSeverity,
+    /// How far it is.
+    pub status: IncidentStatus,
+    /// The object id of whoever works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// When it was created.
+    pub created: DateTime<Utc>,
+    /// What it names.
+    #[serde(default)]
+    pub entities: Vec<Entity>,
+}
+
+/// How severe an incident is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IncidentSeverity {
+    /// High.
+    High,
+    /// Medium.
+    Medium,
+    /// Low.
+    Low,
+    /// Informational.
+    Informational,
+}
+
+/// How far an incident is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IncidentStatus {
+    /// Nobody works on it yet.
+    New,
+    /// Somebody works on it.
+    Active,
+    /// Nobody works on it any more.
+    Closed,
+}
+
+/// Something that an incident names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", deny_unknown_fields, rename_all_fields = "camelCase")]
+pub enum Entity {
+    /// A machine.
+    Host {
+        /// Its name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host_name: Option<String>,
+        /// The ARM id of the VM that it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        azure_id: Option<String>,
+    },
+    /// A resource of Azure.
+    AzureResource {
+        /// Its ARM id.
+        resource_id: String,
+    },
+    /// An address.
+    Ip {
+        /// The address.
+        address: String,
+    },
 }
 
 /// A lock on a scope; a write below it answers 409 `ScopeLocked`.

@@ -30,6 +30,8 @@ pub struct Switches {
     pub plan_off_refuses: PlanOffRefuses,
     /// Whether an identity that may read a subscription is told the management groups above it.
     pub subscription_parents: SubscriptionParents,
+    /// Which right it takes to read what an incident of Microsoft Sentinel names.
+    pub incident_entities: IncidentEntities,
     /// The resource that the event of an initiate names.
     pub event_resource: EventResource,
     /// Seconds that a record spends in `Initiating` before its rule is there (0 to 120).
@@ -83,6 +85,7 @@ impl Default for Switches {
             requestor: Requestor::Filled,
             plan_off_refuses: PlanOffRefuses::Everything,
             subscription_parents: SubscriptionParents::Shown,
+            incident_entities: IncidentEntities::ReadRight,
             event_resource: EventResource::Policy,
             initiating_seconds: 12,
             expiry_delay_seconds: 30,
@@ -185,6 +188,15 @@ switch! {
         Everything,
         /// Writes of policies and initiates; policies can be read.
         Writes,
+    }
+}
+switch! {
+    /// The right to read what an incident names: the provider's list of operations has none of its own.
+    IncidentEntities {
+        /// That to read the incident.
+        ReadRight,
+        /// `Microsoft.SecurityInsights/incidents/entities/action`, as ARM names rights by default.
+        OwnAction,
     }
 }
 switch! {

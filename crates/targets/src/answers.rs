@@ -9,9 +9,10 @@ use portcullis::azure::arm::{Page, following};
 use portcullis::azure::blob::Listed;
 use portcullis::azure::entra::{Configuration, Published};
 use portcullis::azure::error::retry_after;
-use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, management_groups, subscriptions};
+use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, incidents, management_groups, subscriptions};
 use portcullis::functions::jit_activity::caller;
 use portcullis::store::{Due, VmIndex};
+use portcullis_domain::arm_id::VmId;
 use portcullis_domain::json::tree;
 use serde_json::Value;
 
@@ -101,6 +102,26 @@ fn a_name(name: &str) {
             assert!(name.contains(&vm.key()), "{name} is not of {vm}");
         }
     }
+}
+
+/// Incidents of Microsoft Sentinel and what they name: an incident that is read has an id that can stand in a path, and names no
+/// machine whose id is not there.
+pub(crate) fn incidents(data: &[u8]) {
+    let Some(body) = json(data) else { return };
+    match incidents::incident_in(&body) {
+        Ok(incident) => {
+            let ids = [Some(&incident.id), incident.owner.as_ref()];
+            assert!(ids.into_iter().flatten().all(|id| id.len() == 36 && *id == id.to_lowercase() && !id.contains('/')), "{incident:?}");
+            assert!((1..=9999).contains(&incident.created.year()), "{incident:?}");
+        }
+        Err(why) => is_told(&why, SENTENCE),
+    }
+    let id = "/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/virtualmachines/web-1";
+    let vm = VmId::parse(id).expect("a VM's id");
+    let named = incidents::entities_in(body).is_some_and(|entities| incidents::names(&entities, &vm));
+    // As a JSON text may have it: with escapes, and in any letter case.
+    let written = serde_json::from_slice::<Value>(data).map(|body| body.to_string().to_lowercase()).unwrap_or_default();
+    assert!(!named || written.contains(id), "{written}");
 }
 
 /// What Entra ID, Microsoft Graph and the management groups say: an id is one, and a key is at the login host.

@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 29] = [
     Target { name: "arm_ids", run: small_texts::arm_ids },
     Target { name: "asks", run: api::asks },
     Target { name: "blob_lists", run: answers::blob_lists },
@@ -37,6 +37,8 @@ pub const TARGETS: [Target; 27] = [
     Target { name: "events", run: host_bodies::events },
     Target { name: "failures", run: answers::failures },
     Target { name: "headers_and_paths", run: host_bodies::headers_and_paths },
+    Target { name: "incident_names", run: small_texts::incident_names },
+    Target { name: "incidents", run: answers::incidents },
     Target { name: "invocations", run: host_bodies::invocations },
     Target { name: "jit_policy", run: arm_bodies::jit_policy },
     Target { name: "messages", run: host_bodies::messages },

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use chrono::Datelike;
 use portcullis_domain::arm_id::{ArmId, NicId, NsgId, PolicyId, RuleId, SubnetId, VmId};
+use portcullis_domain::incident::{IncidentName, WorkspaceId};
 use portcullis_domain::nsg::{JitRuleName, JitRulePurpose};
 use portcullis_domain::port::PortSet;
 use portcullis_domain::source::Sources;
@@ -20,6 +21,30 @@ pub(crate) fn arm_ids(data: &[u8]) {
             Err(why) => is_told(&why, SENTENCE),
         }
         a_key(line);
+    }
+}
+
+/// A name of an incident prints as one that is the same, in every letter case, and is a number, a GUID or an id below a workspace.
+pub(crate) fn incident_names(data: &[u8]) {
+    for line in text(data).unwrap_or_default().lines() {
+        let name = match IncidentName::parse(line) {
+            Ok(name) => name,
+            Err(why) => {
+                is_told(&why, SENTENCE);
+                continue;
+            }
+        };
+        survives_json(&name);
+        for other in [line.to_ascii_uppercase(), line.to_ascii_lowercase()] {
+            assert_eq!(IncidentName::parse(&other).as_ref(), Ok(&name), "{other}");
+        }
+        match &name {
+            IncidentName::Number(number) => assert_eq!(line.trim().trim_start_matches('0'), number.to_string()),
+            IncidentName::Id(id) => assert_eq!(line.trim().to_lowercase(), *id),
+            IncidentName::Resource { workspace, id } => {
+                assert!(WorkspaceId::parse(&workspace.to_string()).as_ref() == Ok(workspace) && id.len() == 36);
+            }
+        }
     }
 }
 

@@ -40,6 +40,9 @@ pub struct Grant {
     /// Why
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    /// The incident of Microsoft Sentinel that it is for: its number, the GUID at the end of its resource id, or that id
+    #[arg(long, value_name = "INCIDENT")]
+    incident: Option<String>,
     /// For somebody else: the name that they sign in with, or their Entra object id
     #[arg(long, value_name = "PERSON")]
     person: Option<String>,
@@ -149,7 +152,7 @@ pub async fn grant(arguments: Grant) -> anyhow::Result<ExitCode> {
         arguments.duration.parse().map_err(|_| anyhow!("--for {}: write a duration such as 2h30m or PT2H30M", arguments.duration))?;
     let body = json!({
         "vm": arguments.vm, "port": arguments.port, "sources": arguments.source, "duration": format!("PT{}S", duration.as_secs()),
-        "reason": arguments.reason, "person": arguments.person, "name": arguments.name,
+        "reason": arguments.reason, "incident": arguments.incident, "person": arguments.person, "name": arguments.name,
     });
     let answer = arguments.api.wish("/grants", body).await?;
     let id = text(&answer, "id").to_owned();

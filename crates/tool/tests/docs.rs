@@ -175,6 +175,7 @@ fn the_table_of_switches_has_every_switch_with_its_settings_and_default() {
         "requestor": Requestor::ALL,
         "planOffRefuses": PlanOffRefuses::ALL,
         "subscriptionParents": SubscriptionParents::ALL,
+        "incidentEntities": IncidentEntities::ALL,
         "eventResource": EventResource::ALL,
         "recordOfDeletedRule": RecordOfDeletedRule::ALL,
         "letterCase": LetterCase::ALL,
@@ -257,7 +258,7 @@ fn env_names_everything() {
         IDENTITY_ENDPOINT IDENTITY_HEADER SSL_CERT_FILE PORTCULLIS_MODE PORTCULLIS_TENANT_ID \
         PORTCULLIS_LOGIN_ENDPOINT PORTCULLIS_ARM_ENDPOINT PORTCULLIS_GRAPH_ENDPOINT PORTCULLIS_BLOB_ENDPOINT \
         ServiceBus__fullyQualifiedNamespace PORTCULLIS_SERVICEBUS_ENDPOINT PORTCULLIS_LOGS_ENDPOINT \
-        PORTCULLIS_LOGS_RULE_ID PORTCULLIS_LOGS_STREAM PORTCULLIS_API_AUDIENCE PORTCULLIS_POLICIES";
+        PORTCULLIS_LOGS_RULE_ID PORTCULLIS_LOGS_STREAM PORTCULLIS_API_AUDIENCE PORTCULLIS_SENTINEL_WORKSPACE PORTCULLIS_POLICIES";
     assert_eq!(names, promised.split_whitespace().collect::<Vec<_>>());
     assert!(env.lines().all(|line| line.split_once('=').is_some_and(|(_, value)| !value.is_empty())), "{env}");
     let document = document();

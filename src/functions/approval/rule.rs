@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::ArmId;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::grant::{End, Grant, Origin, Phase, live_sources};
+use portcullis_domain::incident::IncidentName;
 use portcullis_domain::jit::JitRecord;
 use portcullis_domain::json::tree;
 use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
@@ -19,13 +20,14 @@ use portcullis_domain::source::Sources;
 use portcullis_domain::want::Wanter;
 use portcullis_rules::decision::{Decision, Lack, Outcome};
 use portcullis_rules::set::Rules;
-use portcullis_rules::wish::{Groups, ManagementGroups, VmFacts, Way, Who, Wish};
+use portcullis_rules::wish::{Groups, ManagementGroups, NamedIncident, SeenIncident, VmFacts, Way, Who, Wish};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
+use super::super::incidents::ASK_AGAIN;
 use super::super::jit_activity::caller;
 use super::super::people::{NotKnown, object_id};
 use super::super::{App, Stopped};
@@ -237,6 +239,13 @@ impl<'a> Asking<'a> {
             approvals_today: 0,
             open_today_seconds: self.record.open_in_a_day(self.now).num_seconds(),
         }
+    }
+
+    /// What is known of an incident that somebody names for this VM.
+    pub(super) async fn incident(&self, name: &IncidentName) -> NamedIncident {
+        let late = || SeenIncident::Unreachable { why: format!("Microsoft Sentinel {TOO_LATE}; {ASK_AGAIN}") };
+        let seen = timeout_at(self.asked_by, self.app.incident(self.rules, name, &self.record.vm, self.now)).await;
+        NamedIncident { name: name.to_string(), seen: seen.unwrap_or_else(|_| late()) }
     }
 
     /// The management groups above the VM's subscription; nobody is asked where no rule names one.

@@ -72,7 +72,9 @@ fn granted_before(run: &Run, want: &Want) -> Option<Answer> {
 }
 
 async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<Answer, Stopped> {
-    let What::Open { port, sources, seconds, person, reason } = &want.what else { return Ok(refused(want, run, "it asks for nothing")) };
+    let What::Open { port, sources, seconds, person, reason, incident } = &want.what else {
+        return Ok(refused(want, run, "it asks for nothing"));
+    };
     if let Some(answer) = granted_before(run, want) {
         return Ok(answer);
     }
@@ -103,12 +105,17 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
     let asking = Asking::of(app, rules, run, sight);
     let who = asking.who(&person.id).await;
     let approvals = app.store.count_approvals(&person.id, run.now - TimeDelta::days(1), &want.id).await?;
+    let incident = match incident {
+        Some(name) => Some(asking.incident(name).await),
+        None => None,
+    };
     let wish = Wish {
         ports: BTreeSet::from([*port]),
         sources: sources.clone(),
         seconds: *seconds,
         jit_longest_seconds: Some(jit_longest.num_seconds()),
         reason: reason.clone(),
+        incident,
         approvals_today: approvals,
         ..asking.wish_of(who).await
     };
@@ -120,7 +127,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         };
         return told(app, run, want, Some(&decision), why).await;
     };
-    let why = decision.outcome.sentence();
+    let why = decision.sentence();
     let granted = of_want(run, want, AuditKind::Granted, Some(&decision), &why);
     let grant = Grant {
         id: want.id.clone(),
@@ -224,8 +231,9 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
     let name = run.record.vm.name();
     let whom = |person: &Wanter| if person.id == want.by.id { String::new() } else { format!(" for {}", person.shown()) };
     let (port, sources, person, what) = match &want.what {
-        What::Open { port, sources, person, .. } => {
-            let what = format!("{} asks to open port {port} of {name} to {sources}{}", want.by.shown(), whom(person));
+        What::Open { port, sources, person, incident, .. } => {
+            let on = incident.as_ref().map(|incident| format!(" on incident {incident}")).unwrap_or_default();
+            let what = format!("{} asks to open port {port} of {name} to {sources}{}{on}", want.by.shown(), whom(person));
             (Some(*port), Some(sources.clone()), person.clone(), what)
         }
         What::Close { grant } => {

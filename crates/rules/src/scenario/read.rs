@@ -14,7 +14,7 @@ use crate::mistake::{Mistake, nearest};
 use crate::people::is_guid;
 use crate::set::Names;
 use crate::terms::count_and_group;
-use crate::wish::{self, Groups, Incident, IncidentSeverity, ManagementGroups, VmFacts, Way, Who, Wish};
+use crate::wish::{self, Groups, Incident, IncidentSeverity, ManagementGroups, NamedIncident, SeenIncident, VmFacts, Way, Who, Wish};
 use crate::yaml::{Fields, Node, Reading, Stands, Text};
 
 use super::{Expect, Scenario, Subject};
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
             at: self.time(given.get("at")),
             way: given.get("way").and_then(|node| self.reading.one_of("way", node, &WAYS)).unwrap_or(Way::Asked),
             reason: self.text("`reason`", given.get("reason")).unwrap_or_default(),
-            incident: given.get("incident").map(|node| self.incident(node)),
+            incident: given.get("incident").map(|node| NamedIncident { name: String::new(), seen: self.incident(node) }),
             alerts: self.count("`alerts`", given.get("alerts")),
             window: self.text("`window`", given.get("window")),
             change: self.text("`change`", given.get("change")),
@@ -431,16 +431,22 @@ impl<'a> Reader<'a> {
         )
     }
 
-    fn incident(&mut self, node: &Node) -> Incident {
-        let given = self.reading.fields("`incident`", node, &["open", "severity", "owner", "namesThisVm", "age"]);
+    fn incident(&mut self, node: &Node) -> SeenIncident {
+        const OF_KNOWN: [&str; 5] = ["open", "severity", "owner", "namesThisVm", "age"];
+        let known: Vec<&str> = OF_KNOWN.into_iter().chain(["unreachable"]).collect();
+        let given = self.reading.fields("`incident`", node, &known);
+        if self.flag("`unreachable`", given.get("unreachable")).unwrap_or_default() {
+            self.contradicts(&given, &OF_KNOWN, "unreachable", "nobody knows anything of an incident that is unreachable");
+            return SeenIncident::Unreachable { why: "Microsoft Sentinel does not answer".to_owned() };
+        }
         let severity = given.get("severity").and_then(|node| self.reading.one_of("severity", node, &SEVERITIES));
-        Incident {
+        SeenIncident::Known(Incident {
             open: self.flag("`open`", given.get("open")).unwrap_or(true),
             severity: severity.unwrap_or(IncidentSeverity::High),
             owner: self.somebody("owner", given.get("owner")),
             names_this_vm: self.flag("`namesThisVm`", given.get("namesThisVm")).unwrap_or(true),
             age_seconds: self.seconds("`age`", given.get("age")).unwrap_or(600),
-        }
+        })
     }
 }
 

@@ -9,6 +9,7 @@ mod compute;
 mod envelope;
 mod event_topics;
 mod events;
+mod incidents;
 mod instants;
 mod jit;
 mod jit_initiate;
@@ -124,7 +125,8 @@ pub(crate) fn deed(state: &State, call: &Call) -> Option<Deed> {
 }
 
 fn is_read(call: &Call) -> bool {
-    matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) || management_groups::is_entities(&call.path)
+    let asks = management_groups::is_entities(&call.path) || (call.method == Method::POST && incidents::is_entities(&call.path));
+    asks || matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Carries out what was due.
@@ -165,7 +167,7 @@ fn serve(state: &mut State, call: &Call, note: &mut Note) -> Outcome {
     };
     note.kind = Some(resource.kind);
     note.form = Some(resource.form.clone());
-    note.action = resource.kind.action(&call.method, &resource.form);
+    note.action = incidents::right(state, &resource, resource.kind.action(&call.method, &resource.form));
     note.target = resource.named(&path.whole);
     authorization::demand(state, &request.caller, &note.action, &resource.authorization_scope())?;
     if let (Some(subscription), Some(group)) = (&path.subscription, &path.group) {
@@ -247,6 +249,7 @@ fn route(state: &mut State, request: &Request, path: &Path, resource: &Resource)
         },
         Kind::RoleAssignment | Kind::RoleDefinition => roles::serve(state, request, resource),
         Kind::SystemTopic | Kind::EventSubscription => event_topics::serve(state, request, path, resource),
+        Kind::Incident => incidents::serve(state, request, resource),
     }
 }
 
@@ -275,7 +278,8 @@ fn remaining(note: &Note, method: &Method) -> Vec<(&'static str, &'static str)> 
                 | Kind::RoleAssignment
                 | Kind::RoleDefinition
                 | Kind::SystemTopic
-                | Kind::EventSubscription,
+                | Kind::EventSubscription
+                | Kind::Incident,
             ),
         ) => {
             vec![("x-ms-ratelimit-remaining-subscription-reads", "249"), ("x-ms-ratelimit-remaining-subscription-global-reads", "3749")]

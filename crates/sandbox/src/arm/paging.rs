@@ -12,18 +12,30 @@ const SKIP: &str = "$skiptoken";
 
 /// One page of `items`, in their order.
 pub(super) fn reply(state: &State, request: &Request, items: impl IntoIterator<Item = Value>) -> Outcome {
+    reply_some(state, request, items, None, |_| true)
+}
+
+/// One page of at most `top` of `items`, and of that what is wanted: perhaps nothing, although more pages follow.
+pub(super) fn reply_some(
+    state: &State,
+    request: &Request,
+    items: impl IntoIterator<Item = Value>,
+    top: Option<usize>,
+    is_wanted: impl Fn(&Value) -> bool,
+) -> Outcome {
     let from = skipped(request)?;
     let size = match state.switches.page_size {
         0 => usize::MAX,
         size => size,
     };
+    let size = size.min(top.unwrap_or(usize::MAX));
     let mut items = items.into_iter().skip(from);
     let page: Vec<Value> = items.by_ref().take(size).collect();
     let mut body = json!({});
     if items.next().is_some() {
         body["nextLink"] = json!(next_link(request, from + page.len()));
     }
-    body["value"] = Value::Array(page);
+    body["value"] = page.into_iter().filter(is_wanted).collect();
     Ok(Reply::ok(body))
 }
 

@@ -10,7 +10,7 @@ use super::Request;
 use super::authorization::{demand, sees_subscription};
 use super::envelope::{Outcome, Refusal, Reply, method_not_allowed};
 use super::path::{Form, Path, Resource, Target};
-use super::{event_topics, paging};
+use super::{event_topics, incidents, paging};
 use crate::entra::may;
 
 const GROUP_TYPE: &str = "Microsoft.Resources/resourceGroups";
@@ -143,7 +143,9 @@ fn groups(state: &State, request: &Request, path: &Path, subscription: &str) -> 
 /// 404 unless the group is there: it is, when it is a resource of the world or holds one.
 pub(super) fn demand_group(state: &State, subscription: &str, group: &str) -> Result<(), Refusal> {
     let id = format!("/subscriptions/{subscription}/resourceGroups/{group}");
-    let holds_one = state.resources.under(&format!("{id}/")).next().is_some() || event_topics::are_in(state, subscription, group);
+    let holds_one = state.resources.under(&format!("{id}/")).next().is_some()
+        || event_topics::are_in(state, subscription, group)
+        || incidents::are_in(state, &id);
     if holds_one || state.resources.get(&id).is_some() {
         return Ok(());
     }

@@ -67,6 +67,11 @@ const AUTHORIZATION: Taken =
     Taken::Between(&["2014-04-01", "2015-01-01", "2015-07-01", "2016-09-01", "2018-01-01-preview", "2020-05-01", "2022-04-01"], NEWEST);
 /// System topics.
 const EVENT_GRID: Taken = Taken::Between(&["2020-04-01-preview", "2021-12-01", "2022-06-15", "2025-02-15"], NEWEST);
+/// Microsoft Sentinel (the versions of the type that its templates list).
+const SENTINEL: Taken = Taken::Between(
+    &["2019-01-01-preview", "2020-01-01", "2021-04-01", "2021-10-01", "2022-11-01", "2023-11-01", "2024-03-01", "2024-09-01", "2025-09-01"],
+    NEWEST,
+);
 /// Management groups (REST specifications).
 const MANAGEMENT: Taken = Taken::Between(
     &["2018-01-01-preview", "2018-03-01-preview", "2019-11-01", "2020-02-01", "2020-05-01", "2021-04-01", "2023-04-01"],
@@ -111,6 +116,7 @@ fn of(kind: Kind) -> &'static Taken {
         Kind::ActivityLog => &ACTIVITY_LOG,
         Kind::Lock | Kind::Permission | Kind::RoleAssignment | Kind::RoleDefinition => &AUTHORIZATION,
         Kind::SystemTopic | Kind::EventSubscription => &EVENT_GRID,
+        Kind::Incident => &SENTINEL,
     }
 }
 
@@ -165,7 +171,7 @@ mod tests {
     fn what_real_clients_send_is_taken() {
         let group = "/resourceGroups/g/providers/Microsoft.Network/networkSecurityGroups/n";
         let jit = "/resourceGroups/g/providers/Microsoft.Security/locations/l/jitNetworkAccessPolicies/p";
-        let rows: [(&str, &[&str]); 11] = [
+        let rows: [(&str, &[&str]); 12] = [
             (group, &["2015-06-15", "2017-11-01", "2019-09-01", "2020-08-01", "2021-02-01", "2025-05-01", "2026-03-01", "2026-05-01"]),
             ("/providers/Microsoft.Compute/virtualMachines", &["2015-06-15", "2020-12-01", "2024-11-01", "2026-04-01"]),
             (jit, &["2015-06-01-preview", "2020-01-01"]),
@@ -176,6 +182,10 @@ mod tests {
             ("/providers/Microsoft.Authorization/permissions", &["2015-07-01", "2022-04-01"]),
             ("/providers/Microsoft.Authorization/roleAssignments", &["2015-07-01", "2022-04-01"]),
             ("/providers/Microsoft.EventGrid/systemTopics", &["2021-12-01", "2022-06-15", "2025-02-15"]),
+            (
+                "/resourceGroups/g/providers/Microsoft.OperationalInsights/workspaces/w/providers/Microsoft.SecurityInsights/incidents",
+                &["2019-01-01-preview", "2021-10-01", "2025-09-01"],
+            ),
             ("", &["2014-04-01-preview", "2016-06-01", "2019-11-01", "2022-12-01"]),
         ];
         for (path, versions) in rows {
@@ -190,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_version_that_is_named_is_taken() {
-        for all in [&ARM, &MANAGEMENT, &NETWORK, &COMPUTE, &JIT, &PRICING, &ACTIVITY_LOG, &AUTHORIZATION, &EVENT_GRID] {
+        for all in [&ARM, &MANAGEMENT, &NETWORK, &COMPUTE, &JIT, &PRICING, &ACTIVITY_LOG, &AUTHORIZATION, &EVENT_GRID, &SENTINEL] {
             for version in all.named().split(", ") {
                 assert!(path::is_api_version(version) && all.takes(version), "{version}");
             }

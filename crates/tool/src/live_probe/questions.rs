@@ -22,7 +22,7 @@ const fn elsewhere(name: &'static str, asks: &'static str, otherwise: &'static s
 }
 
 /// Every question, in the order of the switches.
-pub const QUESTIONS: [Question; 26] = [
+pub const QUESTIONS: [Question; 27] = [
     question("newerInitiate", "What does a newer request for the port do to an older one with another source?"),
     question("deletedRuleReturns", "Does JIT write an allow rule again that was deleted?"),
     question("putClosesRecords", "Does a PUT of the policy close what is open under it?"),
@@ -33,6 +33,12 @@ pub const QUESTIONS: [Question; 26] = [
     question("requestor", "Does a record say who asked?"),
     question("planOffRefuses", "Which calls of JIT are refused where Defender for Servers Plan 2 is off?"),
     question("subscriptionParents", "Is who reads a subscription told the management groups above it?"),
+    elsewhere(
+        "incidentEntities",
+        "Which right does it take to read what an incident names?",
+        "Give the app's identity `Portcullis read incidents` alone, and run `portcullis doctor` while there is an incident: its check \
+         `incidents` names the action that is missing, if one is.",
+    ),
     elsewhere(
         "eventResource",
         "Which resource does the event of a request name?",

@@ -29,6 +29,7 @@ every_setting! {
     requestor: Requestor::ALL,
     plan_off_refuses: PlanOffRefuses::ALL,
     subscription_parents: SubscriptionParents::ALL,
+    incident_entities: IncidentEntities::ALL,
     event_resource: EventResource::ALL,
     initiating_seconds: [0, 12, 120],
     expiry_delay_seconds: [0, 30, 600],
