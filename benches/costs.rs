@@ -1,5 +1,5 @@
 //! What Azure bills, counted: everything that the real program calls and is called for in an hour in which nothing happens, and
-//! what an opening adds: `cargo bench --package portcullis --bench costs`. docs/costs.md makes a bill of it.
+//! what an opening adds: `make bench ONLY=costs`. docs/costs.md makes a bill of it.
 
 use std::collections::BTreeMap;
 use std::ops::Sub;

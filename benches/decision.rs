@@ -1,5 +1,5 @@
 //! What one decision costs with the groups asked of Microsoft Graph, and with them kept:
-//! `cargo bench --package portcullis --bench decision`.
+//! `make bench ONLY=decision`.
 //!
 //! Graph is the sandbox's, on this machine: in Azure its answer takes far longer, which is what keeping it is for.
 

@@ -1,5 +1,5 @@
 //! Cold start and the way from an event to its delete, one at a time, of the real program:
-//! `cargo bench --package portcullis --bench handler`.
+//! `make bench ONLY=handler`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

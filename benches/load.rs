@@ -1,4 +1,4 @@
-//! Many openings to everybody in one moment: `cargo bench --package portcullis --bench load`.
+//! Many openings to everybody in one moment: `make bench ONLY=load`.
 //!
 //! First a thousand, each with its event. Then ten thousand events, of which many are the same ones again and some are missing,
 //! while every service refuses a call now and then. What is missing and what is doubled is drawn from a seed, a new one each time;

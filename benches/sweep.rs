@@ -1,5 +1,5 @@
 //! One sweep over an estate, with one port in it that is open to everybody and of which no event told:
-//! `cargo bench --package portcullis --bench sweep`. Which of the VMs that is is drawn from a seed, a new one each time;
+//! `make bench ONLY=sweep`. Which of the VMs that is is drawn from a seed, a new one each time;
 //! `-- SEED` draws it again.
 
 use std::path::PathBuf;

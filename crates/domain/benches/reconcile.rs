@@ -1,4 +1,4 @@
-//! What one reconcile costs: `cargo bench --package portcullis-domain --bench reconcile`.
+//! What one reconcile costs: `make bench ONLY=reconcile`.
 
 use std::collections::BTreeSet;
 use std::hint::black_box;

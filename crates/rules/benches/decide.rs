@@ -1,4 +1,4 @@
-//! What loading a set and one decision cost: `cargo bench --package portcullis-rules --bench decide`.
+//! What loading a set and one decision cost: `make bench ONLY=decide`.
 
 use std::hint::black_box;
 use std::path::Path;
