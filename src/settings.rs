@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
+use portcullis_domain::arm_id::WorkspaceId;
 use portcullis_domain::duration;
-use portcullis_domain::incident::WorkspaceId;
 use portcullis_domain::initiate::Newer;
 use portcullis_domain::plain::plain;
 pub use portcullis_domain::reconcile::Mode;

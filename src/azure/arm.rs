@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use azure_core::http::Method;
 use bytes::Bytes;
 use portcullis_domain::arm_id::ArmId;
-use portcullis_domain::json::{elements, fields, tree};
+use portcullis_domain::json::{elements, fields, string, tree};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -169,8 +169,8 @@ impl<'a> Page<'a> {
     pub fn read(body: &'a str) -> Result<Self, &'static str> {
         let fields = fields(body);
         let values = elements(&fields, "value").ok_or("the list has no `value`")?;
-        let next = fields.get("nextLink").and_then(|link| serde_json::from_str::<String>(link.get()).ok());
-        Ok(Page { values, next: next.filter(|link| !link.is_empty()) })
+        let next = Some(string(&fields, "nextLink")).filter(|link| !link.is_empty());
+        Ok(Page { values, next })
     }
 }
 
@@ -188,9 +188,20 @@ pub fn text_at<'a>(body: &'a Value, pointer: &str) -> &'a str {
 
 /// Gathers a list's pages into one: for lists that are small by nature.
 pub(super) async fn gather(arm: &Arm, what: &str, path: &str, version: ApiVersion) -> Result<Vec<Value>, CallFailed> {
+    gather_read(arm, what, path, version, tree).await
+}
+
+/// The same of what `read` makes of each element.
+pub(super) async fn gather_read<T: Send>(
+    arm: &Arm,
+    what: &str,
+    path: &str,
+    version: ApiVersion,
+    read: impl Fn(&RawValue) -> T + Send + Sync,
+) -> Result<Vec<T>, CallFailed> {
     let mut all = Vec::new();
     arm.list(what, path, &[], version, |page| {
-        all.extend(page.into_iter().map(tree));
+        all.extend(page.into_iter().map(&read));
         ControlFlow::Continue(())
     })
     .await?;

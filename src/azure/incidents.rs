@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use azure_core::http::Method;
 use chrono::{DateTime, Utc};
-use portcullis_domain::arm_id::VmId;
-use portcullis_domain::incident::{IncidentName, WorkspaceId, guid};
+use portcullis_domain::arm_id::{VmId, WorkspaceId};
+use portcullis_domain::incident::{IncidentName, guid};
 use portcullis_domain::json::tree;
 use portcullis_domain::time;
 use portcullis_rules::wish::IncidentSeverity;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::arm::{ApiVersion, Arm};
+use super::arm::{ApiVersion, Arm, gather_read};
 use super::error::CallFailed;
 
 /// The JIT policies of an estate.
@@ -48,13 +48,7 @@ impl Jit {
     pub async fn list_in_group(&self, subscription: &str, group: &str) -> Result<Vec<Read>, CallFailed> {
         let what = format!("listing the JIT policies of resource group {group}");
         let path = format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Security/jitNetworkAccessPolicies");
-        let mut all = Vec::new();
-        let each = |page: Vec<&RawValue>| {
-            all.extend(page.into_iter().map(read));
-            ControlFlow::Continue(())
-        };
-        self.arm.list(&what, &path, &[], ApiVersion::JIT, each).await?;
-        Ok(all)
+        gather_read(&self.arm, &what, &path, ApiVersion::JIT, read).await
     }
 
     /// Reads one policy with its records.

@@ -173,6 +173,12 @@ impl<'de> Deserialize<'de> for ArmId {
     }
 }
 
+/// Whether a text is a GUID in its usual form, in any letter case.
+pub fn is_guid(text: &str) -> bool {
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    lengths == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal $(, stored: $also:literal)?) => {
         $(#[$doc])*
@@ -274,6 +280,10 @@ typed_id!(
 typed_id!(
     /// A JIT network access policy.
     PolicyId, "microsoft.security/locations/jitnetworkaccesspolicies"
+);
+typed_id!(
+    /// A Log Analytics workspace, in which Microsoft Sentinel keeps its incidents.
+    WorkspaceId, "microsoft.operationalinsights/workspaces"
 );
 
 impl RuleId {

@@ -5,40 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arm_id::{ArmId, ArmIdError};
+use crate::arm_id::{ArmId, WorkspaceId, is_guid};
 use crate::plain::quoted;
-
-/// The id of a Log Analytics workspace, in which Microsoft Sentinel keeps its incidents. Compared without letter case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkspaceId(ArmId);
-
-impl WorkspaceId {
-    /// The resource type of these ids, in lower case.
-    pub const TYPE: &'static str = "microsoft.operationalinsights/workspaces";
-
-    /// Reads an id and refuses one of another type.
-    pub fn parse(text: &str) -> Result<Self, ArmIdError> {
-        Self::from_arm_id(ArmId::parse(text)?)
-    }
-
-    fn from_arm_id(id: ArmId) -> Result<Self, ArmIdError> {
-        if id.resource_type() != Self::TYPE || id.resource_group().is_none() {
-            return Err(ArmIdError::OtherType { id: id.to_string(), expected: "Log Analytics workspace" });
-        }
-        Ok(WorkspaceId(id))
-    }
-
-    /// The workspace's name, as it came.
-    pub fn name(&self) -> &str {
-        self.0.name()
-    }
-}
-
-impl fmt::Display for WorkspaceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// An incident as somebody names it. That there is one is not said by that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,11 +55,7 @@ fn number(text: &str) -> Option<u32> {
 
 /// The GUID that a text is, in lower case.
 pub fn guid(text: &str) -> Option<String> {
-    let is_right = |(place, byte): (usize, u8)| match place {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    };
-    (text.len() == 36 && text.bytes().enumerate().all(is_right)).then(|| text.to_ascii_lowercase())
+    is_guid(text).then(|| text.to_ascii_lowercase())
 }
 
 fn resource(text: &str) -> Option<IncidentName> {

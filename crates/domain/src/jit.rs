@@ -8,10 +8,9 @@ use std::borrow::Cow;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::arm_id::{PolicyId, VmId};
-use crate::json::{elements, fields, items, singular_and_plural, text, tree};
+use crate::json::{elements, fields, items, singular_and_plural, string, text, tree};
 use crate::source::Sources;
 use crate::{duration, time};
 
@@ -181,9 +180,8 @@ impl JitPolicy {
     pub fn of_text(body: &str) -> Result<Self, Problem> {
         let body = fields(body);
         let properties = body.get("properties").map(|part| fields(part.get())).unwrap_or_default();
-        let string = |part: Option<&&RawValue>| part.and_then(|part| serde_json::from_str::<String>(part.get()).ok()).unwrap_or_default();
         let parts = |field| elements(&properties, field).into_iter().flatten().map(|part| Cow::Owned(tree(part)));
-        let (id, state) = (string(body.get("id")), string(properties.get("provisioningState")));
+        let (id, state) = (string(&body, "id"), string(&properties, "provisioningState"));
         Self::of(&id, &state, parts("virtualMachines"), parts("requests"))
     }
 

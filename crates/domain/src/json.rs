@@ -25,6 +25,11 @@ pub fn elements<'a>(fields: &BTreeMap<String, &'a RawValue>, field: &str) -> Opt
     fields.get(field).and_then(|array| serde_json::from_str(array.get()).ok())
 }
 
+/// The text of a string field, empty when there is none.
+pub fn string(fields: &BTreeMap<String, &RawValue>, field: &str) -> String {
+    fields.get(field).and_then(|part| serde_json::from_str(part.get()).ok()).unwrap_or_default()
+}
+
 /// A part of a body as a tree; null where it is nested deeper than any body of Azure.
 pub fn tree(part: &RawValue) -> Value {
     serde_json::from_str(part.get()).unwrap_or_default()

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use portcullis_domain::arm_id::is_guid;
+
 use crate::files::PEOPLE;
 use crate::mistake::Mistake;
 use crate::yaml::{Node, Reading, Text, holds_others};
@@ -175,12 +177,6 @@ fn object_id(reading: &mut Reading<'_>, given: &Text) -> Option<String> {
         "an object id is a GUID such as 3f0c9a52-6a1e-4c34-9f4b-2f4f0a1d7c55, on the overview page of a person or group in Entra",
     );
     None
-}
-
-/// Whether a text is a GUID in its usual form.
-pub(crate) fn is_guid(text: &str) -> bool {
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    lengths == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use cedar_policy::{ActionConstraint, Effect as CedarEffect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use chrono_tz::Tz;
+use portcullis_domain::arm_id::is_guid;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -471,7 +472,7 @@ impl<'a> Check<'a> {
         let unknown = |what: &str, names: Vec<&str>| Some(mistake(format!("`{id}` is no {what}")).meant(id, names));
         let shaped = |parts: usize, example: &str| {
             let lower = id.to_lowercase();
-            let right = lower.split('/').count() == parts && lower.split('/').next().is_some_and(crate::people::is_guid);
+            let right = lower.split('/').count() == parts && lower.split('/').next().is_some_and(is_guid);
             match (right, lower == id) {
                 (true, true) => None,
                 (true, false) => {

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use chrono::Datelike;
+use portcullis_domain::arm_id::WorkspaceId;
 use portcullis_domain::arm_id::{ArmId, NicId, NsgId, PolicyId, RuleId, SubnetId, VmId};
-use portcullis_domain::incident::{IncidentName, WorkspaceId};
+use portcullis_domain::incident::IncidentName;
 use portcullis_domain::nsg::{JitRuleName, JitRulePurpose};
 use portcullis_domain::port::PortSet;
 use portcullis_domain::source::Sources;

@@ -170,14 +170,9 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
 /// When a port was open, without the times of which it was told afterwards that no look had seen them: what JIT shut by itself
 /// while nobody could look has no proof, but the record of it.
 fn not_missed(played: &Played, place: &Place, switches: &Switches) -> Vec<Span> {
-    let is_its = |audit: &Value| {
-        audit["kind"] == "missed"
-            && audit["port"] == place.1
-            && audit["vm"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&vm(&place.0)))
-    };
     let start = |audit: &Value| audit["about"].as_str()?.rsplit_once('#')?.1.parse().ok();
     let missed: Vec<i64> =
-        played.story.audits().iter().filter(|audit| is_its(audit)).filter_map(start).map(|at| seconds(played, at)).collect();
+        audits_of(played, place).iter().filter(|audit| audit["kind"] == "missed").filter_map(start).map(|at| seconds(played, at)).collect();
     let mut open = played.watch.beyond(place, &[], |_| Sources::default());
     open.retain(|span| !missed.iter().any(|start| (*start..=start + opens_within(switches)).contains(&span.from)));
     open
@@ -185,11 +180,15 @@ fn not_missed(played: &Played, place: &Place, switches: &Switches) -> Vec<Span> 
 
 /// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
 fn untold(played: &Played, place: &Place) -> Option<String> {
-    let tells = |audit: &Value| {
-        let is_its = audit["vm"].as_str().is_some_and(|id| id.eq_ignore_ascii_case(&vm(&place.0))) && audit["port"] == place.1;
-        is_its && matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened" | "open"))
-    };
-    (!played.story.audits().iter().any(tells)).then(|| "it was open, and no audit record tells that".to_owned())
+    let tells = |audit: &Value| matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened" | "open"));
+    (!audits_of(played, place).iter().any(tells)).then(|| "it was open, and no audit record tells that".to_owned())
+}
+
+/// What was written down of a port.
+fn audits_of(played: &Played, place: &Place) -> Vec<Value> {
+    let id = vm(&place.0);
+    let is_its = |audit: &Value| audit["port"] == place.1 && audit["vm"].as_str().is_some_and(|its| its.eq_ignore_ascii_case(&id));
+    played.story.audits().into_iter().filter(is_its).collect()
 }
 
 /// The claim: what nothing covers does not stay open for longer than this without an alarm.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use portcullis_domain::arm_id::VmId;
+use portcullis_domain::arm_id::{VmId, is_guid};
 use portcullis_domain::duration;
 use portcullis_domain::source::Sources;
 use serde_saphyr::Location;
@@ -11,7 +11,6 @@ use serde_saphyr::Location;
 use crate::action::Action;
 use crate::decision::{Decided, Ground};
 use crate::mistake::{Mistake, nearest};
-use crate::people::is_guid;
 use crate::set::Names;
 use crate::terms::count_and_group;
 use crate::wish::{self, Groups, Incident, IncidentSeverity, ManagementGroups, NamedIncident, SeenIncident, VmFacts, Way, Who, Wish};

@@ -1,5 +1,6 @@
 //! Questions that reads alone answer.
 
+use portcullis_domain::arm_id::is_guid;
 use serde_json::{Value, json};
 
 use super::azure::{Manners, Trouble};
@@ -100,12 +101,6 @@ fn letter_case<'a>(ids: impl Iterator<Item = &'a str>) -> Option<&'static str> {
         false if letters.iter().all(char::is_ascii_lowercase) => Some("lower"),
         false => Some("asGiven"),
     }
-}
-
-fn is_guid(segment: &str) -> bool {
-    let parts: Vec<&str> = segment.split('-').collect();
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| part.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
