@@ -1,6 +1,7 @@
 //! What all faces have in common: a request comes in over TLS, meets the faults that wait for it, is answered
 //! by one function under one lock of the state, and carries the world's time in `Date`.
 
+mod packing;
 pub mod server;
 
 use std::collections::BTreeMap;

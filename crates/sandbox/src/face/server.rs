@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Bases, Call, Face, http_date, query_pairs};
+use super::{Answer, Bases, Call, Face, http_date, packing, query_pairs};
 use crate::faults::{self, Met};
 use crate::tls::Tls;
 use crate::world::World;
@@ -295,6 +295,7 @@ async fn service(world: World, name: &'static str, face: Face, patience: Patienc
             return Reply::Cut;
         }
     };
+    let answer = if packing::packs(name, &call) { packing::packed(answer) } else { answer };
     if answer.header("x-ms-request-id").is_some() {
         return Reply::Answered(answer);
     }
