@@ -6,6 +6,8 @@
 mod browse;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -95,6 +97,8 @@ pub struct Store {
     blobs: Blobs,
     state: String,
     audit: String,
+    /// When it was last made sure that this is the store, in Unix seconds of its clock.
+    checked: Arc<AtomicI64>,
 }
 
 /// A message that its queue did not take.
@@ -139,13 +143,16 @@ const PAGE: usize = 1000;
 impl Store {
     /// The store in these containers.
     pub fn new(blobs: Blobs, state: &str, audit: &str) -> Self {
-        Store { blobs, state: state.to_owned(), audit: audit.to_owned() }
+        Store { blobs, state: state.to_owned(), audit: audit.to_owned(), checked: Arc::new(AtomicI64::new(i64::MIN)) }
     }
 
     /// Makes sure that this is the store, and gives its clock.
     pub async fn check(&self) -> Result<DateTime<Utc>, StoreError> {
         match self.blobs.get(&self.state, MARKER).await {
-            Ok(Read::Found { date, .. }) => Ok(date),
+            Ok(Read::Found { date, .. }) => {
+                self.checked.store(date.timestamp(), Ordering::Relaxed);
+                Ok(date)
+            }
             Ok(Read::Missing { .. }) => Err(StoreError::Unmarked(self.state.clone())),
             Err(failed) if failed.is_missing_container() => Err(StoreError::Unmarked(self.state.clone())),
             Err(failed) => Err(failed.into()),
@@ -448,6 +455,25 @@ impl Store {
         }
     }
 
+    /// Such a document, or none where it was made sure within the last minute that this is the store: a sweep asks for one of each
+    /// of a thousand subscriptions.
+    pub async fn service_or_none<T: DeserializeOwned>(&self, name: &str) -> Result<Found<T>, StoreError> {
+        match self.read(&service_name(name)).await {
+            Ok(Found::Nothing(now)) if self.was_checked_lately(now) => Ok(Found::Nothing(now)),
+            Ok(Found::Nothing(_)) => self.check().await.map(Found::Nothing),
+            Err(StoreError::Unreadable { name, .. }) => {
+                self.remove(&name).await?;
+                self.check().await.map(Found::Nothing)
+            }
+            found => found,
+        }
+    }
+
+    fn was_checked_lately(&self, now: DateTime<Utc>) -> bool {
+        let since = now.timestamp().saturating_sub(self.checked.load(Ordering::Relaxed));
+        (0..CHECK_COUNTS_SECONDS).contains(&since)
+    }
+
     /// Writes such a document over the version that was read. A lost race is harmless: the other one is as new.
     pub async fn save_service<T: Serialize>(&self, name: &str, document: &T, etag: Option<&str>) -> Result<Written, StoreError> {
         self.write(&service_name(name), document, etag).await
@@ -517,8 +543,14 @@ struct Unsent {
 /// No invocation lives this long, and a run writes the record right after the entry.
 const NEVER_WRITTEN_AFTER: TimeDelta = TimeDelta::minutes(5);
 
-enum Found<T> {
+/// How long a check counts for who would otherwise ask many times.
+const CHECK_COUNTS_SECONDS: i64 = 60;
+
+/// What was found under a name.
+pub enum Found<T> {
+    /// A document.
     Document(Held<T>),
+    /// None, at this time of the store's clock.
     Nothing(DateTime<Utc>),
 }
 

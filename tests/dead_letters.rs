@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
-use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::switches::Events;
 use portcullis_trials::story::{DELETE, Setting, Story, initiate_event, policy, vm};
 use serde_json::{Value, json};
@@ -159,4 +159,15 @@ async fn only_operators_have_anything_worked_on_again_and_others_learn_nothing()
     story.heal();
     story.fault("blob", "GET", "/state", Effect::status(403, None), None);
     assert_eq!(story.reads(OPERATOR, "/deadletters").await.1["error"]["code"], "StoreUnavailable");
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_answer_keeps_no_letter_of_another_held() {
+    let story = with_a_dead_look().await;
+    story.fault("servicebus", "POST", "/alerts/$DeadLetterQueue/", Effect::status(401, None), None);
+    let slow = Effect::Delay { milliseconds: 300 };
+    story.change(|state| state.faults.push(Fault::new("servicebus", "POST", "/approval/$DeadLetterQueue/", slow).skip(1)));
+    assert_eq!(story.reads(OPERATOR, "/deadletters").await.0, 503);
+    story.heal();
+    assert_eq!(listed(&story).await.len(), 1, "it was not given back");
 }

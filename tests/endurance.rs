@@ -321,6 +321,17 @@ async fn each_sweep_is_told_and_each_subscription_once_an_hour_and_what_is_not_s
 }
 
 #[tokio::test]
+async fn that_a_subscription_is_swept_is_told_by_a_later_sweep_where_the_row_was_not_taken() {
+    let story = Story::begin().await;
+    story.fault("logs", "POST", "", Effect::status(403, None), None);
+    story.pass(20 * MINUTE).await;
+    assert_eq!(swept(&story), (0, 0));
+    story.heal();
+    story.pass(20 * MINUTE).await;
+    assert_eq!(swept(&story), (4, 1));
+}
+
+#[tokio::test]
 async fn a_row_that_has_its_receipt_is_not_sent_again() {
     let story = Story::begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], HOUR).await;

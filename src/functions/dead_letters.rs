@@ -77,14 +77,16 @@ struct SetAside {
 impl App {
     /// Everything that came to no end. Dead letters are held for a moment, and given back.
     pub async fn left(&self) -> Result<AllLeft, Stopped> {
-        let (approval, sweep, alerts, aside) = tokio::try_join!(
+        // Each to its end, although another one failed: what it holds it gives back.
+        let (approval, sweep, alerts, aside) = tokio::join!(
             self.dead_letters(Queue::Approval),
             self.dead_letters(Queue::Sweep),
             self.dead_letters(Queue::Alerts),
             self.all_set_aside(),
-        )?;
-        let more = [&approval, &sweep, &alerts, &aside].iter().any(|all| all.more);
-        let mut items: Vec<Left> = [approval, sweep, alerts, aside].into_iter().flat_map(|all| all.items).collect();
+        );
+        let all = [approval?, sweep?, alerts?, aside?];
+        let more = all.iter().any(|all| all.more);
+        let mut items: Vec<Left> = all.into_iter().flat_map(|all| all.items).collect();
         items.sort_by(|a, b| (b.at, &a.id).cmp(&(a.at, &b.id)));
         Ok(AllLeft { items, more })
     }

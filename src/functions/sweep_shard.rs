@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service};
 use crate::azure::{CallFailed, Service};
-use crate::store::{Held, StoreError};
+use crate::store::{Found, Held, StoreError};
 use crate::telemetry::Measure;
 
 /// Handles one message of the queue `sweep`.
@@ -114,10 +114,11 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let new: Vec<_> = seen.iter().filter_map(|(vm, one)| Some((vm, one, newest(one)?))).collect();
     others.extend(new.iter().filter(|(vm, one, _)| !one.is_worth_a_look() && !known.contains_key(*vm)).map(|(vm, ..)| *vm));
     let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
-    UpTo::keep(app, subscription, up_to, new.iter().map(|(.., newest)| *newest).max()).await?;
     info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
     app.azure.telemetry.measure(Measure::Swept { vms: seen.len(), looks });
-    tell_swept(app, subscription, now).await;
+    let newest = new.iter().map(|(.., newest)| *newest).max();
+    let (remembered, ()) = tokio::join!(UpTo::keep(app, subscription, up_to, newest), tell_swept(app, subscription, now));
+    remembered?;
     Ok(format!("{looks} of {} VMs are looked at, {kept} more wait for the next sweep", seen.len()))
 }
 
@@ -137,11 +138,10 @@ impl UpTo {
 
     /// Reads it, and by it makes sure that this is the store. A subscription that was never swept is asked about the last day.
     async fn read(app: &App, subscription: &Uuid) -> Result<Held<Self>, StoreError> {
-        if let Some(held) = app.store.service(&Self::name(subscription)).await? {
-            return Ok(held);
-        }
-        let now = app.store.check().await?;
-        Ok(Held { document: UpTo { up_to: now - REMEMBERED }, etag: None, now })
+        Ok(match app.store.service_or_none(&Self::name(subscription)).await? {
+            Found::Document(held) => held,
+            Found::Nothing(now) => Held { document: UpTo { up_to: now - REMEMBERED }, etag: None, now },
+        })
     }
 
     /// Remembers it once the looks are sent, if there is something new to remember.
@@ -159,14 +159,19 @@ impl UpTo {
 /// Tells once an hour that a subscription is swept.
 async fn tell_swept(app: &App, subscription: &Uuid, now: DateTime<Utc>) {
     let hour = now.timestamp().div_euclid(3600);
-    if app.told_swept.lock().unwrap_or_else(PoisonError::into_inner).insert(*subscription, hour) == Some(hour) {
+    let told = || app.told_swept.lock().unwrap_or_else(PoisonError::into_inner);
+    if told().get(subscription) == Some(&hour) {
         return;
     }
     let name = format!("shard-{subscription}-{}", now.format("%Y%m%dT%H"));
     let about = Some(format!("/subscriptions/{subscription}"));
-    let told = app.tell_swept(&name, now, "shard", about, format!("subscription {subscription} is swept"));
-    if timeout(TELL_WITHIN, told).await.is_err() {
-        warn!(subscription.id = %subscription, "that a subscription is swept could not be told in time");
+    let telling = app.tell_swept(&name, now, "shard", about, format!("subscription {subscription} is swept"));
+    match timeout(TELL_WITHIN, telling).await {
+        Ok(true) => {
+            told().insert(*subscription, hour);
+        }
+        Ok(false) => {}
+        Err(_) => warn!(subscription.id = %subscription, "that a subscription is swept could not be told in time"),
     }
 }
 
