@@ -33,7 +33,7 @@ var questions = [
     severity: 1
     about: 'A function failed: neither the store nor the queue took its work, or the program was killed. The log of the function says which; work of a queue comes again, up to ten times.'
     // What the API refuses is an answer and no failure; 503 is what it says when it cannot answer.
-    query: 'requests | where success == false and (operation_Name != "api" or resultCode startswith "5")'
+    query: 'requests | where tobool(success) == false and (operation_Name != "api" or resultCode startswith "5")'
     operator: 'GreaterThan'
     threshold: 0
   }

@@ -18,6 +18,7 @@ MARKER = "portcullis-store.json"
 CONTENT = '{"portcullis":"store","version":1}'
 ONE, TWO = "33333333-3333-4333-8333-333333333333", "44444444-4444-4444-8444-444444444444"
 IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/portcullis-events"
+GROUP = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Insights/actionGroups/on-call"
 PRINCIPAL = "55555555-5555-4555-8555-555555555555"
 SETTINGS = {
     "PORTCULLIS_STORE_ID": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/pcstore",
@@ -109,6 +110,7 @@ def events() -> list[tuple[str, bool]]:
     bare = run("events.sh", {"topics": {ONE: [topic("theirs", "rg")]}})
     globally = run("events.sh", {"refuse": {ONE: ["identity is unavailable for location 'global'"]}})
     every = run("events.sh", {}, PORTCULLIS_SUBSCRIPTIONS="all")
+    telling = run("events.sh", {}, PORTCULLIS_ACTION_GROUPS=f"{GROUP},{GROUP}-2")
     shown = run("events.sh", {}, "--what-if")
     return [
         ("the subscription that is deployed to has its events sent", plain.code == 0 and given(plain)["eventsIdentityId"] == IDENTITY),
@@ -119,6 +121,8 @@ def events() -> list[tuple[str, bool]]:
         ("the topic of another Portcullis is not changed", given(another)["existingTopicResourceGroup"] == "portcullis-events"),
         ("where Azure takes no identity there are events all the same", globally.code == 0 and given(globally)["eventsIdentityId"] == ""),
         ("all subscriptions must be named", every.code == 1 and not every.changes and "PORTCULLIS_EVENT_SUBSCRIPTIONS" in every.said),
+        ("nobody is told of failing events where nobody is named", given(plain)["actionGroupIds"] == "[]"),
+        ("else those who are", json.loads(given(telling)["actionGroupIds"]) == [GROUP, f"{GROUP}-2"]),
         ("--what-if deploys nothing", shown.code == 0 and not shown.changes and f"what-if {ONE}" in shown.said),
     ]
 

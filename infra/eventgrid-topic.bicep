@@ -21,6 +21,9 @@ param deadLetterContainer string
 @description('The identity that writes them. Empty makes no dead letters.')
 param eventsIdentityId string
 
+@description('Whom to tell: resource ids of action groups.')
+param actionGroupIds array
+
 var hasDeadLetters = !empty(eventsIdentityId)
 
 var topicIdentity = hasDeadLetters ? {
@@ -105,3 +108,77 @@ resource events 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2022-06-15'
     made
   ]
 }
+
+var metricActions = [for id in actionGroupIds: {
+  actionGroupId: id
+}]
+
+// Names of metrics: Microsoft, "Monitoring data reference for Azure Event Grid push delivery". One event that fails is tried four
+// times in six minutes; a host that starts fails once.
+var questions = [
+  {
+    key: 'failing'
+    severity: 2
+    metric: 'DeliveryAttemptFailCount'
+    threshold: 3
+    about: 'Events of this subscription reach the function jit_activity only after many tries, or not at all. Until they do the sweep finds openings within five minutes. See whether the app is stopped, and what its log says.'
+  }
+  {
+    key: 'dead-letters'
+    severity: 1
+    metric: 'DeadLetteredCount'
+    threshold: 0
+    about: 'Event Grid gave up events of this subscription after a day of tries, and wrote them into the store. The sweep has found what they told of; they say when events did not arrive.'
+  }
+  {
+    key: 'dropped'
+    severity: 1
+    metric: 'DroppedEventCount'
+    threshold: 0
+    about: 'Event Grid gave up events of this subscription and could not keep them: the event subscription has no place for dead letters, or its identity may not write there.'
+  }
+]
+
+resource alerts 'Microsoft.Insights/metricAlerts@2018-03-01' = [for question in questions: {
+  name: '${eventSubscriptionName}-events-${question.key}'
+  location: 'global'
+  properties: {
+    description: question.about
+    severity: question.severity
+    enabled: true
+    scopes: [
+      topic.id
+    ]
+    evaluationFrequency: 'PT5M'
+    windowSize: 'PT15M'
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          name: question.key
+          criterionType: 'StaticThresholdCriterion'
+          metricNamespace: 'Microsoft.EventGrid/systemTopics'
+          metricName: question.metric
+          dimensions: [
+            {
+              name: 'EventSubscriptionName'
+              operator: 'Include'
+              values: [
+                eventSubscriptionName
+              ]
+            }
+          ]
+          operator: 'GreaterThan'
+          threshold: question.threshold
+          timeAggregation: 'Total'
+        }
+      ]
+    }
+    autoMitigate: true
+    actions: metricActions
+  }
+  dependsOn: [
+    made
+    events
+  ]
+}]

@@ -29,6 +29,9 @@ param deadLetterContainer string
 @description('The identity that writes them. Empty makes no dead letters: an event that is given up is gone without a word, and the sweep finds in five minutes what it would have told.')
 param eventsIdentityId string
 
+@description('Whom to tell when events do not arrive: resource ids of action groups. With none the alerts stand in the portal and nobody is told.')
+param actionGroupIds array = []
+
 var isNew = empty(existingTopicResourceGroup)
 
 resource group 'Microsoft.Resources/resourceGroups@2022-09-01' = if (isNew) {
@@ -47,6 +50,7 @@ module topic 'eventgrid-topic.bicep' = {
     storeId: storeId
     deadLetterContainer: deadLetterContainer
     eventsIdentityId: eventsIdentityId
+    actionGroupIds: actionGroupIds
   }
   dependsOn: [
     group

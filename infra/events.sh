@@ -24,6 +24,8 @@ governed=${PORTCULLIS_EVENT_SUBSCRIPTIONS:-${PORTCULLIS_SUBSCRIPTIONS:-${AZURE_S
   die "which subscriptions there are is not known here: name them in PORTCULLIS_EVENT_SUBSCRIPTIONS, with commas"
 IFS=, read -ra subscriptions <<<"${governed// /}"
 app=${PORTCULLIS_APP_ID##*/}
+told=${PORTCULLIS_ACTION_GROUPS:-}
+told=[${told:+\"${told//,/\",\"}\"}]
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -55,7 +57,7 @@ deploy() {
   az deployment sub "$verb" --subscription "$subscription" --location "$AZURE_LOCATION" --name "$app-events" \
     --template-file "$here/eventgrid.bicep" --only-show-errors --parameters location="$AZURE_LOCATION" \
     eventSubscriptionName="$app" appId="$PORTCULLIS_APP_ID" storeId="$PORTCULLIS_STORE_ID" \
-    deadLetterContainer="$PORTCULLIS_DEAD_LETTER_CONTAINER" eventsIdentityId="$identity" "$@"
+    deadLetterContainer="$PORTCULLIS_DEAD_LETTER_CONTAINER" eventsIdentityId="$identity" actionGroupIds="$told" "$@"
 }
 
 without="events that Event Grid gives up are then gone without a word; the sweep finds in five minutes what they would have told"

@@ -1,5 +1,6 @@
 // Microsoft's own parser of KQL reads every query of infra/sentinel against the table as table.json declares it, and what Sentinel is
-// told beside the queries is held against the columns that they give.
+// told beside the queries is held against the columns that they give. It reads the queries of the alerts and of the documentation,
+// too: against the tables of Application Insights as insights.json declares them.
 //
 // Usage: kql.mjs [ROOT-OF-THE-REPOSITORY]
 
@@ -28,13 +29,24 @@ const wrong = (file, line, message) => mistakes.push(`${relative(root, file)}:${
 /** A list of .NET as an array. */
 const listed = (list) => Array.from({ length: list.Count }, (_, n) => list.getItem(n));
 
-function database(columns) {
-  const symbols = columns.map(({ name, type }) => {
-    const symbol = COLUMN_TYPES.includes(type) && ScalarTypes.GetSymbol(type === "boolean" ? "bool" : type);
-    if (!symbol) throw new Error(`infra/sentinel/table.json: column ${name} has the type ${type}, which no data collection rule knows`);
-    return new ColumnSymbol(name, symbol, null, null, null, null);
+/** What queries see that may read these tables: for each its columns with their types. */
+function database(tables) {
+  const symbols = Object.entries(tables).map(([table, columns]) => {
+    const symbols = columns.map(({ name, type }) => {
+      const symbol = COLUMN_TYPES.includes(type) && ScalarTypes.GetSymbol(type === "boolean" ? "bool" : type);
+      if (!symbol) throw new Error(`column ${name} of ${table} has the type ${type}, which no data collection rule knows`);
+      return new ColumnSymbol(name, symbol, null, null, null, null);
+    });
+    return new TableSymbol.$ctor4(table, symbols);
   });
-  return GlobalState.Default.WithDatabase(new DatabaseSymbol.ctor("workspace", [new TableSymbol.$ctor4(TABLE, symbols)]));
+  return GlobalState.Default.WithDatabase(new DatabaseSymbol.ctor("workspace", symbols));
+}
+
+/** The tables of Application Insights, as queries of a component name them. */
+async function component() {
+  const { every, tables } = JSON.parse(await readFile(join(root, "tests/clients/insights.json"), "utf8"));
+  const columns = (own) => Object.entries({ ...every, ...own }).map(([name, type]) => ({ name, type }));
+  return Object.fromEntries(Object.entries(tables).map(([table, own]) => [table, columns(own)]));
 }
 
 // The parser lets the equality of any two types pass, which the service refuses.
@@ -236,6 +248,33 @@ async function checkDeployed(loaded) {
   }
 }
 
+/** Complains about each of some queries, of which there must be one, and counts them. */
+function checkAll(file, queries, globals) {
+  for (const [line, query] of queries) {
+    const { complaints, columns } = read(query, globals);
+    for (const one of complaints) wrong(file, line + one.line, one.message);
+    if (complaints.length === 0 && columns.length === 0) wrong(file, line, "the query gives no columns");
+  }
+  if (queries.length === 0) wrong(file, 1, "no query was found");
+  return queries.length;
+}
+
+/** What a pattern's first group finds in a text, each with the number of its line. */
+const found = (text, pattern) => [...text.matchAll(pattern)].map((one) => [text.slice(0, one.index + one[0].indexOf(one[1])).split("\n").length, one[1]]);
+
+async function checkAlerts(file, globals) {
+  const queries = found(await readFile(file, "utf8"), /^ *query: '((?:[^'\\\n]|\\.)*)'$/gm);
+  return checkAll(file, queries.map(([line, query]) => [line, query.replace(/\\(.)/g, "$1")]), globals);
+}
+
+/** The queries of the pages that have any. */
+async function checkPages(folder, globals) {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".md")).sort();
+  const pages = await Promise.all(names.map(async (name) => [join(folder, name), await readFile(join(folder, name), "utf8")]));
+  const asking = pages.filter(([, text]) => /^```(kusto|kql)/m.test(text));
+  return asking.map(([page, text]) => checkAll(page, found(text, /^```(?:kusto|kql)\n([^]*?)^```$/gm), globals)).reduce((a, b) => a + b, 0);
+}
+
 /** The parser must refuse each of these, and take the last: a check that takes everything would be green. */
 function checkTheCheck(globals) {
   const broken = {
@@ -260,7 +299,9 @@ function checkTheCheck(globals) {
   return Object.keys(broken).length;
 }
 
-const globals = database(JSON.parse(await readFile(join(sentinel, "table.json"), "utf8")));
+const ours = { [TABLE]: JSON.parse(await readFile(join(sentinel, "table.json"), "utf8")) };
+const globals = database(ours);
+const insights = database(await component());
 const refused = checkTheCheck(globals);
 
 const rules = await files("analytics", ".yaml");
@@ -278,14 +319,17 @@ for (const file of [...rules, ...hunts]) {
 const workbook = join(sentinel, "workbook.json");
 const charts = await checkWorkbook(workbook, globals);
 await checkDeployed([...rules, ...hunts, workbook]);
+const alerts = await checkAlerts(join(root, "infra/alerts.bicep"), insights);
+const pages = await checkPages(join(root, "docs"), database({ ...ours, ...(await component()) }));
 
 for (const [what, count] of Object.entries({ "analytics rules": rules.length, "hunting queries": hunts.length, "workbook queries": charts })) {
   if (count === 0) mistakes.push(`infra/sentinel: there are no ${what}`);
 }
 for (const mistake of mistakes) console.error(mistake);
-const count = rules.length + hunts.length + charts;
+const count = rules.length + hunts.length + charts + alerts + pages;
 console.log(
-  `kql.mjs: ${count} queries read (${rules.length} rules, ${hunts.length} hunts, ${charts} of the workbook), ` +
+  `kql.mjs: ${count} queries read (${rules.length} rules, ${hunts.length} hunts, ${charts} of the workbook, ${alerts} alerts, ` +
+    `${pages} of the documentation), ` +
     `${refused} broken ones refused, ${mistakes.length} mistakes`,
 );
 process.exit(mistakes.length > 0 ? 1 : 0);
