@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Fault, Meeting};
 use portcullis_sandbox::host::deliver::Stuck;
-use portcullis_sandbox::state::{Lock, LockLevel, State};
+use portcullis_sandbox::state::{Entity, Incident, IncidentSeverity, IncidentStatus, Lock, LockLevel, State};
 use portcullis_sandbox::switches::Switches;
 use serde_json::{Value, json};
 
@@ -77,6 +77,9 @@ fn setting(script: &Script, switches: &Switches) -> Setting {
                 port["allowedSourceAddressPrefix"] = json!(source);
             }
         }
+        let created = state.now;
+        let incidents = script.world.incidents.iter().map(|(number, machine)| incident(*number, machine, created));
+        state.workspaces[0].incidents.extend(incidents);
     };
     let mut setting = Setting::with(world);
     for (name, value) in &script.world.settings {
@@ -86,6 +89,19 @@ fn setting(script: &Script, switches: &Switches) -> Setting {
         setting = setting.ruled_by(name, text);
     }
     if script.world.observe { setting.observing() } else { setting }
+}
+
+fn incident(number: u32, machine: &str, created: DateTime<Utc>) -> Incident {
+    Incident {
+        id: format!("73e01a99-5cd7-4139-a149-{number:012x}"),
+        number,
+        title: "a story".to_owned(),
+        severity: IncidentSeverity::High,
+        status: IncidentStatus::Active,
+        owner: None,
+        created,
+        entities: vec![Entity::AzureResource { resource_id: vm(machine) }],
+    }
 }
 
 fn told(stuck: Stuck) -> String {
@@ -153,10 +169,13 @@ impl Stage {
     }
 
     async fn asks(&mut self, asks: &Asks) -> Result<(), String> {
-        let wish = json!({
+        let mut wish = json!({
             "vm": vm(&asks.vm), "port": asks.port, "sources": asks.from.all(), "duration": asks.time.iso(),
             "reason": "a story", "person": id_of(&asks.person)?,
         });
+        if let Some(incident) = asks.incident {
+            wish["incident"] = json!(incident);
+        }
         self.posts(id_of(&asks.who)?, "/grants", &wish).await
     }
 

@@ -44,6 +44,9 @@ pub struct World {
     /// What the JIT policy lets every port be opened to; absent is everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_source: Option<String>,
+    /// Open incidents of Microsoft Sentinel: by its number, the machine that each names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub incidents: BTreeMap<u32, String>,
     /// Settings of the app besides the sandbox's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
@@ -141,6 +144,9 @@ pub struct Asks {
     /// For how long.
     #[serde(rename = "for")]
     pub time: Time,
+    /// The number of the incident that it is asked for on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<u32>,
 }
 
 /// A machine, or a port of it.
@@ -412,6 +418,9 @@ impl Script {
     fn check(&self) -> Result<(), String> {
         let usual = Switches::default();
         switched(&usual, &self.world.switches).map_err(|why| format!("world.switches: {why}"))?;
+        for machine in self.world.incidents.values() {
+            demand_machine(machine).map_err(|why| format!("world.incidents: {why}"))?;
+        }
         if let Some(late) = self.steps.windows(2).find(|pair| pair[1].at < pair[0].at) {
             return Err(format!(
                 "steps: the one at {} stands after the one at {}; give them in the order of their times",
@@ -517,6 +526,7 @@ but:
             ("[late, never]", "[late, sometimes]", "but, when events is \"sometimes\": no such setting"),
             ("is: shut", "is: closed", "unknown variant"),
             ("tells:", "says:", "unknown field"),
+            ("steps:", "world: {incidents: {7: web-9}}\nsteps:", "world.incidents: there is no machine 'web-9'"),
         ];
         for (right, mistaken, says) in rows {
             assert!(STORY.contains(right), "{right}");

@@ -131,7 +131,7 @@ fn wish(rng: &mut Rng, granted: &mut Vec<Granted>) -> Step {
                 granted.push(Granted { vm: vm.clone(), port, from: Sources::read([tried.from]), since: at, until: Time(at.0 + time.0) });
             }
             if tried.is_asked {
-                Deed::Asks(Asks { who: "sam.security".to_owned(), person: who, vm, port, from, time })
+                Deed::Asks(Asks { who: "sam.security".to_owned(), person: who, vm, port, from, time, incident: None })
             } else {
                 Deed::Opens(Opens { who, vm, port, from, time })
             }
