@@ -39,6 +39,9 @@ pub struct Arguments {
     /// What the app does with what it finds
     #[arg(long, value_name = "MODE", value_enum, default_value_t = GivenMode::Enforce)]
     mode: GivenMode,
+    /// Have the app tell Application Insights of its work, too: GET /state of the control API shows it
+    #[arg(long)]
+    telemetry: bool,
     /// The rules that the app works by, instead of the shipped ones with the simulated people in them
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
@@ -79,7 +82,7 @@ fn options(arguments: Arguments) -> anyhow::Result<SandboxOptions> {
     };
     let policies = policies::folder(&arguments.dir, arguments.policies.as_deref())?;
     Ok(SandboxOptions {
-        insights: false,
+        insights: arguments.telemetry,
         app_settings: vec![(policies::SETTING.to_owned(), policies.display().to_string())],
         world: arguments.world.as_deref().map(world_file::read).transpose()?,
         vms: arguments.vms,

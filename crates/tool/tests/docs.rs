@@ -133,6 +133,7 @@ fn the_document_can_be_followed_with_the_handler() {
     let followed = Followed::with("");
     assert_eq!(followed.deleted_and_left(), (2, 0));
     let kinds = followed.audit_kinds();
+    assert_eq!(followed.read("telemetry.txt"), "0 items of telemetry\n");
     assert!(["close", "proved-shut"].iter().all(|kind| kinds.iter().any(|known| known == kind)), "{kinds:?}");
     let (granted, ended) = (followed.read("granted.txt"), followed.read("ended.txt"));
     assert!(granted.contains("\nopen: port 22 of web-1 to 198.51.100.7 until "), "{granted}");
@@ -141,7 +142,8 @@ fn the_document_can_be_followed_with_the_handler() {
 
 #[test]
 fn the_document_can_be_followed_in_observe_mode() {
-    let followed = Followed::with("--mode observe");
+    let followed = Followed::with("--mode observe --telemetry");
+    assert!(!followed.read("telemetry.txt").starts_with("0 items"), "{}", followed.read("telemetry.txt"));
     assert_eq!(followed.deleted_and_left(), (0, 1));
     let kinds = followed.audit_kinds();
     assert!(kinds.iter().any(|kind| kind == "would-close") && !kinds.iter().any(|kind| kind == "close"), "{kinds:?}");
