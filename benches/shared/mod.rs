@@ -33,6 +33,7 @@ pub async fn a_sandbox(dir: PathBuf, world: State, latency: Duration) -> anyhow:
     let mut options = SandboxOptions::new(dir);
     options.world = Some(world);
     options.latency = latency;
+    options.insights = true;
     options.host = Some(HostOptions::new(PathBuf::from(HANDLER), files));
     Sandbox::start(options).await
 }

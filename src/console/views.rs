@@ -303,6 +303,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
     let VmRecord {
         vm,
         serial: _,
+        untold: _,
         grants: _,
         claims,
         openings: _,

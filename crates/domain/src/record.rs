@@ -7,6 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::arm_id::{RuleId, VmId};
+use crate::audit::AuditRecord;
 use crate::behind::{Behind, CLOCKS_DIFFER_BY};
 use crate::finding::{Finding, FindingCode};
 use crate::grant::Grant;
@@ -26,6 +27,10 @@ pub struct VmRecord {
     /// How many audit records without an effect were written: the next one's number.
     #[serde(default, deserialize_with = "serial")]
     pub serial: u64,
+    /// Audit records that the run which wrote this was about to write: one that was killed in between may have written some of
+    /// them, and the next run writes the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<AuditRecord>,
     /// Grants that are not yet over and proved shut.
     #[serde(default)]
     pub grants: Vec<Grant>,
@@ -526,6 +531,7 @@ impl VmRecord {
         VmRecord {
             vm,
             serial: 0,
+            untold: Vec::new(),
             grants: Vec::new(),
             claims: Vec::new(),
             openings: Vec::new(),

@@ -99,6 +99,10 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
         Begun::Run(run) => *run,
         Begun::Ended(ended) => return Ok(ended),
     };
+    // The run that was about to write them was killed.
+    for audit in std::mem::take(&mut run.record.untold) {
+        app.write_audit_once(&audit).await?;
+    }
     match run.record.not_before.filter(|hold| *hold > run.now) {
         None => {
             run.record.not_before = None;
@@ -116,6 +120,13 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
     }
     let mut audits = std::mem::take(&mut run.answers);
     audits.extend(conclude(&mut run.record, run.now, app.mode));
+    let is_of_alarm = |audit: &AuditRecord| matches!(audit.kind, AuditKind::AlarmRaised | AuditKind::AlarmCleared);
+    if audits.iter().any(is_of_alarm) || !run.record.untold.is_empty() {
+        // What the next run sees may be another thing: what was told of and is not remembered would never be over.
+        run.record.untold.append(&mut audits);
+        run.save(app).await?;
+        run.tell(app).await?;
+    }
     app.write_audits(&audits).await?;
     finish(app, run, cause).await
 }
@@ -240,7 +251,7 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     want::work(app, run, &sight).await?;
     let ruled = ruled(app, run, &sight).await?;
     let seen = seen_as(app, run.now, run.surely_by_now(), &sight, &ruled);
-    let (closes, opens) = planned(app, run, &seen).await?;
+    let (closes, opens) = planned(app, run, &seen);
     run.fingerprint(app, &sight).await?;
     if shut_all(app, run, &closes).await? == GoOn::No {
         return Ok(());
@@ -253,14 +264,14 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
     Ok(())
 }
 
-/// Plans, and writes down what is to be told before anything is done: the record that says that this was written is itself written
-/// with the first intent.
-async fn planned(app: &App, run: &mut Run, seen: &Look<'_>) -> Result<(Vec<Close>, Vec<Open>), Stopped> {
+/// Plans. What is to be told of it stands in the record, which is written with the first intent, or at the end where there is none,
+/// and is told right after that.
+fn planned(app: &App, run: &mut Run, seen: &Look<'_>) -> (Vec<Close>, Vec<Open>) {
     let plan = reconcile(run.record.clone(), seen);
-    app.write_audits(&plan.audits).await?;
     measure_shut(app, &run.record, &plan.audits);
     run.record = plan.record;
-    Ok((plan.closes, plan.opens))
+    run.record.untold.extend(plan.audits);
+    (plan.closes, plan.opens)
 }
 
 /// Measures how long ports that are proved shut now were to be shut, as the record from before says.
@@ -310,7 +321,7 @@ async fn look_without_jit(app: &App, run: &mut Run, sight: &Sight, why: &NotSeen
         ruled.rulings = nobodys(&run.record, &openings, run.now, why);
     }
     let seen = Look { jit: None, ..seen_as(app, run.now, run.surely_by_now(), sight, &ruled) };
-    let (closes, _) = planned(app, run, &seen).await?;
+    let (closes, _) = planned(app, run, &seen);
     shut_all(app, run, &closes).await?;
     Ok(())
 }
@@ -446,6 +457,13 @@ impl Run {
             }
             Written::Lost => Err(Stopped::Lost(self.record.vm.to_string())),
         }
+    }
+
+    /// Writes down what the record, as it was just saved, has to tell.
+    pub(super) async fn tell(&mut self, app: &App) -> Result<(), Stopped> {
+        app.write_audits(&self.record.untold).await?;
+        self.record.untold.clear();
+        Ok(())
     }
 
     /// Answers a wish, and takes it out of the inbox; one without an answer stays there for the next look.

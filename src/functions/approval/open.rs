@@ -23,7 +23,12 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     run.promise_look(app, now + LEASE).await?;
     let attempt = run.record.intend_open(open, now);
     run.save(app).await?;
-    if let Err(stopped) = app.write_audit(&audits_of_open(&run.record, open, attempt, now, None)).await {
+    let asking = audits_of_open(&run.record, open, attempt, now, None);
+    let told = async {
+        run.tell(app).await?;
+        app.write_audit(&asking).await
+    };
+    if let Err(stopped) = told.await {
         never_asked(app, run, open.port).await;
         return Err(stopped);
     }
