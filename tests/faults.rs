@@ -615,3 +615,26 @@ async fn a_row_whose_answer_was_lost_comes_twice_with_one_id() {
     ids.dedup();
     assert_eq!((ids.len(), rows), (story.audits().len(), story.audits().len() + 1));
 }
+
+/// An alarm that is written down when the handler dies, and whose reason is gone by the next look.
+#[tokio::test]
+async fn an_alarm_that_was_told_of_when_the_handler_died_is_over_all_the_same() {
+    for effect in [Effect::KillBefore, Effect::KillAfter] {
+        let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(1)).await;
+        story.pass(20).await;
+        let scope = format!("/subscriptions/{}", estate::SUBSCRIPTION);
+        story.change(|state| state.locks.push(Lock::new(scope, LockLevel::CanNotDelete)));
+        story.fault("blob", "PUT", "alarm-raised", effect.clone(), Some(1));
+        story.send("approval", &serde_json::json!({"portcullis": {"kind": "look", "vm": vm("web-1")}}).to_string());
+        story.pass(1).await;
+        assert_eq!(story.world(|state| state.met.len()), 1, "{effect:?}: {}", story.told());
+        story.change(|state| {
+            state.locks.clear();
+            estate::delete_vm(state, &vm("web-1"));
+        });
+        story.pass(10 * MINUTE).await;
+        let kinds = ["alarm-raised", "alarm-cleared"].map(|kind| story.audits_of(kind).len());
+        assert_eq!(kinds, [1, 1], "{effect:?}: {}", story.told());
+    }
+}
