@@ -151,7 +151,7 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
             live.fold(Sources::default(), |all, granted| all.union(&granted.from))
         };
         let turns: Vec<i64> = its.iter().flat_map(|granted| [granted.since.seconds(), ends(granted)]).collect();
-        let silent = silent(&played.watch.beyond(&place, &turns, due), &alarms, grace, now);
+        let silent = silent(&played.watch.beyond(&place, &turns, due), &proofs(played, &place), &alarms, grace, now);
         wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
         wrong.extend(untold(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
         if let Some(open) = played.watch.open_now(&place) {
@@ -191,9 +191,22 @@ fn audits_of(played: &Played, place: &Place) -> Vec<Value> {
     played.story.audits().into_iter().filter(is_its).collect()
 }
 
-/// The claim: what nothing covers does not stay open for longer than this without an alarm.
-fn silent(beyond: &[Span], alarms: &[Alarm], grace: i64, now: i64) -> Vec<String> {
-    let long = merged(beyond, MINUTE).into_iter().filter(|span| span.length(now) > grace);
+/// When a port was said to be proved shut.
+fn proofs(played: &Played, place: &Place) -> Vec<i64> {
+    let is_proof = |audit: &&Value| audit["kind"] == "proved-shut";
+    let at = |audit: &Value| Some(seconds(played, audit["at"].as_str()?.parse().ok()?));
+    audits_of(played, place).iter().filter(is_proof).filter_map(at).collect()
+}
+
+/// The claim: what nothing covers does not stay open for longer than this without an alarm. What is open again within a minute was
+/// open all the time, unless it was proved shut while it really was.
+fn silent(beyond: &[Span], proofs: &[i64], alarms: &[Alarm], grace: i64, now: i64) -> Vec<String> {
+    let is_proved = |from: Option<i64>, until: i64| proofs.iter().any(|at| from.is_some_and(|from| from <= *at) && *at < until);
+    let mut places: Vec<usize> = (1..beyond.len()).filter(|n| is_proved(beyond[n - 1].until, beyond[*n].from)).collect();
+    places.push(beyond.len());
+    let mut begun = 0;
+    let runs = places.into_iter().flat_map(|end| merged(&beyond[std::mem::replace(&mut begun, end)..end], MINUTE));
+    let long = runs.filter(|span| span.length(now) > grace);
     let silent = long.filter(|span| {
         let (from, to) = (span.from + grace, span.until.unwrap_or(now));
         !alarms.iter().any(|alarm| alarm.stands_from_to(from, to))
@@ -350,7 +363,8 @@ impl Judge<'_> {
     /// The claim: what nothing covers does not stay open without an alarm.
     fn uncovered(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Vec<String> {
         let turns: Vec<i64> = end.lets_in.iter().flat_map(|stay| [stay.since.seconds(), stay.until.seconds()]).collect();
-        silent(&self.played.watch.beyond(place, &turns, |at| self.due(end, at)), alarms, UNCOVERED_WITHOUT_ALARM, self.now)
+        let beyond = self.played.watch.beyond(place, &turns, |at| self.due(end, at));
+        silent(&beyond, &proofs(self.played, place), alarms, UNCOVERED_WITHOUT_ALARM, self.now)
     }
 
     fn told(&self, place: &Place, how: &Result<How, String>, alarms: &[Alarm]) -> String {
@@ -442,4 +456,27 @@ impl fmt::Display for How {
 pub fn audit_line(audit: &Value) -> String {
     let text = |field: &str| audit[field].as_str().unwrap_or_default();
     format!("{} {} {} {}", text("at"), text("kind"), text("code"), text("what"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn silent_in(spans: &[(i64, Option<i64>)], proofs: &[i64]) -> usize {
+        let spans: Vec<Span> = spans.iter().map(|(from, until)| Span { from: *from, until: *until }).collect();
+        silent(&spans, proofs, &[], 300, 10_000).len()
+    }
+
+    #[test]
+    fn what_is_open_again_in_a_minute_was_open_all_the_time_unless_it_was_proved_shut_in_between() {
+        let returned = [(0, Some(200)), (209, Some(450))];
+        assert_eq!(silent_in(&returned, &[]), 1);
+        for (proof, silent) in [(199, 1), (200, 0), (208, 0), (209, 1)] {
+            assert_eq!(silent_in(&returned, &[proof]), silent, "proved at {proof}");
+        }
+        assert_eq!(silent_in(&[(0, Some(200)), (209, Some(450)), (455, Some(800))], &[205]), 1, "what follows the proof is its own");
+        assert_eq!(silent_in(&[(0, Some(200)), (261, Some(450))], &[]), 0, "more than a minute later is another time");
+        assert_eq!(silent_in(&[(0, None)], &[5_000]), 1, "said to be proved while it was open");
+        assert_eq!(silent_in(&[], &[5]), 0);
+    }
 }
