@@ -444,26 +444,26 @@ impl Store {
     /// A document about the service itself, such as what keeps rows from going out. One that cannot be read is as good
     /// as none: it is written anew.
     pub async fn service<T: DeserializeOwned>(&self, name: &str) -> Result<Option<Held<T>>, StoreError> {
-        match self.read(&service_name(name)).await {
-            Ok(Found::Document(held)) => Ok(Some(held)),
-            Ok(Found::Nothing(_)) => Ok(None),
-            Err(StoreError::Unreadable { name, .. }) => {
-                self.remove(&name).await?;
-                Ok(None)
-            }
-            Err(failed) => Err(failed),
-        }
+        Ok(match self.read_service(name).await? {
+            Found::Document(held) => Some(held),
+            Found::Nothing(_) => None,
+        })
     }
 
     /// Such a document, or none where it was made sure within the last minute that this is the store: a sweep asks for one of each
     /// of a thousand subscriptions.
-    pub async fn service_or_none<T: DeserializeOwned>(&self, name: &str) -> Result<Found<T>, StoreError> {
+    pub async fn service_or_nothing<T: DeserializeOwned>(&self, name: &str) -> Result<Found<T>, StoreError> {
+        match self.read_service(name).await? {
+            Found::Nothing(now) if !self.was_checked_lately(now) => self.check().await.map(Found::Nothing),
+            found => Ok(found),
+        }
+    }
+
+    async fn read_service<T: DeserializeOwned>(&self, name: &str) -> Result<Found<T>, StoreError> {
         match self.read(&service_name(name)).await {
-            Ok(Found::Nothing(now)) if self.was_checked_lately(now) => Ok(Found::Nothing(now)),
-            Ok(Found::Nothing(_)) => self.check().await.map(Found::Nothing),
             Err(StoreError::Unreadable { name, .. }) => {
                 self.remove(&name).await?;
-                self.check().await.map(Found::Nothing)
+                self.read(&name).await
             }
             found => found,
         }

@@ -138,7 +138,7 @@ impl UpTo {
 
     /// Reads it, and by it makes sure that this is the store. A subscription that was never swept is asked about the last day.
     async fn read(app: &App, subscription: &Uuid) -> Result<Held<Self>, StoreError> {
-        Ok(match app.store.service_or_none(&Self::name(subscription)).await? {
+        Ok(match app.store.service_or_nothing(&Self::name(subscription)).await? {
             Found::Document(held) => held,
             Found::Nothing(now) => Held { document: UpTo { up_to: now - REMEMBERED }, etag: None, now },
         })

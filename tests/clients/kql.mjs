@@ -301,7 +301,7 @@ function checkTheCheck(globals) {
 
 const ours = { [TABLE]: JSON.parse(await readFile(join(sentinel, "table.json"), "utf8")) };
 const globals = database(ours);
-const insights = database(await component());
+const insights = await component();
 const refused = checkTheCheck(globals);
 
 const rules = await files("analytics", ".yaml");
@@ -319,8 +319,8 @@ for (const file of [...rules, ...hunts]) {
 const workbook = join(sentinel, "workbook.json");
 const charts = await checkWorkbook(workbook, globals);
 await checkDeployed([...rules, ...hunts, workbook]);
-const alerts = await checkAlerts(join(root, "infra/alerts.bicep"), insights);
-const pages = await checkPages(join(root, "docs"), database({ ...ours, ...(await component()) }));
+const alerts = await checkAlerts(join(root, "infra/alerts.bicep"), database(insights));
+const pages = await checkPages(join(root, "docs"), database({ ...ours, ...insights }));
 
 for (const [what, count] of Object.entries({ "analytics rules": rules.length, "hunting queries": hunts.length, "workbook queries": charts })) {
   if (count === 0) mistakes.push(`infra/sentinel: there are no ${what}`);
