@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::{ArmIdError, VmId};
 use portcullis_domain::audit::AuditKind;
+use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::json::tree;
 use portcullis_domain::judge::{Facts, Judgement, Seen, Violation, judge};
 use portcullis_domain::missed::REMEMBERED;
@@ -104,22 +105,25 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
         app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
     }
     if let Some(failed) = jit_unread {
-        sweep_without_jit(app, subscription, &seen, &known, now).await?;
+        sweep_without_jit(app, subscription, seen, known, now).await?;
         return Err(NotSwept::Azure(failed));
     }
     let changed = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm)));
-    let (worst, mut others) = sorted(app, changed, &known, now);
-    others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())));
+    let mut due = Due::sorted(app, changed, &known, now);
+    due.others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())).cloned());
     let newest = |one: &VmSeen| one.newest_record(up_to.document.up_to, now);
     let new: Vec<_> = seen.iter().filter_map(|(vm, one)| Some((vm, one, newest(one)?))).collect();
-    others.extend(new.iter().filter(|(vm, one, _)| !one.is_worth_a_look() && !known.contains_key(*vm)).map(|(vm, ..)| *vm));
-    let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
-    info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept");
-    app.azure.telemetry.measure(Measure::Swept { vms: seen.len(), looks });
+    due.others.extend(new.iter().filter(|(vm, one, _)| !one.is_worth_a_look() && !known.contains_key(*vm)).map(|(vm, ..)| (*vm).clone()));
     let newest = new.iter().map(|(.., newest)| *newest).max();
+    let vms = seen.len();
+    // What was listed is not held while the looks are sent.
+    drop((seen, known));
+    let (looks, kept) = due.send(app, subscription, now).await?;
+    info!(subscription.id = %subscription, vms, looks, over_cap = kept, "shard swept");
+    app.azure.telemetry.measure(Measure::Swept { vms, looks });
     let (remembered, ()) = tokio::join!(UpTo::keep(app, subscription, up_to, newest), tell_swept(app, subscription, now));
     remembered?;
-    Ok(format!("{looks} of {} VMs are looked at, {kept} more wait for the next sweep", seen.len()))
+    Ok(format!("{looks} of {vms} VMs are looked at, {kept} more wait for the next sweep"))
 }
 
 /// Up to when the records began that a sweep has sent a look for, as the store keeps it for each subscription. What JIT opened and
@@ -180,60 +184,58 @@ async fn tell_swept(app: &App, subscription: &Uuid, now: DateTime<Utc>) {
 async fn sweep_without_jit(
     app: &App,
     subscription: &Uuid,
-    seen: &BTreeMap<VmId, VmSeen>,
-    known: &Known,
+    seen: BTreeMap<VmId, VmSeen>,
+    known: Known,
     now: DateTime<Utc>,
 ) -> Result<(), Stopped> {
     let open = seen.iter().filter(|(_, one)| one.is_worth_a_look());
-    let (worst, mut others) = sorted(app, open, known, now);
-    others.retain(|vm| !known.contains_key(*vm));
-    let (looks, kept) = send_looks(app, subscription, worst, others, now).await?;
-    info!(subscription.id = %subscription, vms = seen.len(), looks, over_cap = kept, "shard swept without JIT's policies");
-    app.azure.telemetry.measure(Measure::Swept { vms: seen.len(), looks });
+    let mut due = Due::sorted(app, open, &known, now);
+    due.others.retain(|vm| !known.contains_key(vm));
+    let vms = seen.len();
+    drop((seen, known));
+    let (looks, kept) = due.send(app, subscription, now).await?;
+    info!(subscription.id = %subscription, vms, looks, over_cap = kept, "shard swept without JIT's policies");
+    app.azure.telemetry.measure(Measure::Swept { vms, looks });
     Ok(())
 }
 
-/// A VM that may have to be shut: how urgent that is, and whether a look has seen it before.
-type Worst<'a> = (u8, bool, &'a VmId);
-
-/// Those of some VMs that may have to be shut, which the cap is for, and the others.
-fn sorted<'a>(
-    app: &App,
-    vms: impl Iterator<Item = (&'a VmId, &'a VmSeen)>,
-    known: &Known,
-    now: DateTime<Utc>,
-) -> (Vec<Worst<'a>>, Vec<&'a VmId>) {
-    let (mut worst, mut others) = (Vec::new(), Vec::new());
-    for (vm, one) in vms {
-        match violation(app, one, now) {
-            // Those that no look has seen yet go first: others may never come to their end, and must not use up the cap.
-            Some(violation) if app.mode == Mode::Enforce => worst.push((urgency(&violation), known.contains_key(vm), vm)),
-            // What no look has seen yet, the rules may refuse: it may have to be shut, too.
-            None if app.mode == Mode::Enforce && !known.contains_key(vm) && !one.openings.is_empty() => worst.push((UNJUDGED, false, vm)),
-            Some(_) | None => others.push(vm),
-        }
-    }
-    (worst, others)
+/// The VMs that a sweep sends looks for.
+struct Due {
+    /// Those that may have to be shut, which the cap is for: how urgent that is, and whether a look has seen them before.
+    worst: Vec<(u8, bool, VmId)>,
+    others: Vec<VmId>,
 }
 
-/// Sends for as many as one sweep may shut, the most urgent ones first, and for all others; tells how many were sent for and how
-/// many are left.
-async fn send_looks<'a>(
-    app: &App,
-    subscription: &Uuid,
-    mut worst: Vec<Worst<'a>>,
-    others: Vec<&'a VmId>,
-    now: DateTime<Utc>,
-) -> Result<(usize, usize), Stopped> {
-    worst.sort();
-    let kept = worst.len().saturating_sub(app.close_cap);
-    worst.truncate(app.close_cap);
-    let looks: Vec<&VmId> = worst.into_iter().map(|(_, _, vm)| vm).chain(others).collect();
-    in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
-    if kept > 0 {
-        tell_cap(app, subscription, kept, now).await?;
+impl Due {
+    fn sorted<'a>(app: &App, vms: impl Iterator<Item = (&'a VmId, &'a VmSeen)>, known: &Known, now: DateTime<Utc>) -> Self {
+        let mut due = Due { worst: Vec::new(), others: Vec::new() };
+        for (vm, one) in vms {
+            match violation(app, one, now) {
+                // Those that no look has seen yet go first: others may never come to their end, and must not use up the cap.
+                Some(violation) if app.mode == Mode::Enforce => due.worst.push((urgency(&violation), known.contains_key(vm), vm.clone())),
+                // What no look has seen yet, the rules may refuse: it may have to be shut, too.
+                None if app.mode == Mode::Enforce && !known.contains_key(vm) && !one.openings.is_empty() => {
+                    due.worst.push((UNJUDGED, false, vm.clone()));
+                }
+                Some(_) | None => due.others.push(vm.clone()),
+            }
+        }
+        due
     }
-    Ok((looks.len(), kept))
+
+    /// Sends for as many as one sweep may shut, the most urgent ones first, and for all others; tells how many were sent for and
+    /// how many are left.
+    async fn send(mut self, app: &App, subscription: &Uuid, now: DateTime<Utc>) -> Result<(usize, usize), Stopped> {
+        self.worst.sort();
+        let kept = self.worst.len().saturating_sub(app.close_cap);
+        self.worst.truncate(app.close_cap);
+        let looks: Vec<VmId> = self.worst.into_iter().map(|(_, _, vm)| vm).chain(self.others).collect();
+        in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
+        if kept > 0 {
+            tell_cap(app, subscription, kept, now).await?;
+        }
+        Ok((looks.len(), kept))
+    }
 }
 
 /// What the rules have yet to judge goes last.
@@ -306,7 +308,8 @@ const JIT_WITHIN: Duration = Duration::from_secs(9);
 async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
     let told = |why: ArmIdError| why.to_string();
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
-    let jit = app.azure.jit.list(subscription, |page| policies.take(page.into_iter().map(|one| one.map_err(|problem| problem.why))));
+    let jit =
+        app.azure.jit.list(subscription, |page| policies.take(page.into_iter().map(|one| one.map(slim).map_err(|problem| problem.why))));
     let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page.into_iter().map(|body| Nsg::read(&tree(body)).map_err(told))));
     let interfaces =
         app.azure.network.nics(subscription, |page| nics.take(page.into_iter().map(|body| Nic::read(&tree(body)).map_err(told))));
@@ -320,7 +323,13 @@ async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
     }
     let unreadable: Vec<String> = [policies.unreadable, groups.unreadable, nics.unreadable].concat();
     let unreadable = unreadable.first().map(|first| (first.clone(), unreadable.len()));
-    Ok(Listed { seen: survey(&policies.read, &groups.read, &nics.read), unreadable, jit_unread })
+    Ok(Listed { seen: survey(policies.read, &groups.read, &nics.read), unreadable, jit_unread })
+}
+
+/// A policy without what only an opening needs of it: sixteen shards hold theirs at once.
+fn slim(mut policy: JitPolicy) -> JitPolicy {
+    policy.vms.iter_mut().for_each(|known| known.ports = Vec::new());
+    policy
 }
 
 /// What was read of the pages of a list so far.

@@ -4,6 +4,7 @@
 //! empty `requestor`, seven fraction digits, an unsorted history, and singular or plural source fields.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -196,8 +197,10 @@ impl JitPolicy {
         for (n, vm) in vms.enumerate() {
             policy.read_vm(&vm, &format!("properties.virtualMachines[{n}]"));
         }
+        // A policy names each of its VMs many times; one text of an id is kept.
+        let known: BTreeSet<VmId> = policy.vms.iter().map(|known| known.vm.clone()).collect();
         for (n, request) in requests.enumerate() {
-            policy.read_request(&request, &format!("properties.requests[{n}]"));
+            policy.read_request(&request, &known, &format!("properties.requests[{n}]"));
         }
         Ok(policy)
     }
@@ -218,7 +221,7 @@ impl JitPolicy {
         self.vms.push(JitVm { vm, public_ip_address, ports });
     }
 
-    fn read_request(&mut self, body: &Value, place: &str) {
+    fn read_request(&mut self, body: &Value, known: &BTreeSet<VmId>, place: &str) {
         let start = match time::parse(text(body, "startTimeUtc")) {
             Some(start) => start,
             None => return self.problems.push(Problem::new(&format!("{place}.startTimeUtc"), "it is not a time")),
@@ -228,7 +231,7 @@ impl JitPolicy {
         for (n, vm) in items(body, "virtualMachines").iter().enumerate() {
             let place = format!("{place}.virtualMachines[{n}]");
             let id = match VmId::parse(text(vm, "id")) {
-                Ok(id) => id,
+                Ok(id) => known.get(&id).cloned().unwrap_or(id),
                 Err(why) => {
                     self.problems.push(Problem::new(&format!("{place}.id"), why));
                     continue;

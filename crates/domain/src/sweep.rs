@@ -49,9 +49,9 @@ impl VmSeen {
 }
 
 /// Joins the lists of a subscription: VMs with a JIT policy or an opening, by id.
-pub fn survey(policies: &[JitPolicy], groups: &[Nsg], nics: &[Nic]) -> BTreeMap<VmId, VmSeen> {
+pub fn survey(policies: Vec<JitPolicy>, groups: &[Nsg], nics: &[Nic]) -> BTreeMap<VmId, VmSeen> {
     let mut seen: BTreeMap<VmId, VmSeen> = BTreeMap::new();
-    for policy in policies {
+    for policy in &policies {
         for vm in policy.vms.iter().map(|v| &v.vm).chain(policy.records.iter().map(|r| &r.vm)) {
             seen.entry(vm.clone()).or_default();
         }
@@ -59,8 +59,10 @@ pub fn survey(policies: &[JitPolicy], groups: &[Nsg], nics: &[Nic]) -> BTreeMap<
     // Every machine has an interface.
     let machines: BTreeSet<&VmId> = nics.iter().filter_map(|nic| nic.vm.as_ref()).collect();
     for (vm, one) in &mut seen {
-        one.records = records_of(policies, vm);
-        one.remarks = remarks_of(policies, vm, !machines.contains(vm));
+        one.remarks = remarks_of(&policies, vm, !machines.contains(vm));
+    }
+    for record in policies.into_iter().flat_map(|policy| policy.records) {
+        seen.entry(record.vm.clone()).or_default().records.push(record);
     }
     for (vm, opening) in openings_by_vm(groups, nics) {
         seen.entry(vm).or_default().openings.push(opening);
@@ -71,6 +73,8 @@ pub fn survey(policies: &[JitPolicy], groups: &[Nsg], nics: &[Nic]) -> BTreeMap<
     for one in seen.values_mut() {
         one.openings.sort();
         one.openings.dedup();
+        one.records.sort();
+        one.records.dedup();
     }
     seen
 }
@@ -251,7 +255,7 @@ mod tests {
     fn what_leads_to_no_machine_is_a_groups_own_and_only_where_that_is_sure() {
         let groups = || [group("a", &["10.0.0.4", "10.0.0.9"], &[]), group("b", &["10.0.0.9", "*"], &["two"])];
         let found = |groups: &[Nsg], nics: &[Nic]| {
-            let seen = survey(&[], groups, nics);
+            let seen = survey(Vec::new(), groups, nics);
             let of = |(vm, one): (&VmId, &VmSeen)| Some(format!("{} {}", vm.orphans_of()?.name(), one.openings.len()));
             seen.iter().filter_map(of).collect::<Vec<_>>()
         };
@@ -282,12 +286,12 @@ mod tests {
             nic("n2", Some(&other_vm("vm2")), "10.0.0.9", "one", None),
             nic("n3", None, "10.0.0.5", "one", Some("a")),
         ];
-        let seen = survey(&[], &groups, &nics);
+        let seen = survey(Vec::new(), &groups, &nics);
         // No machine has 10.0.0.5: that rule is its group's.
         assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2", "a"]);
         assert_eq!(rules_of(&seen, VM), ["a 10.0.0.4", "b 10.0.0.4"]);
         assert_eq!(rules_of(&seen, &other_vm("vm2")), ["b 10.0.0.9"]);
-        assert!(survey(&[], &[], &nics).is_empty());
+        assert!(survey(Vec::new(), &[], &nics).is_empty());
     }
 
     #[test]
@@ -295,7 +299,7 @@ mod tests {
         let groups = [group("a", &["10.0.0.4", "10.0.1.4"], &[]), group("b", &["10.0.1.4"], &["two"])];
         let shouted = VM.to_uppercase().replace("/SUBSCRIPTIONS", "/subscriptions");
         let nics = [nic("n1", Some(VM), "10.0.0.4", "one", Some("a")), nic("n2", Some(&shouted), "10.0.1.4", "two", Some("gone"))];
-        let seen = survey(&[], &groups, &nics);
+        let seen = survey(Vec::new(), &groups, &nics);
         assert_eq!(rules_of(&seen, VM), ["a 10.0.0.4", "a 10.0.1.4", "b 10.0.1.4"]);
         // What a look finds is the same: it asks with all addresses and all groups of the VM.
         let addresses: BTreeSet<IpAddr> = nics.iter().flat_map(|nic| nic.addresses.iter().copied()).collect();
@@ -324,7 +328,7 @@ mod tests {
     #[test]
     fn a_group_that_is_listed_twice_gives_each_opening_once() {
         let groups = [group("a", &["10.0.0.4"], &["one"]), group("a", &["10.0.0.4"], &["one"])];
-        let seen = survey(&[], &groups, &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
+        let seen = survey(Vec::new(), &groups, &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
         assert_eq!(seen[&vm()].openings.len(), 1);
     }
 
@@ -333,7 +337,7 @@ mod tests {
         let initiated =
             |vm: &str| JitRecord { vm: vm.parse().unwrap(), ..record(22, "203.0.113.4", "09:00:00", "10:00:00", RecordStatus::Initiated) };
         let policies = [policy(vec![json!({"id": VM})], vec![initiated(&other_vm("vm2")), initiated(VM), initiated(VM)])];
-        let seen = survey(&policies, &[], &[nic("n1", Some(VM), "10.0.0.4", "one", None)]);
+        let seen = survey(policies.to_vec(), &[], &[nic("n1", Some(VM), "10.0.0.4", "one", None)]);
         assert_eq!(seen.keys().map(VmId::name).collect::<Vec<_>>(), ["vm1", "vm2"]);
         assert_eq!(seen[&vm()].records, [initiated(VM)]);
         assert!(!seen[&vm()].is_worth_a_look());
@@ -385,7 +389,7 @@ mod tests {
         let gone = remarks_of(&policies, &VM.parse().unwrap(), true);
         assert_eq!(gone.iter().filter(|remark| remark.code == FindingCode::NoMachine).count(), 1, "{gone:?}");
         assert!(gone[3].evidence.starts_with("JIT policy p names vm1, and there is no such machine"), "{gone:?}");
-        let surveyed = |nics: &[Nic]| survey(&policies, &[], nics)[&vm()].remarks.iter().any(|one| one.code == FindingCode::NoMachine);
+        let surveyed = |nics: &[Nic]| survey(policies.to_vec(), &[], nics)[&vm()].remarks.iter().any(|one| one.code == FindingCode::NoMachine);
         assert!(surveyed(&[]) && !surveyed(&[nic("n1", Some(VM), "10.0.0.4", "one", None)]));
         assert_eq!(
             told(&other_vm("vm2")),
@@ -393,7 +397,7 @@ mod tests {
         );
         assert_eq!(told(&other_vm("vm3")), [unreadable]);
         assert_eq!(told(&other_vm("vm4")), Vec::<String>::new());
-        let seen = survey(&policies, &[], &[]);
+        let seen = survey(policies.to_vec(), &[], &[]);
         assert!(seen[&vm()].is_worth_a_look() && seen[&vm()].remarks.len() == 4);
     }
 
@@ -418,7 +422,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_changes_with_what_is_seen_with_the_mode_and_with_the_limits() {
-        let seen = survey(&[], &[group("a", &["10.0.0.4"], &[])], &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
+        let seen = survey(Vec::new(), &[group("a", &["10.0.0.4"], &[])], &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
         let one = &seen[&vm()];
         assert!(one.is_worth_a_look());
         let told = VmSeen {

@@ -133,14 +133,14 @@ impl Estate {
 
     fn fingerprints(&self) -> Vec<(String, String)> {
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
-        let seen = survey(&self.policies, &self.groups, &self.nics);
+        let seen = survey(self.policies.clone(), &self.groups, &self.nics);
         seen.iter().map(|(vm, one)| (vm.key(), one.fingerprint(Mode::Enforce, limits))).collect()
     }
 
     /// Which machines are seen, with what of each is open.
     fn seen(&self) -> Vec<(String, BTreeSet<String>)> {
         let rules = |one: &VmSeen| one.openings.iter().map(|opening| opening.rule.arm_id().key().to_owned()).collect();
-        survey(&self.policies, &self.groups, &self.nics).iter().map(|(vm, one)| (vm.key(), rules(one))).collect()
+        survey(self.policies.clone(), &self.groups, &self.nics).iter().map(|(vm, one)| (vm.key(), rules(one))).collect()
     }
 }
 
