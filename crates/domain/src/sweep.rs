@@ -389,7 +389,8 @@ mod tests {
         let gone = remarks_of(&policies, &VM.parse().unwrap(), true);
         assert_eq!(gone.iter().filter(|remark| remark.code == FindingCode::NoMachine).count(), 1, "{gone:?}");
         assert!(gone[3].evidence.starts_with("JIT policy p names vm1, and there is no such machine"), "{gone:?}");
-        let surveyed = |nics: &[Nic]| survey(policies.to_vec(), &[], nics)[&vm()].remarks.iter().any(|one| one.code == FindingCode::NoMachine);
+        let surveyed =
+            |nics: &[Nic]| survey(policies.to_vec(), &[], nics)[&vm()].remarks.iter().any(|one| one.code == FindingCode::NoMachine);
         assert!(surveyed(&[]) && !surveyed(&[nic("n1", Some(VM), "10.0.0.4", "one", None)]));
         assert_eq!(
             told(&other_vm("vm2")),

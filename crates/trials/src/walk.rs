@@ -43,16 +43,22 @@ struct Try {
     from: &'static str,
     is_asked: bool,
     is_permitted: bool,
+    /// The incident that it is asked for on: a rule lets them then on the machine that it names, and on no other.
+    incident: Option<u32>,
 }
 
-const TRIES: [Try; 7] = [
-    Try { who: "rosa.responder", from: "198.51.100.7", is_asked: false, is_permitted: true },
-    Try { who: "rosa.responder", from: "198.51.100.9", is_asked: true, is_permitted: true },
-    Try { who: "dora.developer", from: "203.0.113.4", is_asked: true, is_permitted: true },
-    Try { who: "dora.developer", from: "203.0.113.8", is_asked: false, is_permitted: false },
-    Try { who: "ada.admin", from: "192.0.2.9", is_asked: false, is_permitted: false },
-    Try { who: "ada.admin", from: "*", is_asked: false, is_permitted: false },
-    Try { who: "rosa.responder", from: "192.0.2.77", is_asked: false, is_permitted: false },
+/// An incident of Microsoft Sentinel, and the machine that it names.
+const INCIDENT: (u32, &str) = (1234, MACHINES[0]);
+
+const TRIES: [Try; 8] = [
+    Try { who: "rosa.responder", from: "198.51.100.7", is_asked: false, is_permitted: true, incident: None },
+    Try { who: "rosa.responder", from: "198.51.100.9", is_asked: true, is_permitted: true, incident: None },
+    Try { who: "dora.developer", from: "203.0.113.4", is_asked: true, is_permitted: true, incident: None },
+    Try { who: "dora.developer", from: "203.0.113.8", is_asked: false, is_permitted: false, incident: None },
+    Try { who: "ada.admin", from: "192.0.2.9", is_asked: false, is_permitted: false, incident: None },
+    Try { who: "rosa.responder", from: "203.0.113.9", is_asked: true, is_permitted: true, incident: Some(INCIDENT.0) },
+    Try { who: "ada.admin", from: "*", is_asked: false, is_permitted: false, incident: None },
+    Try { who: "rosa.responder", from: "192.0.2.77", is_asked: false, is_permitted: false, incident: None },
 ];
 
 const PORTS: [u16; 2] = [22, 3389];
@@ -91,7 +97,7 @@ impl Walk {
         let tags = MACHINES.map(|machine| (machine.to_owned(), BTreeMap::from([("environment".to_owned(), "development".to_owned())])));
         let script = Script {
             tells: format!("what seed {seed} draws"),
-            world: World { tags: tags.into(), ..World::default() },
+            world: World { tags: tags.into(), incidents: BTreeMap::from([(INCIDENT.0, INCIDENT.1.to_owned())]), ..World::default() },
             steps,
             lasts: Time(last.0 + TimeDelta::minutes(15)),
             ends: Vec::new(),
@@ -127,11 +133,11 @@ fn wish(rng: &mut Rng, granted: &mut Vec<Granted>) -> Step {
             let tried = &TRIES[rng.usize(..TRIES.len())];
             let (port, time) = (PORTS[rng.usize(..PORTS.len())], Time::minutes(rng.i64(5..60)));
             let (who, from) = (tried.who.to_owned(), OneOrMany::One(tried.from.to_owned()));
-            if tried.is_permitted {
+            if tried.is_permitted && (tried.incident.is_none() || vm == INCIDENT.1) {
                 granted.push(Granted { vm: vm.clone(), port, from: Sources::read([tried.from]), since: at, until: Time(at.0 + time.0) });
             }
             if tried.is_asked {
-                Deed::Asks(Asks { who: "sam.security".to_owned(), person: who, vm, port, from, time, incident: None })
+                Deed::Asks(Asks { who: "sam.security".to_owned(), person: who, vm, port, from, time, incident: tried.incident })
             } else {
                 Deed::Opens(Opens { who, vm, port, from, time })
             }
