@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::error::{CallFailed, FailureKind, Service, retry_after};
+use super::packed::{ACCEPT_ENCODING, GZIP, unpacked};
 use super::watched;
 use crate::telemetry::Telemetry;
 
@@ -39,7 +40,7 @@ const MOST_TRIES: u32 = 3;
 
 /// How many calls of one channel are under way at once: each has a connection with its buffers, and a burst of events
 /// would open a hundred of them. Azure Resource Manager is the slowest to answer, and a sweep asks it of a thousand subscriptions.
-pub(super) const MOST_AT_ONCE: usize = 24;
+pub(crate) const MOST_AT_ONCE: usize = 24;
 
 /// The same for every other service, which answers in a few milliseconds.
 const MOST_AT_ONCE_ELSEWHERE: usize = 12;
@@ -179,6 +180,7 @@ impl Channel {
         for (name, value) in outgoing.headers {
             request.insert_header(HeaderName::from_static(name), value);
         }
+        request.insert_header(ACCEPT_ENCODING, GZIP);
         carried.write_into(&mut request);
         request.set_body(outgoing.body);
         let ctx = Context::new().with_value(outgoing.attempts).with_value(sent.clone());
@@ -188,7 +190,10 @@ impl Channel {
         match tokio::time::timeout(CALL_TIMEOUT, self.pipeline.send(&ctx, &mut request, Some(skip_checks))).await {
             Ok(Ok(response)) => {
                 let (status, headers, body) = response.deconstruct();
-                Ok(Answer { status: *status, headers, body: body.into() })
+                let answer = Answer { status: *status, headers, body: body.into() };
+                let body = unpacked(answer.header("content-encoding"), answer.body.clone());
+                let body = body.map_err(|why| failed(FailureKind::Malformed, &format!("the body cannot be unpacked ({why})")))?;
+                Ok(Answer { body, ..answer })
             }
             Ok(Err(error)) => Err(failed(kind_of(&error, sent), &error_text(&error))),
             Err(_) if sent.was() => Err(failed(FailureKind::Doubtful, &format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
@@ -344,12 +349,14 @@ pub(super) mod tests {
 
     use azure_core::http::{AsyncRawResponse, HttpClient, StatusCode};
 
+    use super::super::packed::tests::packed;
     use super::*;
     use crate::telemetry::trace;
 
     /// What the far end does with one request.
     pub enum Reply {
         Status(u16, Vec<(&'static str, &'static str)>, &'static str),
+        Packed(Vec<u8>),
         NeverConnects,
         CutAfterSending,
         Hangs,
@@ -378,6 +385,10 @@ pub(super) mod tests {
                 Reply::Status(status, headers, body) => {
                     let headers = Answer::of(status, &headers, b"").headers;
                     Ok(AsyncRawResponse::from_bytes(StatusCode::from(status), headers, body))
+                }
+                Reply::Packed(body) => {
+                    let headers = Answer::of(200, &[("content-encoding", "gzip")], b"").headers;
+                    Ok(AsyncRawResponse::from_bytes(StatusCode::Ok, headers, body))
                 }
                 Reply::NeverConnects => failed(ErrorKind::Connection),
                 Reply::CutAfterSending => failed(ErrorKind::Io),
@@ -462,6 +473,21 @@ pub(super) mod tests {
         assert_eq!(asked(), MOST_AT_ONCE);
         tokio::time::sleep(TURN_PATIENCE).await;
         assert_eq!(asked(), MOST_AT_ONCE + 5);
+    }
+
+    #[tokio::test]
+    async fn answers_are_asked_for_packed_and_read_as_they_were() {
+        let broken = packed("[]").split_off(4);
+        let (channel, far_end) = channel(Service::Arm, vec![Reply::Packed(packed("[]")), status(200), Reply::Packed(broken)]);
+        let url = Url::parse("https://127.0.0.1/x").unwrap();
+        let call = || channel.call(Outgoing::get("reading x".to_owned(), url.clone()));
+        assert_eq!(call().await.unwrap().body, "[]");
+        assert_eq!(call().await.unwrap().body, "");
+        let failed = call().await.unwrap_err();
+        assert_eq!(failed.kind, FailureKind::Malformed);
+        assert!(failed.to_string().contains("the body cannot be unpacked"), "{failed}");
+        let asked = far_end.asked.lock().unwrap();
+        assert!(asked.iter().all(|one| one.headers().get_optional_str(&ACCEPT_ENCODING) == Some("gzip")));
     }
 
     #[tokio::test]

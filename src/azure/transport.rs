@@ -39,6 +39,8 @@ impl SharedClient {
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .pool_max_idle_per_host(MOST_AT_ONCE)
                 .tcp_nodelay(true)
+                // What comes packed stays so until it is whole.
+                .no_gzip()
                 // The name of a header that becomes a property of a message is compared with its case: `Diagnostic-Id`.
                 .http1_title_case_headers()
                 .build()

@@ -55,14 +55,8 @@ pub enum NotUsed {
     Malformed(String),
 }
 
-/// Handles the events of one invocation; `raw` is its whole body.
-pub async fn run(app: &App, events: Vec<Value>, raw: &str) -> Ended {
-    if events.is_empty() {
-        return match app.reject("jit_activity", raw, "the invocation holds no event").await {
-            Ok(ended) => ended,
-            Err(stopped) => Ended::Failed { why: stopped.to_string() },
-        };
-    }
+/// Handles the events of one invocation.
+pub async fn run(app: &App, events: Vec<Value>) -> Ended {
     let mut lines = Vec::new();
     for event in events {
         match one(app, &event).await {

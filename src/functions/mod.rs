@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{TryStreamExt, stream};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::{AuditKind, AuditRecord, Installation};
 use portcullis_domain::finding::Severity;
@@ -34,6 +35,7 @@ use portcullis_domain::opening::short_hash;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::want::Want;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use self::audited::Audited;
@@ -43,7 +45,7 @@ pub use self::message::{DueEntry, Message, NotOurs, Queue, Round};
 use self::people::{NotKnown, PeopleKept};
 use self::sent::Sent;
 use crate::azure::servicebus::Options;
-use crate::azure::{Azure, CallFailed};
+use crate::azure::{Azure, CallFailed, MOST_AT_ONCE};
 use crate::rulebook::Rulebook;
 use crate::settings::Settings;
 use crate::store::{Due, Store, StoreError};
@@ -82,6 +84,10 @@ pub struct App {
     told_store: Arc<AtomicI64>,
     /// The period for which it was last told that an invocation took too long.
     told_slow: Arc<AtomicI64>,
+    /// Shards that may hold the lists of a subscription at once: as many as can list at once, with three calls each.
+    shard_reads: Arc<Semaphore>,
+    /// Sends of looks by all shards of a sweep that may be under way at once: as many as there are connections.
+    shard_sends: Arc<Semaphore>,
     /// The hour for which it was last told of a subscription that it was swept.
     told_swept: Arc<Mutex<BTreeMap<uuid::Uuid, i64>>>,
 }
@@ -111,6 +117,8 @@ impl App {
             azure,
             told_store: Arc::new(AtomicI64::new(-1)),
             told_slow: Arc::new(AtomicI64::new(-1)),
+            shard_reads: Arc::new(Semaphore::new(MOST_AT_ONCE / 3)),
+            shard_sends: Arc::new(Semaphore::new(LANES)),
             told_swept: Arc::default(),
         }
     }
@@ -279,11 +287,14 @@ impl App {
     async fn within(&self, message: &Message, work: impl Future<Output = Result<Ended, Stopped>>) -> Ended {
         match tokio::time::timeout(PATIENCE, work).await {
             Ok(Ok(ended)) => ended,
-            Ok(Err(stopped)) => self.put_off(message, stopped).await,
+            // Boxed, since it seldom happens, and each message would have its room.
+            Ok(Err(stopped)) => Box::pin(self.put_off(message, stopped)).await,
             Err(_) => {
-                let ended = self.put_off_for(message, store_pause(message.tries()), slowness()).await;
+                let ended = Box::pin(self.put_off_for(message, store_pause(message.tries()), slowness())).await;
                 // There is little time left, and the message comes first.
-                if tokio::time::timeout(TELL_WITHIN, self.tell_directly(&self.told_slow, "slow", &slowness())).await.is_err() {
+                let why = slowness();
+                let telling = Box::pin(self.tell_directly(&self.told_slow, "slow", &why));
+                if tokio::time::timeout(TELL_WITHIN, telling).await.is_err() {
                     error!("that something is slow could not be told either");
                 }
                 ended
@@ -390,17 +401,7 @@ pub(crate) async fn in_lanes<'a, T, F, E>(all: &'a [T], each: impl Fn(&'a T) -> 
 where
     F: Future<Output = Result<(), E>>,
 {
-    let lane = |number: usize| {
-        let each = &each;
-        async move {
-            for one in all.iter().skip(number).step_by(LANES) {
-                each(one).await?;
-            }
-            Ok(())
-        }
-    };
-    tokio::try_join!(lane(0), lane(1), lane(2), lane(3), lane(4), lane(5), lane(6), lane(7), lane(8), lane(9), lane(10), lane(11))
-        .map(|_| ())
+    stream::iter(all.iter().map(Ok)).try_for_each_concurrent(LANES, each).await
 }
 
 /// How many calls of one invocation are under way at once: as many as there are connections with one service, so that a thousand

@@ -3,7 +3,7 @@
 //!
 //! It is memory of one process and may be lost, or be another's: then a look is sent once too often.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::MutexGuard;
 use tokio::time::timeout;
 
-/// What comes later than this was not sent at once.
-const KEPT_FOR: TimeDelta = TimeDelta::seconds(10);
+/// A generation of marks. What was sent is remembered for one of them at least, and for two at most.
+const GENERATION: TimeDelta = TimeDelta::seconds(5);
 
-/// Marks that are kept at once.
-const MOST_KEPT: usize = 32_768;
+/// Marks of a generation that are kept: what a table of 32,768 places takes before it doubles.
+const MOST_KEPT: usize = 28_672;
 
 /// Work that shares a turn, by chance or because it is about the same, waits for each other.
 const TURNS: usize = 32;
@@ -27,7 +27,7 @@ const TURN_PATIENCE: Duration = Duration::from_secs(1);
 /// What was sent lately, as marks of what was to be seen then.
 #[derive(Debug, Default)]
 pub struct Sent {
-    marks: Mutex<HashMap<u64, DateTime<Utc>>>,
+    marks: Mutex<Marks>,
     turns: [tokio::sync::Mutex<()>; TURNS],
     hasher: RandomState,
 }
@@ -47,19 +47,47 @@ impl Sent {
 
     /// Whether it was sent lately.
     pub fn is_fresh(&self, mark: u64, now: DateTime<Utc>) -> bool {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        marks.get(&mark).is_some_and(|sent| (now - *sent).abs() < KEPT_FOR)
+        self.marks(now).has(mark)
     }
 
     /// Remembers that its queue took it.
     pub fn keep(&self, mark: u64, now: DateTime<Utc>) {
+        let mut marks = self.marks(now);
+        if marks.young.len() < MOST_KEPT {
+            marks.young.insert(mark);
+        }
+    }
+
+    fn marks(&self, now: DateTime<Utc>) -> std::sync::MutexGuard<'_, Marks> {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        if marks.len() >= MOST_KEPT {
-            marks.retain(|_, sent| (now - *sent).abs() < KEPT_FOR);
+        marks.age(now);
+        marks
+    }
+}
+
+/// Marks without their times, since there are tens of thousands in a burst.
+#[derive(Debug, Default)]
+struct Marks {
+    /// When the young ones began; nothing while there are none.
+    since: Option<DateTime<Utc>>,
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+}
+
+impl Marks {
+    fn has(&self, mark: u64) -> bool {
+        self.young.contains(&mark) || self.old.contains(&mark)
+    }
+
+    /// Lets go of what is too old by now. A clock that goes back is as good as one that goes on.
+    fn age(&mut self, now: DateTime<Utc>) {
+        let age = self.since.map_or(TimeDelta::MAX, |since| (now - since).abs());
+        if age < GENERATION {
+            return;
         }
-        if marks.len() < MOST_KEPT {
-            marks.insert(mark, now);
-        }
+        let young = std::mem::take(&mut self.young);
+        self.old = if age < GENERATION * 2 { young } else { HashSet::new() };
+        self.since = Some(now);
     }
 }
 
@@ -74,14 +102,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_remembered_for_ten_seconds() {
-        let sent = Sent::default();
-        let mark = sent.mark(&("vm", 1));
-        sent.keep(mark, now());
-        for (seconds, fresh) in [(0, true), (9, true), (-9, true), (10, false), (-10, false)] {
-            assert_eq!(sent.is_fresh(mark, now() + TimeDelta::seconds(seconds)), fresh, "{seconds}");
+    fn what_was_sent_is_remembered_for_five_to_ten_seconds() {
+        for (begun, seconds, fresh) in
+            [(0, 0, true), (0, 9, true), (0, 10, false), (4, 5, true), (4, 6, false), (0, -4, true), (0, -10, false)]
+        {
+            let sent = Sent::default();
+            let mark = sent.mark(&("vm", 1));
+            sent.keep(sent.mark(&"the first of its generation"), now() - TimeDelta::seconds(begun));
+            sent.keep(mark, now());
+            assert_eq!(sent.is_fresh(mark, now() + TimeDelta::seconds(seconds)), fresh, "{begun} {seconds}");
+            assert!(!sent.is_fresh(sent.mark(&("vm", 2)), now()));
         }
-        assert!(!sent.is_fresh(sent.mark(&("vm", 2)), now()));
     }
 
     #[test]
@@ -92,10 +123,11 @@ mod tests {
             sent.keep(n, now());
         }
         assert!(sent.is_fresh(0, now()) && !sent.is_fresh(last, now()));
-        let later = now() + KEPT_FOR;
-        sent.keep(last, later);
-        assert!(sent.is_fresh(last, later) && !sent.is_fresh(0, later));
-        assert_eq!(sent.marks.lock().unwrap().len(), 1);
+        assert_eq!(sent.marks.lock().unwrap().young.capacity(), MOST_KEPT);
+        sent.keep(last, now() + GENERATION);
+        assert!(sent.is_fresh(last, now() + GENERATION) && sent.is_fresh(0, now() + GENERATION));
+        sent.keep(last, now() + GENERATION * 2);
+        assert!(!sent.is_fresh(0, now() + GENERATION * 2));
     }
 
     #[tokio::test(start_paused = true)]

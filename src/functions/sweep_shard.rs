@@ -19,6 +19,7 @@ use portcullis_domain::nsg::Nsg;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::sweep::{VmSeen, survey};
 use serde::{Deserialize, Serialize};
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -95,16 +96,18 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     // Side by side, since nothing is done before all of them are there.
     let (up_to, listed, known) = tokio::try_join!(
         async { UpTo::read(app, subscription).await.map_err(NotSwept::from) },
-        async { read(app, subscription).await.map_err(NotSwept::Azure) },
+        // Three calls in one are two thirds of a shard, which need not have their room while it sends.
+        async { Box::pin(read(app, subscription)).await.map_err(NotSwept::Azure) },
         async { known(app, subscription).await.map_err(NotSwept::from) },
     )?;
-    let Listed { seen, unreadable, jit_unread } = listed;
+    let Listed { seen, unreadable, jit_unread, turn } = listed;
     let now = up_to.now;
     if let Some((first, count)) = unreadable {
         let why = format!("{count} listed resources of subscription {subscription} cannot be read, among them: {first}");
         app.tell_failing("shard-part", &subscription.to_string(), &why, "openings that they make are not seen").await;
     }
     if let Some(failed) = jit_unread {
+        drop(turn);
         sweep_without_jit(app, subscription, seen, known, now).await?;
         return Err(NotSwept::Azure(failed));
     }
@@ -117,7 +120,7 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let newest = new.iter().map(|(.., newest)| *newest).max();
     let vms = seen.len();
     // What was listed is not held while the looks are sent.
-    drop((seen, known));
+    drop((seen, known, turn));
     let (looks, kept) = due.send(app, subscription, now).await?;
     info!(subscription.id = %subscription, vms, looks, over_cap = kept, "shard swept");
     app.azure.telemetry.measure(Measure::Swept { vms, looks });
@@ -230,7 +233,11 @@ impl Due {
         let kept = self.worst.len().saturating_sub(app.close_cap);
         self.worst.truncate(app.close_cap);
         let looks: Vec<VmId> = self.worst.into_iter().map(|(_, _, vm)| vm).chain(self.others).collect();
-        in_lanes(&looks, |vm| async { app.send(&Message::look(vm)).await }).await?;
+        in_lanes(&looks, |vm| async {
+            let _turn = app.shard_sends.acquire().await;
+            app.send(&Message::look(vm)).await
+        })
+        .await?;
         if kept > 0 {
             tell_cap(app, subscription, kept, now).await?;
         }
@@ -294,18 +301,24 @@ async fn known(app: &App, subscription: &Uuid) -> Result<Known, Stopped> {
 }
 
 /// What the lists of a subscription show, and what of them cannot be read: the first, and how many.
-struct Listed {
+struct Listed<'a> {
     seen: BTreeMap<VmId, VmSeen>,
     unreadable: Option<(String, usize)>,
     /// Why JIT's policies could not be listed; then all that is seen comes of the groups.
     jit_unread: Option<CallFailed>,
+    /// Held for as long as this is.
+    turn: Option<SemaphorePermit<'a>>,
 }
+
+/// How long a shard waits for its turn to read. Then it reads out of turn: lists that do not come must not hold up the others.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So long JIT's policies may take to be listed, all pages together: what the groups alone show to be wrong must be sent within the
 /// invocation.
 const JIT_WITHIN: Duration = Duration::from_secs(9);
 
-async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
+async fn read<'a>(app: &'a App, subscription: &Uuid) -> Result<Listed<'a>, CallFailed> {
+    let turn = timeout(TURN_PATIENCE, app.shard_reads.acquire()).await.ok().and_then(Result::ok);
     let told = |why: ArmIdError| why.to_string();
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
     let jit =
@@ -323,7 +336,7 @@ async fn read(app: &App, subscription: &Uuid) -> Result<Listed, CallFailed> {
     }
     let unreadable: Vec<String> = [policies.unreadable, groups.unreadable, nics.unreadable].concat();
     let unreadable = unreadable.first().map(|first| (first.clone(), unreadable.len()));
-    Ok(Listed { seen: survey(policies.read, &groups.read, &nics.read), unreadable, jit_unread })
+    Ok(Listed { seen: survey(policies.read, &groups.read, &nics.read), unreadable, jit_unread, turn })
 }
 
 /// A policy without what only an opening needs of it: sixteen shards hold theirs at once.

@@ -9,8 +9,8 @@ use crate::telemetry::Telemetry;
 
 /// Each is boxed, so that an invocation takes the room of its own function and not of the largest.
 impl Functions for App {
-    async fn jit_activity(&self, events: Vec<Value>, raw: &str) -> Ended {
-        Box::pin(functions::jit_activity::run(self, events, raw)).await
+    async fn jit_activity(&self, events: Vec<Value>) -> Ended {
+        Box::pin(functions::jit_activity::run(self, events)).await
     }
 
     async fn approval(&self, message: &str) -> Ended {

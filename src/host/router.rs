@@ -16,7 +16,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{Ended, Outcome, refusal};
 use super::invocation::{Invocation, TimerInfo, Unreadable};
@@ -28,6 +29,13 @@ const LARGEST_BODY: usize = 32 * 1024 * 1024;
 
 /// A handler's own deadline: far below the host's timeout, which would kill every other invocation too.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How many invocations of one function are worked on at once. Of messages the host has no more (host.json); in a burst it has
+/// hundreds of events, for which there are no connections. The body of one that waits is not read yet.
+const AT_ONCE: usize = 16;
+
+/// How long an invocation waits for its turn. Then it goes out of turn: those that hang must not hold up the others.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The functions that the host triggers; their names are those of their folders, routes and log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +77,8 @@ impl Function {
 /// Each runs in its own task, with its trace passed on to Azure, and is dropped at the deadline: whatever it was about
 /// must be durable before.
 pub trait Functions: Send + Sync + 'static {
-    /// Events of Event Grid; `raw` is the whole body as it came.
-    fn jit_activity(&self, events: Vec<Value>, raw: &str) -> impl Future<Output = Ended> + Send;
+    /// Events of Event Grid, one at least.
+    fn jit_activity(&self, events: Vec<Value>) -> impl Future<Output = Ended> + Send;
     /// One message of the queue `approval`.
     fn approval(&self, message: &str) -> impl Future<Output = Ended> + Send;
     /// The tick of the sweep.
@@ -118,9 +126,11 @@ async fn wrong_method() -> Response {
 }
 
 fn trigger<F: Functions>(function: Function) -> MethodRouter<Arc<F>> {
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
     post(move |State(functions): State<Arc<F>>, body: Body| async move {
+        let _turn = timeout(TURN_PATIENCE, turns.acquire()).await;
         match to_bytes(body, LARGEST_BODY).await {
-            Ok(body) => invoke(functions.as_ref(), function, &body).await.into_response(),
+            Ok(body) => invoke(functions.as_ref(), function, body).await.into_response(),
             Err(error) if is_too_large(&error) => {
                 refusal(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", &format!("The body is larger than {} MB.", LARGEST_BODY / 1024 / 1024))
             }
@@ -135,40 +145,53 @@ fn is_too_large(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.to_string().contains("length limit"))
 }
 
-async fn invoke<F: Functions>(functions: &F, function: Function, body: &Bytes) -> Ended {
-    let ended = match Invocation::read(body) {
-        Ok(invocation) => {
-            trace::came_of(&invocation.senders());
-            run(functions, function, invocation, body).await
-        }
-        Err(why) => Err(why),
-    };
-    match ended {
-        Ok(ended) => ended,
-        Err(why) => functions.unreadable(function, &String::from_utf8_lossy(body), &why).await,
+/// What an invocation brings.
+enum Work {
+    Events(Vec<Value>),
+    Messages(Vec<String>),
+    Timer(TimerInfo),
+}
+
+impl Work {
+    fn read(function: Function, body: &[u8]) -> Result<Self, Unreadable> {
+        let invocation = Invocation::read(body)?;
+        trace::came_of(&invocation.senders());
+        Ok(match function {
+            Function::JitActivity => Work::Events(invocation.events()?),
+            Function::Approval | Function::SweepShard | Function::Alert => Work::Messages(invocation.messages()?),
+            Function::Sweep | Function::Schedule => Work::Timer(invocation.timer()),
+        })
     }
 }
 
-async fn run<F: Functions>(functions: &F, function: Function, invocation: Invocation, body: &Bytes) -> Result<Ended, Unreadable> {
-    Ok(match function {
-        Function::JitActivity => functions.jit_activity(invocation.events()?, &String::from_utf8_lossy(body)).await,
-        // Boxed, so that what waits for an event is not as large as what a look holds.
-        Function::Sweep => Box::pin(functions.sweep(invocation.timer())).await,
-        Function::Schedule => Box::pin(functions.schedule(invocation.timer())).await,
-        Function::Approval | Function::SweepShard | Function::Alert => {
+async fn invoke<F: Functions>(functions: &F, function: Function, body: Bytes) -> Ended {
+    let work = match Work::read(function, &body) {
+        Ok(work) => work,
+        // Boxed, since it seldom happens, and each invocation would have its room.
+        Err(why) => return Box::pin(functions.unreadable(function, &String::from_utf8_lossy(&body), &why)).await,
+    };
+    // It is a part of what its connection read, all of which is kept for as long as it is.
+    drop(body);
+    run(functions, function, work).await
+}
+
+async fn run<F: Functions>(functions: &F, function: Function, work: Work) -> Ended {
+    match work {
+        Work::Events(events) => functions.jit_activity(events).await,
+        Work::Timer(timer) if function == Function::Sweep => functions.sweep(timer).await,
+        Work::Timer(timer) => functions.schedule(timer).await,
+        Work::Messages(messages) => {
             let mut all = Vec::new();
-            for message in invocation.messages()? {
+            for message in messages {
                 all.push(match function {
-                    Function::SweepShard => Box::pin(functions.sweep_shard(&message)).await,
-                    Function::Alert => Box::pin(functions.alert(&message)).await,
-                    Function::Approval | Function::JitActivity | Function::Sweep | Function::Schedule => {
-                        Box::pin(functions.approval(&message)).await
-                    }
+                    Function::SweepShard => functions.sweep_shard(&message).await,
+                    Function::Alert => functions.alert(&message).await,
+                    Function::Approval | Function::JitActivity | Function::Sweep | Function::Schedule => functions.approval(&message).await,
                 });
             }
             together(all)
         }
-    })
+    }
 }
 
 /// The end of a batch, which the host settles as a whole: failed if one of its messages failed, since then all of
@@ -201,7 +224,7 @@ async fn answered(telemetry: Telemetry, request: Request, next: Next) -> Respons
     let parent = header(request.headers(), "traceparent").and_then(|text| trace::parse(&text));
     let span = watched(&path).map(|name| telemetry.invocation(name, invocation.as_deref(), parent));
     let trace = span.as_ref().and_then(InvocationSpan::trace);
-    let task = tokio::spawn(trace::within(trace, tokio::time::timeout(DEADLINE, next.run(request))));
+    let task = tokio::spawn(trace::within(trace, timeout(DEADLINE, next.run(request))));
     let (response, cut) = match task.await {
         Ok(Ok(response)) => (response, None),
         Ok(Err(_)) => {
@@ -289,8 +312,7 @@ mod tests {
     }
 
     impl Functions for Told {
-        async fn jit_activity(&self, events: Vec<Value>, raw: &str) -> Ended {
-            assert!(raw.contains("Data"));
+        async fn jit_activity(&self, events: Vec<Value>) -> Ended {
             self.hear(format!("jit_activity {}", events.len()))
         }
         async fn approval(&self, message: &str) -> Ended {
@@ -422,6 +444,26 @@ mod tests {
         let (status, body, _) = ask(Method::POST, "/approval", message("hang")).await;
         assert_eq!((status, body["error"]["code"].as_str()), (StatusCode::INTERNAL_SERVER_ERROR, Some("DeadlinePassed")));
         assert!(before.elapsed() >= DEADLINE && before.elapsed() < DEADLINE * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_takes_turns_and_those_that_hang_hold_nobody_up() {
+        let functions = Arc::new(Told::default());
+        let router = routes(&functions);
+        let send = |path: &str, text: &str| {
+            let request = Request::post(path).body(Body::from(message(text))).unwrap();
+            tokio::spawn(call(router.clone(), request));
+        };
+        for _ in 0..AT_ONCE {
+            send("/approval", "hang");
+        }
+        tokio::time::sleep(TURN_PATIENCE / 2).await;
+        send("/approval", "one more");
+        send("/alert", "another's");
+        tokio::time::sleep(TURN_PATIENCE / 2).await;
+        assert_eq!(*functions.0.lock().unwrap(), ["alert another's"]);
+        tokio::time::sleep(TURN_PATIENCE).await;
+        assert_eq!(*functions.0.lock().unwrap(), ["alert another's", "approval one more"]);
     }
 
     #[tokio::test]

@@ -44,21 +44,21 @@ pub enum SaidToBe {
     Nobody(DateTime<Utc>),
 }
 
-/// Whether something that was done then may have made this record: they lie no further apart than clocks do, and no other
-/// record lies nearer. Where two lie as near, it may have made either.
-pub fn may_have_made<'a>(at: DateTime<Utc>, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
-    is_near(at, record, nearest(at, all))
+/// Whether something that was done then may have made this record: they lie no further apart than clocks do, and no record
+/// that started at one of these times lies nearer. Where two lie as near, it may have made either.
+pub fn may_have_made(at: DateTime<Utc>, record: &JitRecord, starts: &[DateTime<Utc>]) -> bool {
+    is_near(at, record, nearest(at, starts))
 }
 
 /// Whether an event is about what made this record, as far as anybody has seen: [`may_have_made`], and no record that is gone by
 /// now lay nearer.
-pub fn is_claim_of<'a>(claim: &Claim, record: &JitRecord, all: impl IntoIterator<Item = &'a JitRecord>) -> bool {
-    is_claim_with(claim, record, nearest(claim.at, all))
+pub fn is_claim_of(claim: &Claim, record: &JitRecord, starts: &[DateTime<Utc>]) -> bool {
+    is_claim_with(claim, record, nearest(claim.at, starts))
 }
 
 /// The records that an event may be about: each of which it [is a claim of](is_claim_of).
 pub fn claimed_by<'a>(claim: &Claim, all: &[&'a JitRecord]) -> Vec<&'a JitRecord> {
-    let nearest = nearest(claim.at, all.iter().copied());
+    let nearest = nearest(claim.at, &starts_of(all.iter().copied()));
     all.iter().copied().filter(|record| is_claim_with(claim, record, nearest)).collect()
 }
 
@@ -72,9 +72,14 @@ fn is_near(at: DateTime<Utc>, record: &JitRecord, nearest: Option<TimeDelta>) ->
     apart <= CLOCKS_DIFFER_BY && nearest.is_none_or(|nearest| apart <= nearest + AS_NEAR)
 }
 
-/// How far the nearest of these records lies from something that was done then.
-pub fn nearest<'a>(at: DateTime<Utc>, all: impl IntoIterator<Item = &'a JitRecord>) -> Option<TimeDelta> {
-    all.into_iter().map(|other| apart(at, other)).min()
+/// How far the nearest of the records that started at these times lies from something that was done then.
+pub fn nearest(at: DateTime<Utc>, starts: &[DateTime<Utc>]) -> Option<TimeDelta> {
+    starts.iter().map(|start| (at - *start).abs()).min()
+}
+
+/// When these records started.
+pub fn starts_of<'a>(records: impl IntoIterator<Item = &'a JitRecord>) -> Vec<DateTime<Utc>> {
+    records.into_iter().map(|record| record.start).collect()
 }
 
 fn apart(at: DateTime<Utc>, record: &JitRecord) -> TimeDelta {
@@ -86,8 +91,14 @@ const AS_NEAR: TimeDelta = TimeDelta::seconds(1);
 
 /// Whose an opening may be: one answer for each record that runs and was asked for all that the opening lets in, or one for
 /// none. What Portcullis asked for itself, and what an adopted grant was ended for before its time, is no reason to adopt.
-/// `all` are the records of the VM's policies, of other VMs too: what made one of them did not make this one.
-pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> Vec<Candidate> {
+/// `starts` are those of all records of the VM's policies, of other VMs too: what made one of them did not make this one.
+pub fn candidates(
+    opening: &Opening,
+    records: &[JitRecord],
+    starts: &[DateTime<Utc>],
+    memory: &VmRecord,
+    now: DateTime<Utc>,
+) -> Vec<Candidate> {
     let is_reason = |record: &&JitRecord| {
         let is_over = record.end <= now || memory.ended_early.iter().any(|early| early.is_of(record));
         let is_ours = memory.asked.iter().any(|asked| asked.is_of(record));
@@ -95,7 +106,7 @@ pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], 
     };
     let running = records_of(opening, records, memory.port_shut(opening)).filter(is_reason);
     let found: Vec<Candidate> =
-        running.map(|record| Candidate { record: Some(record.clone()), said_to_be: said_to_be(record, all, &memory.claims) }).collect();
+        running.map(|record| Candidate { record: Some(record.clone()), said_to_be: said_to_be(record, starts, &memory.claims) }).collect();
     if found.is_empty() {
         let since = memory.first_seen(opening).unwrap_or(now);
         return vec![Candidate { record: None, said_to_be: SaidToBe::Nobody(since) }];
@@ -103,11 +114,11 @@ pub fn candidates(opening: &Opening, records: &[JitRecord], all: &[&JitRecord], 
     found
 }
 
-fn said_to_be(record: &JitRecord, all: &[&JitRecord], claims: &[Claim]) -> SaidToBe {
+fn said_to_be(record: &JitRecord, starts: &[DateTime<Utc>], claims: &[Claim]) -> SaidToBe {
     if let Some(name) = &record.requestor {
         return SaidToBe::Named(name.clone());
     }
-    let near = |claim: &&Claim| is_claim_of(claim, record, all.iter().copied());
+    let near = |claim: &&Claim| is_claim_of(claim, record, starts);
     let by_person: BTreeMap<&str, &Claim> = claims.iter().filter(near).map(|claim| (claim.object_id.as_str(), claim)).collect();
     if by_person.is_empty() { SaidToBe::Nobody(record.start) } else { SaidToBe::Claimed(by_person.into_values().cloned().collect()) }
 }
@@ -192,7 +203,7 @@ mod tests {
         memory.claims = claims.to_vec();
         memory.openings.push(SeenOpening { opening: one.clone(), first: at("09:30:00") });
         memory.shut.extend(port_shut.map(|time| (22, at(time))));
-        let found = candidates(&one, records, &records.iter().collect::<Vec<_>>(), &memory, at("10:00:00"));
+        let found = candidates(&one, records, &starts_of(records), &memory, at("10:00:00"));
         let said = |candidate: Candidate| match candidate.said_to_be {
             SaidToBe::Named(name) => format!("named {name}"),
             SaidToBe::Claimed(claims) => claims.iter().map(|claim| claim.event.clone()).collect::<Vec<_>>().join(" "),
@@ -214,7 +225,7 @@ mod tests {
         let mut memory = VmRecord::new(vm());
         memory.openings.push(SeenOpening { opening: one.clone(), first: at("09:30:00") });
         let said = |memory: &VmRecord, record: JitRecord| {
-            let found = candidates(&one, std::slice::from_ref(&record), &[&record], memory, at("10:00:00"));
+            let found = candidates(&one, std::slice::from_ref(&record), &[record.start], memory, at("10:00:00"));
             found.len() == 1 && matches!(found[0].said_to_be, SaidToBe::Named(_))
         };
         assert!(said(&memory, of("203.0.113.0/24")) && said(&memory, of("203.0.112.0/23")));
@@ -240,7 +251,7 @@ mod tests {
     #[test]
     fn a_claim_of_a_record_that_is_gone_is_not_one_of_the_next_nearest() {
         let mine = asked("09:00:00", "11:00:00", None);
-        let of = |apart_seconds| is_claim_of(&Claim { apart_seconds, ..claim("09:02:00", "eve") }, &mine, [&mine]);
+        let of = |apart_seconds| is_claim_of(&Claim { apart_seconds, ..claim("09:02:00", "eve") }, &mine, &[mine.start]);
         assert_eq!([None, Some(0), Some(118), Some(119), Some(120)].map(of), [true, false, false, true, true]);
     }
 
@@ -265,7 +276,7 @@ mod tests {
         assert_eq!(told(&both, &[claim("09:00:02", "a"), claim("09:00:58", "b")], None), ["09:00:02a", "09:00:58b"]);
         assert_eq!(told(&both, &[claim("09:00:30", "c")], None), ["09:00:30c", "09:00:30c"]);
         assert_eq!(told(&both, &[claim("09:00:00", "a")], None), ["09:00:00a", "nobody since 09:01"]);
-        assert!(may_have_made(at("09:05:00"), &one, []) && !may_have_made(at("09:05:01"), &one, []));
+        assert!(may_have_made(at("09:05:00"), &one, &[]) && !may_have_made(at("09:05:01"), &one, &[]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use portcullis_domain::arm_id::{PolicyId, VmId};
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::{JitPolicy, JitRecord};
 use portcullis_domain::record::Claim;
-use portcullis_domain::ruling::{claimed_by, nearest};
+use portcullis_domain::ruling::{claimed_by, nearest, starts_of};
 use tracing::{info, warn};
 
 use super::super::jit_activity::{Activity, Operation};
@@ -154,7 +154,7 @@ async fn affected(app: &App, activity: &Activity, claim: &Claim) -> Result<(Vec<
         let open = app.store.list_open(&group).await.map_err(|why| NotRead::Stopped(why.into()))?;
         by_it.extend(open.into_iter().map(|(vm, _)| vm));
     }
-    let apart = nearest(activity.at, records.iter().copied()).map(|apart| apart.num_seconds());
+    let apart = nearest(activity.at, &starts_of(records.iter().copied())).map(|apart| apart.num_seconds());
     let vms: BTreeSet<VmId> = by_it.iter().chain(since.keys()).cloned().collect();
     let records = |vm: &VmId| since.get(vm).map(|records| app.sent.mark(records));
     Ok((vms.into_iter().map(|vm| Affected { by_it: by_it.contains(&vm), records: records(&vm), vm }).collect(), apart))

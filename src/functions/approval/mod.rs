@@ -25,7 +25,7 @@ pub async fn run(app: &App, body: &str) -> Ended {
 }
 
 async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
-    // Boxed, so that an event does not take the room of a look.
+    // Boxed, so that an event does not take the room of a look, nor either of them that of what seldom happens.
     let ended = match message {
         Message::Event { id, round, rounds_sent, .. } => Box::pin(event::run(app, message, id, *round, *rounds_sent)).await,
         Message::Unstored { event, .. } => Box::pin(jit_activity::one(app, event)).await,
@@ -39,13 +39,14 @@ async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
         // reason, and the document stays as it is.
         Err(Stopped::Store(StoreError::Unreadable { name, why })) => {
             let why = format!("{name} in the store cannot be read: {why}");
-            app.tell_failing("unreadable", &name, &why, "what it is about is not looked at until it is mended or removed").await;
-            app.reject("approval", &message.body(), &why).await
+            let meanwhile = "what it is about is not looked at until it is mended or removed";
+            Box::pin(app.tell_failing("unreadable", &name, &why, meanwhile)).await;
+            Box::pin(app.reject("approval", &message.body(), &why)).await
         }
         other => other,
     }
 }
 
 async fn reject(app: &App, body: &str, reason: &str) -> Ended {
-    app.reject_or_hold("approval", Queue::Approval, body, reason).await
+    Box::pin(app.reject_or_hold("approval", Queue::Approval, body, reason)).await
 }

@@ -113,7 +113,7 @@ impl<'a> Asking<'a> {
         let mut adoptions = Vec::new();
         let mut waits: Option<(DateTime<Utc>, String)> = None;
         let mut refused: Option<Ruling> = None;
-        for candidate in candidates(opening, records, &self.all_records(), self.record, self.now) {
+        for candidate in candidates(opening, records, &self.sight.starts, self.record, self.now) {
             match self.judge(opening, &candidate).await? {
                 Verdict::Adopt(adoption) => adoptions.push(*adoption),
                 Verdict::Wait { until, why } => {
@@ -329,11 +329,6 @@ impl<'a> Asking<'a> {
         Adoption { grant, said: decision.outcome.sentence(), decision: stored(decision) }
     }
 
-    /// The records of the VM's policies, of other VMs too.
-    fn all_records(&self) -> Vec<&JitRecord> {
-        self.sight.policies.iter().flat_map(|policy| &policy.records).collect()
-    }
-
     fn first_seen(&self, opening: &Opening) -> DateTime<Utc> {
         self.record.first_seen(opening).unwrap_or(self.now)
     }
@@ -410,8 +405,7 @@ impl<'a> Asking<'a> {
 
     /// The events that may tell who made the record.
     fn claims_of(&self, record: &JitRecord) -> impl Iterator<Item = &'a Claim> {
-        let all = self.all_records();
-        self.record.claims.iter().filter(move |claim| is_claim_of(claim, record, all.iter().copied()))
+        self.record.claims.iter().filter(|claim| is_claim_of(claim, record, &self.sight.starts))
     }
 
     /// Whether the rules would permit it to this person; nothing where that cannot be told now.
@@ -433,13 +427,12 @@ impl<'a> Asking<'a> {
         let mut found = BTreeMap::new();
         let subscription = Uuid::parse_str(self.record.vm.subscription()).ok()?;
         let (from, to) = (record.start - CLOCKS_DIFFER_BY, record.start + CLOCKS_DIFFER_BY);
-        let all = self.all_records();
         let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
         for resource in resources {
             let each = |page: Vec<&RawValue>| {
                 let made = page.into_iter().filter_map(|entry| caller(&tree(entry))).filter(|(at, id, _)| {
                     let is_others = !self.app.azure.own.is(id);
-                    is_others && may_have_made(*at, record, all.iter().copied())
+                    is_others && may_have_made(*at, record, &self.sight.starts)
                 });
                 found.extend(made.map(|(_, id, name)| (id, name)));
                 std::ops::ControlFlow::Continue(())

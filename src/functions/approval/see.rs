@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::{ArmIdError, NicId, NsgId, VmId};
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::json::tree;
@@ -12,6 +13,7 @@ use portcullis_domain::network::{Nic, Vm, subnet_nics, subnet_nsg};
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::record::VmRecord;
+use portcullis_domain::ruling::starts_of;
 use portcullis_domain::sweep::{VmSeen, orphans, records_of, remarks_of};
 use tokio::time::timeout;
 use tracing::warn;
@@ -27,8 +29,10 @@ pub(super) struct Sight {
     pub seen: VmSeen,
     /// Whether every security group in front of the VM is settled.
     pub groups_settled: bool,
-    /// The JIT policies of the VM's resource group: what they list for the VM, and all their records.
+    /// The JIT policies of the VM's resource group, with what they list for the VM and their records of it.
     pub policies: Vec<JitPolicy>,
+    /// When the records of these policies started, those of other VMs too.
+    pub starts: Vec<DateTime<Utc>>,
     /// Why JIT's policies could not be read; then there are neither policies nor records nor remarks.
     pub jit_unread: Option<NotSeen>,
     /// Whether the VM is gone.
@@ -100,7 +104,7 @@ async fn see_vm(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
         let groups = groups(app, record, &place).await?;
         Ok::<_, NotSeen>((place, groups))
     };
-    let (policies, ground) = tokio::join!(jit(app, vm), ground);
+    let (jit, ground) = tokio::join!(jit(app, vm), ground);
     let (place, groups) = ground?;
     let mut found = openings(&groups, &place.addresses);
     for opening in remembered(record, &groups) {
@@ -109,27 +113,41 @@ async fn see_vm(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
         }
     }
     found.sort();
-    let (policies, jit_unread) = match policies {
-        Ok(policies) => (policies, None),
-        Err(why) => (Vec::new(), Some(why)),
+    let (jit, jit_unread) = match jit {
+        Ok(jit) => (jit, None),
+        Err(why) => (Jit::default(), Some(why)),
     };
     Ok(Sight {
         gone: place.gone,
         tags: place.tags,
         groups_settled: groups.iter().all(Nsg::is_settled),
-        seen: VmSeen { openings: found, records: records_of(&policies, vm), remarks: remarks_of(&policies, vm, place.gone) },
-        policies,
+        seen: VmSeen { openings: found, records: records_of(&jit.policies, vm), remarks: remarks_of(&jit.policies, vm, place.gone) },
+        policies: jit.policies,
+        starts: jit.starts,
         jit_unread,
     })
 }
 
-async fn jit(app: &App, vm: &VmId) -> Result<Vec<JitPolicy>, NotSeen> {
+/// The policies of a VM's resource group, and of what is not about the VM only when their records started.
+#[derive(Default)]
+struct Jit {
+    policies: Vec<JitPolicy>,
+    starts: Vec<DateTime<Utc>>,
+}
+
+async fn jit(app: &App, vm: &VmId) -> Result<Jit, NotSeen> {
     let listed = timeout(JIT_READ_WITHIN, app.azure.jit.list_in_group(vm.subscription(), vm.resource_group())).await;
     let listed = listed.map_err(|_| NotSeen::Slow { what: "JIT", within: JIT_READ_WITHIN })?;
     let mut policies = usable(listed.or_else(none_if_gone)?);
-    // A look keeps them until its end, and sixteen looks are under way at once.
-    policies.iter_mut().for_each(|policy| policy.vms.retain(|entry| entry.vm == *vm));
-    Ok(policies)
+    let starts = starts_of(policies.iter().flat_map(|policy| &policy.records));
+    // A look keeps the rest until its end, and sixteen looks are under way at once.
+    for policy in &mut policies {
+        policy.vms.retain(|entry| entry.vm == *vm);
+        policy.vms.shrink_to_fit();
+        policy.records.retain(|record| record.vm == *vm);
+        policy.records.shrink_to_fit();
+    }
+    Ok(Jit { policies, starts })
 }
 
 /// Reads a group and who stands behind it: what of its rules leads to no machine. An interface that cannot be read may be
@@ -167,6 +185,7 @@ async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
         groups_settled: groups.iter().all(Nsg::is_settled),
         seen: VmSeen { openings: orphans(&groups, &nics).into_iter().map(|(_, opening)| opening).collect(), ..VmSeen::default() },
         policies: Vec::new(),
+        starts: Vec::new(),
         jit_unread: None,
     })
 }
