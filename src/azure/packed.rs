@@ -1,7 +1,7 @@
 //! Bodies that a service packed.
 //!
-//! They stay packed until they are whole, and are unpacked at once where they are read: a list of a hundred machines is a quarter of a
-//! megabyte unpacked and a tenth of that packed, and sixteen shards wait for three of them each.
+//! They stay packed until they are whole, and are unpacked where they are read: a list of a hundred machines is some hundred kB
+//! and packed a small part of that, and many of them are under way at once in a sweep.
 
 use std::io::{self, Read};
 

@@ -234,7 +234,7 @@ impl Due {
         self.worst.truncate(app.close_cap);
         let looks: Vec<VmId> = self.worst.into_iter().map(|(_, _, vm)| vm).chain(self.others).collect();
         in_lanes(&looks, |vm| async {
-            let _turn = app.shard_sends.acquire().await;
+            let _turn = timeout(TURN_PATIENCE, app.shard_sends.acquire()).await;
             app.send(&Message::look(vm)).await
         })
         .await?;
@@ -310,7 +310,8 @@ struct Listed<'a> {
     turn: Option<SemaphorePermit<'a>>,
 }
 
-/// How long a shard waits for its turn to read. Then it reads out of turn: lists that do not come must not hold up the others.
+/// How long a shard waits for its turn to read, and a look for its turn to be sent. Then it goes out of turn: what does not come to
+/// its end must not hold up the others.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So long JIT's policies may take to be listed, all pages together: what the groups alone show to be wrong must be sent within the
