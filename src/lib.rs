@@ -18,6 +18,8 @@ pub mod settings;
 
 pub mod telemetry;
 
+mod turns;
+
 pub mod azure;
 
 pub mod store;

@@ -18,13 +18,13 @@ use azure_core::http::{ClientOptions, Context, Method, Pipeline, PipelineSendOpt
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use portcullis_domain::time;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use super::error::{CallFailed, FailureKind, Service, retry_after};
 use super::packed::{ACCEPT_ENCODING, GZIP, unpacked};
 use super::watched;
 use crate::telemetry::Telemetry;
+use crate::turns::Turns;
 
 /// A handler answers within 20 s and makes several calls.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,10 +44,6 @@ pub(crate) const MOST_AT_ONCE: usize = 24;
 
 /// The same for every other service, which answers in a few milliseconds.
 const MOST_AT_ONCE_ELSEWHERE: usize = 12;
-
-/// How long a call waits for its turn. Then it goes out of turn: the calls of a service that hangs must not hold up
-/// those behind them until their own invocations are over their deadline.
-const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a call may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +112,7 @@ impl Answer {
 pub(super) struct Channel {
     service: Service,
     pipeline: Arc<Pipeline>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     telemetry: Telemetry,
 }
 
@@ -138,8 +134,7 @@ impl Channel {
         let version = Some(env!("CARGO_PKG_VERSION"));
         let pipeline = Pipeline::new(name, version, options, vec![Arc::new(Patience)], per_try, None);
         let at_once = if service == Service::Arm { MOST_AT_ONCE } else { MOST_AT_ONCE_ELSEWHERE };
-        let turns = Arc::new(Semaphore::new(at_once));
-        Channel { service, pipeline: Arc::new(pipeline), turns, telemetry: Telemetry::default() }
+        Channel { service, pipeline: Arc::new(pipeline), turns: Turns::new(at_once), telemetry: Telemetry::default() }
     }
 
     /// The same, whose calls telemetry is told of.
@@ -184,7 +179,7 @@ impl Channel {
         carried.write_into(&mut request);
         request.set_body(outgoing.body);
         let ctx = Context::new().with_value(outgoing.attempts).with_value(sent.clone());
-        let _turn = tokio::time::timeout(TURN_PATIENCE, self.turns.acquire()).await;
+        let _turn = self.turns.next().await;
         let skip_checks = PipelineSendOptions { skip_checks: true, ..PipelineSendOptions::default() };
         let failed = |kind, message: &str| CallFailed::without_answer(self.service, method, &what, kind, message);
         match tokio::time::timeout(CALL_TIMEOUT, self.pipeline.send(&ctx, &mut request, Some(skip_checks))).await {
@@ -352,6 +347,7 @@ pub(super) mod tests {
     use super::super::packed::tests::packed;
     use super::*;
     use crate::telemetry::trace;
+    use crate::turns::TURN_PATIENCE;
 
     /// What the far end does with one request.
     pub enum Reply {

@@ -35,7 +35,6 @@ use portcullis_domain::opening::short_hash;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::want::Want;
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use self::audited::Audited;
@@ -50,6 +49,7 @@ use crate::rulebook::Rulebook;
 use crate::settings::Settings;
 use crate::store::{Due, Store, StoreError};
 use crate::telemetry::Measure;
+use crate::turns::Turns;
 
 /// Everything that the functions work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,9 +85,9 @@ pub struct App {
     /// The period for which it was last told that an invocation took too long.
     told_slow: Arc<AtomicI64>,
     /// Shards that may hold the lists of a subscription at once: as many as can list at once, with three calls each.
-    shard_reads: Arc<Semaphore>,
+    shard_reads: Turns,
     /// Sends of looks by all shards of a sweep that may be under way at once: as many as there are connections.
-    shard_sends: Arc<Semaphore>,
+    shard_sends: Turns,
     /// The hour for which it was last told of a subscription that it was swept.
     told_swept: Arc<Mutex<BTreeMap<uuid::Uuid, i64>>>,
 }
@@ -117,8 +117,8 @@ impl App {
             azure,
             told_store: Arc::new(AtomicI64::new(-1)),
             told_slow: Arc::new(AtomicI64::new(-1)),
-            shard_reads: Arc::new(Semaphore::new(MOST_AT_ONCE / 3)),
-            shard_sends: Arc::new(Semaphore::new(LANES)),
+            shard_reads: Turns::new(MOST_AT_ONCE / 3),
+            shard_sends: Turns::new(LANES),
             told_swept: Arc::default(),
         }
     }

@@ -234,7 +234,7 @@ impl Due {
         self.worst.truncate(app.close_cap);
         let looks: Vec<VmId> = self.worst.into_iter().map(|(_, _, vm)| vm).chain(self.others).collect();
         in_lanes(&looks, |vm| async {
-            let _turn = timeout(TURN_PATIENCE, app.shard_sends.acquire()).await;
+            let _turn = app.shard_sends.next().await;
             app.send(&Message::look(vm)).await
         })
         .await?;
@@ -310,16 +310,12 @@ struct Listed<'a> {
     turn: Option<SemaphorePermit<'a>>,
 }
 
-/// How long a shard waits for its turn to read, and a look for its turn to be sent. Then it goes out of turn: what does not come to
-/// its end must not hold up the others.
-const TURN_PATIENCE: Duration = Duration::from_secs(1);
-
 /// So long JIT's policies may take to be listed, all pages together: what the groups alone show to be wrong must be sent within the
 /// invocation.
 const JIT_WITHIN: Duration = Duration::from_secs(9);
 
 async fn read<'a>(app: &'a App, subscription: &Uuid) -> Result<Listed<'a>, CallFailed> {
-    let turn = timeout(TURN_PATIENCE, app.shard_reads.acquire()).await.ok().and_then(Result::ok);
+    let turn = app.shard_reads.next().await;
     let told = |why: ArmIdError| why.to_string();
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
     let jit =
@@ -340,7 +336,7 @@ async fn read<'a>(app: &'a App, subscription: &Uuid) -> Result<Listed<'a>, CallF
     Ok(Listed { seen: survey(policies.read, &groups.read, &nics.read), unreadable, jit_unread, turn })
 }
 
-/// A policy without what only an opening needs of it: sixteen shards hold theirs at once.
+/// A policy without what only an opening needs of it: eight shards hold theirs at once.
 fn slim(mut policy: JitPolicy) -> JitPolicy {
     policy.vms.iter_mut().for_each(|known| known.ports = Vec::new());
     policy

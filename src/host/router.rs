@@ -16,12 +16,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Ended, Outcome, refusal};
 use super::invocation::{Invocation, TimerInfo, Unreadable};
 use crate::telemetry::{InvocationSpan, Telemetry, trace};
+use crate::turns::Turns;
 
 /// Twice what a Service Bus message of the largest tier (100 MB aside, which needs AMQP) or a full batch of Event Grid
 /// can become by double encoding.
@@ -33,9 +33,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How many invocations of one function are worked on at once. Of messages the host has no more (host.json); in a burst it has
 /// hundreds of events, for which there are no connections. The body of one that waits is not read yet.
 const AT_ONCE: usize = 16;
-
-/// How long an invocation waits for its turn. Then it goes out of turn: those that hang must not hold up the others.
-const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The functions that the host triggers; their names are those of their folders, routes and log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,9 +123,9 @@ async fn wrong_method() -> Response {
 }
 
 fn trigger<F: Functions>(function: Function) -> MethodRouter<Arc<F>> {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let turns = Turns::new(AT_ONCE);
     post(move |State(functions): State<Arc<F>>, body: Body| async move {
-        let _turn = timeout(TURN_PATIENCE, turns.acquire()).await;
+        let _turn = turns.next().await;
         match to_bytes(body, LARGEST_BODY).await {
             Ok(body) => invoke(functions.as_ref(), function, body).await.into_response(),
             Err(error) if is_too_large(&error) => {
@@ -299,6 +296,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::turns::TURN_PATIENCE;
 
     /// Functions that say what they were given.
     #[derive(Default)]
