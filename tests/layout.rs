@@ -23,10 +23,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The modules of `src/lib.rs` in their order.
+/// The modules of `src/lib.rs` in their order, private ones too.
 fn modules() -> Vec<String> {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned)).collect()
+    let declared = lib.lines().map(|line| line.strip_prefix("pub ").unwrap_or(line));
+    declared.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned)).collect()
 }
 
 /// What a text names of its own crate: the words behind `crate::`.
