@@ -15,7 +15,7 @@ use portcullis_domain::json::tree;
 use portcullis_domain::judge::{Facts, Judgement, Seen, Violation, judge};
 use portcullis_domain::missed::REMEMBERED;
 use portcullis_domain::network::Nic;
-use portcullis_domain::nsg::Nsg;
+use portcullis_domain::nsg::{Nsg, SecurityRule};
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::sweep::{VmSeen, survey};
 use serde::{Deserialize, Serialize};
@@ -320,7 +320,10 @@ async fn read<'a>(app: &'a App, subscription: &Uuid) -> Result<Listed<'a>, CallF
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
     let jit =
         app.azure.jit.list(subscription, |page| policies.take(page.into_iter().map(|one| one.map(slim).map_err(|problem| problem.why))));
-    let nsgs = app.azure.network.nsgs(subscription, |page| groups.take(page.into_iter().map(|body| Nsg::read(&tree(body)).map_err(told))));
+    let nsgs = app
+        .azure
+        .network
+        .nsgs(subscription, |page| groups.take(page.into_iter().map(|body| Nsg::read(&tree(body)).map(opening).map_err(told))));
     let interfaces =
         app.azure.network.nics(subscription, |page| nics.take(page.into_iter().map(|body| Nic::read(&tree(body)).map_err(told))));
     let (jit, ground) = tokio::join!(timeout(JIT_WITHIN, jit), async { tokio::try_join!(nsgs, interfaces) });
@@ -340,6 +343,13 @@ async fn read<'a>(app: &'a App, subscription: &Uuid) -> Result<Listed<'a>, CallF
 fn slim(mut policy: JitPolicy) -> JitPolicy {
     policy.vms.iter_mut().for_each(|known| known.ports = Vec::new());
     policy
+}
+
+/// A group without the rules that open nothing, for the same reason.
+fn opening(mut group: Nsg) -> Nsg {
+    group.rules.retain(SecurityRule::is_jit_allow);
+    group.rules.shrink_to_fit();
+    group
 }
 
 /// What was read of the pages of a list so far.

@@ -1,6 +1,7 @@
 //! The custom-handler protocol of Azure Functions: invocations in, answers out.
 
 pub mod answer;
+mod connections;
 mod dispatch;
 pub mod invocation;
 pub mod router;
