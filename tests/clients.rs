@@ -120,7 +120,7 @@ async fn the_estate_is_read() {
     let (policy, vm) = (&policies[0].id, &policies[0].vms[0].vm);
     assert_eq!(azure.jit.get(policy).await.unwrap().as_ref(), Ok(&policies[0]));
     let of_group: Vec<_> = policies.iter().cloned().map(Ok).collect();
-    assert_eq!(azure.jit.list_in_group(policy.subscription(), policy.resource_group()).await.unwrap(), of_group);
+    assert_eq!(azure.jit.list_in_group(&policy.subscription(), &policy.resource_group()).await.unwrap(), of_group);
     assert_eq!(azure.compute.get(vm).await.unwrap()["name"], vm.name());
     assert_eq!(azure.network.nic(&NicId::parse(&id(&nics)).unwrap()).await.unwrap()["name"], nics[0]["name"]);
     assert_eq!(azure.network.nsg(&NsgId::parse(&id(&nsgs)).unwrap()).await.unwrap()["name"], nsgs[0]["name"]);

@@ -618,7 +618,7 @@ impl Trial {
             let all = self.store.vms_after(index, None, None, 100).await.unwrap();
             assert!(vms.iter().all(|vm| all.contains(vm)), "{all:?}");
             assert_eq!(all.iter().map(VmId::key).collect::<BTreeSet<_>>().len(), all.len(), "each once: {all:?}");
-            assert_eq!(self.store.vms_after(index, Some(vms[0].subscription()), None, 100).await.unwrap(), all);
+            assert_eq!(self.store.vms_after(index, Some(&vms[0].subscription()), None, 100).await.unwrap(), all);
             assert_eq!(self.store.vms_after(index, Some("another"), None, 100).await.unwrap(), []);
             let mut walked: Vec<VmId> = Vec::new();
             loop {

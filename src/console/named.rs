@@ -71,7 +71,7 @@ fn governed(console: &Console, text: &str) -> Result<VmId, Refusal> {
     let bad = |sentence: &str| Refusal::BadQuestion(sentence.to_owned());
     let vm = text.parse::<VmId>().or_else(|_| VmId::from_key(text)).ok().filter(|vm| vm.orphans_of().is_none());
     let vm = vm.ok_or_else(|| bad("`vm` is no VM: give its resource id, SUBSCRIPTION/GROUP/NAME, or its name."))?;
-    if Uuid::parse_str(vm.subscription()).is_err() || !console.app.governs_vm(&vm) {
+    if Uuid::parse_str(&vm.subscription()).is_err() || !console.app.governs_vm(&vm) {
         return Err(bad("Portcullis does not govern the subscription of this VM."));
     }
     Ok(vm)

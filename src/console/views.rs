@@ -279,7 +279,7 @@ pub(super) fn vm_lines(record: &VmRecord) -> Vec<Keyed<VmLine>> {
 
 /// The VM's openings, by their rule.
 pub(super) fn openings(record: &VmRecord) -> Vec<Keyed<Opening>> {
-    record.openings.iter().map(|seen| (seen.opening.rule.arm_id().key().to_owned(), opening(record, seen))).collect()
+    record.openings.iter().map(|seen| (seen.opening.rule.arm_id().key(), opening(record, seen))).collect()
 }
 
 /// The VM's grants, by their id.
@@ -363,10 +363,10 @@ fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
     let is_target = |closing: &Closing| closing.targets.iter().any(|target| target.rule == opening.rule);
     let closing = record.closings.iter().find(|(_, closing)| is_target(closing));
     let findings: Vec<FindingView> =
-        record.findings.values().filter(|f| f.about.eq_ignore_ascii_case(key)).map(|f| FindingView::of(&record.vm, f)).collect();
+        record.findings.values().filter(|f| f.about.eq_ignore_ascii_case(&key)).map(|f| FindingView::of(&record.vm, f)).collect();
     let judgement = if closing.is_some() {
         Judgement::BeingShut
-    } else if record.would_close.contains(key) {
+    } else if record.would_close.contains(&key) {
         Judgement::WouldBeShut
     } else if !findings.is_empty() {
         Judgement::Left
@@ -374,7 +374,7 @@ fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
         // A look writes a finding about every opening that no live grant covers.
         Judgement::Covered
     };
-    let found = record.findings.values().find(|finding| finding.about.eq_ignore_ascii_case(key));
+    let found = record.findings.values().find(|finding| finding.about.eq_ignore_ascii_case(&key));
     let behind = closing.map(|(_, closing)| &closing.behind).or(found.map(|finding| &finding.behind));
     let behind = behind.map(BehindView::of).unwrap_or_default();
     Opening {
@@ -726,7 +726,7 @@ mod tests {
         ] {
             record.findings.insert(finding.id.clone(), finding);
         }
-        record.would_close.insert(rule("would").arm_id().key().to_owned());
+        record.would_close.insert(rule("would").arm_id().key());
         record.grants.push(Grant {
             id: "g1".to_owned(),
             vm,

@@ -186,7 +186,7 @@ impl Policies {
         wrong.extend(unfinished.map(|policy| format!("JIT policy {} is {}", policy.id.name(), policy.state)));
         let empty = read.iter().filter(|policy| policy.vms.is_empty());
         wrong.extend(empty.map(|policy| format!("JIT policy {} protects no machine", policy.id.name())));
-        let groups = read.iter().map(|policy| policy.id.resource_group().to_lowercase()).collect();
+        let groups = read.iter().map(|policy| policy.id.resource_group()).collect();
         let seen = survey(read, &[], nics);
         let remarks: BTreeSet<&str> = seen.values().flat_map(|one| &one.remarks).map(|remark| remark.evidence.as_str()).collect();
         wrong.extend(remarks.into_iter().map(str::to_owned));

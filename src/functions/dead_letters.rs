@@ -266,12 +266,12 @@ fn dead(queue: Queue, letter: &DeadLetter) -> Left {
 fn message_of(body: &str) -> Result<Message, String> {
     let message = Message::read(body).map_err(|why| why.to_string())?;
     let subscription = match &message {
-        Message::Shard { subscription, .. } => subscription,
+        Message::Shard { subscription, .. } => subscription.clone(),
         Message::Look { vm, .. } => vm.subscription(),
         Message::Unstored { event, .. } => return as_unstored(event.clone()),
         Message::Event { .. } | Message::Row { .. } => return Ok(message),
     };
-    match Uuid::parse_str(subscription) {
+    match Uuid::parse_str(&subscription) {
         Ok(_) => Ok(message),
         Err(_) => Err("its subscription is not a GUID".to_owned()),
     }
@@ -288,7 +288,7 @@ fn as_unstored(event: Value) -> Result<Message, String> {
         Err(NotUsed::Foreign(_)) => return Err("the event is not about JIT".to_owned()),
         Err(NotUsed::Malformed(why)) => return Err(why),
     };
-    match Uuid::parse_str(activity.resource.subscription()) {
+    match Uuid::parse_str(&activity.resource.subscription()) {
         Ok(_) => Ok(Message::Unstored { event, tries: 0 }),
         Err(_) => Err("the event's resource: its subscription is not a GUID".to_owned()),
     }

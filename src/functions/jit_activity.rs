@@ -82,11 +82,11 @@ pub(super) async fn one(app: &App, event: &Value) -> Result<Ended, Stopped> {
         Err(NotUsed::Malformed(why)) => return app.reject("jit_activity", &event.to_string(), &why).await,
     };
     let subscription = activity.resource.subscription();
-    if Uuid::parse_str(subscription).is_err() {
+    if Uuid::parse_str(&subscription).is_err() {
         return app.reject("jit_activity", &event.to_string(), "the event's resource: its subscription is not a GUID").await;
     }
-    if !app.governs(subscription) {
-        info!(subscription.id = subscription, "an event of a subscription that the settings do not name was left alone");
+    if !app.governs(&subscription) {
+        info!(subscription.id = %subscription, "an event of a subscription that the settings do not name was left alone");
         return Ok(Ended::done("left alone: the settings do not name the event's subscription"));
     }
     let id = activity.id(event);

@@ -151,7 +151,7 @@ impl App {
 
     /// Whether the VM's subscription is one of those that the settings name.
     pub fn governs_vm(&self, vm: &VmId) -> bool {
-        self.governs(vm.subscription())
+        self.governs(&vm.subscription())
     }
 
     /// Whether this subscription, as a GUID in lower case, is one of those that the settings name.

@@ -97,7 +97,10 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let (up_to, listed, known) = tokio::try_join!(
         async { UpTo::read(app, subscription).await.map_err(NotSwept::from) },
         // Three calls in one are two thirds of a shard, which need not have their room while it sends.
-        async { Box::pin(read(app, subscription)).await.map_err(NotSwept::Azure) },
+        async {
+            let turn = app.shard_reads.next().await;
+            Box::pin(read(app, subscription, turn)).await.map_err(NotSwept::Azure)
+        },
         async { known(app, subscription).await.map_err(NotSwept::from) },
     )?;
     let Listed { seen, unreadable, jit_unread, turn } = listed;
@@ -235,7 +238,8 @@ impl Due {
         let looks: Vec<VmId> = self.worst.into_iter().map(|(_, _, vm)| vm).chain(self.others).collect();
         in_lanes(&looks, |vm| async {
             let _turn = app.shard_sends.next().await;
-            app.send(&Message::look(vm)).await
+            // Those that wait for their turn need not have the room of a call.
+            Box::pin(app.send(&Message::look(vm))).await
         })
         .await?;
         if kept > 0 {
@@ -314,8 +318,7 @@ struct Listed<'a> {
 /// invocation.
 const JIT_WITHIN: Duration = Duration::from_secs(9);
 
-async fn read<'a>(app: &'a App, subscription: &Uuid) -> Result<Listed<'a>, CallFailed> {
-    let turn = app.shard_reads.next().await;
+async fn read<'a>(app: &'a App, subscription: &Uuid, turn: Option<SemaphorePermit<'a>>) -> Result<Listed<'a>, CallFailed> {
     let told = |why: ArmIdError| why.to_string();
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
     let jit =

@@ -127,7 +127,8 @@ fn trigger<F: Functions>(function: Function) -> MethodRouter<Arc<F>> {
     post(move |State(functions): State<Arc<F>>, body: Body| async move {
         let _turn = turns.next().await;
         match to_bytes(body, LARGEST_BODY).await {
-            Ok(body) => invoke(functions.as_ref(), function, body).await.into_response(),
+            // Those that wait for their turn need not have its room.
+            Ok(body) => Box::pin(invoke(functions.as_ref(), function, body)).await.into_response(),
             Err(error) if is_too_large(&error) => {
                 refusal(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", &format!("The body is larger than {} MB.", LARGEST_BODY / 1024 / 1024))
             }

@@ -32,11 +32,7 @@ pub enum ArmIdError {
 
 /// An ARM resource id: shown as it came, compared without letter case.
 #[derive(Clone)]
-pub struct ArmId {
-    text: Arc<str>,
-    /// The same text where it came in lower case.
-    key: Arc<str>,
-}
+pub struct ArmId(Arc<str>);
 
 impl ArmId {
     /// No id of Azure is longer; a longer text is refused before anything else looks at it.
@@ -60,35 +56,31 @@ impl ArmId {
         if !begins || segments.len() < 2 || !segments.len().is_multiple_of(2) || !segments.iter().all(|s| plain(s)) {
             return Err(not_an_id());
         }
-        let text = Arc::from(trimmed);
-        let is_lower = !trimmed.bytes().any(|byte| byte.is_ascii_uppercase());
-        let key = if is_lower { Arc::clone(&text) } else { Arc::from(trimmed.to_ascii_lowercase()) };
-        Ok(ArmId { text, key })
+        Ok(ArmId(Arc::from(trimmed)))
     }
 
     /// The id in lower case: the only form to be used as a key.
-    pub fn key(&self) -> &str {
-        &self.key
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
     }
 
     /// The subscription's GUID in lower case.
-    pub fn subscription(&self) -> &str {
-        self.key.split('/').nth(2).unwrap_or_default()
+    pub fn subscription(&self) -> String {
+        self.0.split('/').nth(2).unwrap_or_default().to_ascii_lowercase()
     }
 
     /// The resource group in lower case, if the id lies in one.
-    pub fn resource_group(&self) -> Option<&str> {
-        let mut segments = self.key.split('/').skip(3);
-        match segments.next() {
-            Some("resourcegroups") => segments.next(),
-            _ => None,
-        }
+    pub fn resource_group(&self) -> Option<String> {
+        let mut segments = self.0.split('/').skip(3);
+        let is_in_one = segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case("resourceGroups"));
+        segments.next().filter(|_| is_in_one).map(str::to_ascii_lowercase)
     }
 
     /// The resource type in lower case, such as `microsoft.network/networksecuritygroups/securityrules`; empty for
     /// a subscription or a resource group.
     pub fn resource_type(&self) -> String {
-        let segments: Vec<&str> = self.key.split('/').collect();
+        let key = self.key();
+        let segments: Vec<&str> = key.split('/').collect();
         let Some(at) = segments.iter().rposition(|s| *s == "providers") else {
             return String::new();
         };
@@ -103,26 +95,26 @@ impl ArmId {
 
     /// The last segment, as it came.
     pub fn name(&self) -> &str {
-        self.text.rsplit('/').next().unwrap_or_default()
+        self.0.rsplit('/').next().unwrap_or_default()
     }
 
     /// The id without its last type and name: the resource that this one lies in.
     pub fn parent(&self) -> Option<ArmId> {
-        let cut = self.text.rfind('/')?;
-        let cut = self.text[..cut].rfind('/')?;
-        ArmId::parse(&self.text[..cut]).ok()
+        let cut = self.0.rfind('/')?;
+        let cut = self.0[..cut].rfind('/')?;
+        ArmId::parse(&self.0[..cut]).ok()
     }
 }
 
 impl fmt::Display for ArmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
 impl fmt::Debug for ArmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
@@ -136,7 +128,9 @@ impl FromStr for ArmId {
 
 impl PartialEq for ArmId {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        // From their ends, since ids of one estate begin alike.
+        let mut both = self.0.bytes().rev().zip(other.0.bytes().rev());
+        self.0.len() == other.0.len() && both.all(|(mine, theirs)| mine.eq_ignore_ascii_case(&theirs))
     }
 }
 
@@ -144,13 +138,20 @@ impl Eq for ArmId {}
 
 impl Hash for ArmId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
+        self.0.bytes().for_each(|byte| state.write_u8(byte.to_ascii_lowercase()));
+        // Ends it, as a text's hash does, or two ids after each other would hash like others that are cut elsewhere.
+        state.write_u8(0xFF);
     }
 }
 
 impl Ord for ArmId {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key.cmp(&other.key)
+        let (mine, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        let pieces = mine.as_chunks::<16>().0.iter().zip(theirs.as_chunks::<16>().0);
+        // Ids of one estate begin alike, and mostly in letter case too.
+        let alike = 16 * pieces.take_while(|(mine, theirs)| mine == theirs).count();
+        let lower = u8::to_ascii_lowercase;
+        mine[alike..].iter().map(lower).cmp(theirs[alike..].iter().map(lower))
     }
 }
 
@@ -162,7 +163,7 @@ impl PartialOrd for ArmId {
 
 impl Serialize for ArmId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -214,12 +215,12 @@ macro_rules! typed_id {
             }
 
             /// The resource group in lower case.
-            pub fn resource_group(&self) -> &str {
+            pub fn resource_group(&self) -> String {
                 self.0.resource_group().unwrap_or_default()
             }
 
             /// The subscription's GUID in lower case.
-            pub fn subscription(&self) -> &str {
+            pub fn subscription(&self) -> String {
                 self.0.subscription()
             }
         }
@@ -331,6 +332,10 @@ const OF_A_GROUP: &str = "~nsg";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const VM: &str =
@@ -353,12 +358,25 @@ mod tests {
     fn ids_compare_without_letter_case_and_are_shown_as_they_came() {
         let one = VmId::parse(VM).unwrap();
         let other = VmId::parse(&VM.to_uppercase().replace("/SUBSCRIPTIONS", "/Subscriptions")).unwrap();
-        assert_eq!(one, other);
+        assert_eq!((&one, one.cmp(&other)), (&other, Ordering::Equal));
+        assert_eq!(HashSet::from([one.clone(), other.clone()]).len(), 1);
         assert_eq!(one.to_string(), VM);
         assert_eq!(one.key(), other.key());
         assert_eq!(one.key(), "20ff7fc3-e762-44dd-bd96-b71116dcdc23/myrg1/vm1");
         assert_eq!(VmId::from_key(&one.key()).unwrap(), one);
         assert!(VmId::from_key("a/b").is_err() && VmId::from_key("a/b/c/d").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_are_ordered_and_told_apart_as_their_lower_case_forms_are(
+            one in "/[sS]ubscriptions/(0000-)?[aAbBz]{1,3}/resource[gG]roups/[aAbBz]{1,3}",
+            other in "/[sS]ubscriptions/(0000-)?[aAbBz]{1,3}/resource[gG]roups/[aAbBz]{1,3}",
+        ) {
+            let (one, other) = (ArmId::parse(&one).unwrap(), ArmId::parse(&other).unwrap());
+            prop_assert_eq!(one.cmp(&other), one.key().cmp(&other.key()));
+            prop_assert_eq!(one == other, one.key() == other.key());
+        }
     }
 
     #[test]

@@ -300,7 +300,7 @@ impl AuditRecord {
             "TargetHostname": vm.map(|v| v.name().to_owned()).unwrap_or_default(),
             "TargetDvcId": vm.map(ToString::to_string).unwrap_or_default(),
             "TargetDvcIdType": if vm.is_some() { "AzureResourceId" } else { "" },
-            "TargetDvcScopeId": vm.map(|v| v.subscription().to_owned()).unwrap_or_default(),
+            "TargetDvcScopeId": vm.map(VmId::subscription).unwrap_or_default(),
             "TargetPortNumber": self.port,
         })
     }

@@ -59,8 +59,8 @@ pub fn guid(text: &str) -> Option<String> {
 }
 
 fn resource(text: &str) -> Option<IncidentName> {
-    let id = ArmId::parse(text).ok()?;
-    let (workspace, id) = id.key().split_once(BELOW_WORKSPACE)?;
+    let key = ArmId::parse(text).ok()?.key();
+    let (workspace, id) = key.split_once(BELOW_WORKSPACE)?;
     // As it came, since people read it.
     let workspace = Box::new(WorkspaceId::parse(text.get(..workspace.len())?).ok()?);
     Some(IncidentName::Resource { workspace, id: guid(id)? })

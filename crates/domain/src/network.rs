@@ -1,6 +1,6 @@
 //! Where a VM stands in the network: its addresses and the security groups in front of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -39,9 +39,9 @@ pub struct Nic {
     /// The VM that it belongs to, if any.
     pub vm: Option<VmId>,
     /// Its private addresses of all its configurations.
-    pub addresses: BTreeSet<IpAddr>,
-    /// The subnets of its configurations.
-    pub subnets: BTreeSet<SubnetId>,
+    pub addresses: Vec<IpAddr>,
+    /// The subnets of its configurations, each once.
+    pub subnets: Vec<SubnetId>,
     /// Its own security group, if it has one; the subnet's is not in the interface's body.
     pub nsg: Option<NsgId>,
 }
@@ -51,13 +51,15 @@ impl Nic {
     pub fn read(body: &Value) -> Result<Self, ArmIdError> {
         let properties = body.get("properties").unwrap_or(&Value::Null);
         let configurations = items(properties, "ipConfigurations").iter().filter_map(|c| c.get("properties"));
-        let (mut addresses, mut subnets) = (BTreeSet::new(), BTreeSet::new());
+        let (mut addresses, mut subnets) = (Vec::new(), Vec::new());
         for configuration in configurations {
             addresses.extend(text(configuration, "privateIPAddress").parse::<IpAddr>());
             if let Some(subnet) = reference(configuration, "subnet") {
-                subnets.insert(SubnetId::parse(subnet)?);
+                subnets.push(SubnetId::parse(subnet)?);
             }
         }
+        subnets.sort();
+        subnets.dedup();
         Ok(Nic {
             id: NicId::parse(text(body, "id"))?,
             vm: reference(properties, "virtualMachine").map(VmId::parse).transpose()?,
@@ -102,7 +104,7 @@ mod tests {
         assert_eq!(nic.vm.as_ref(), Some(&vm.id));
         assert_ne!(nic.vm.unwrap().to_string(), vm.id.to_string());
         assert!(vm.nics.contains(&nic.id));
-        assert_eq!(nic.addresses, BTreeSet::from(["10.0.0.4".parse().unwrap()]));
+        assert_eq!(nic.addresses, ["10.0.0.4".parse::<IpAddr>().unwrap()]);
         assert_eq!((nic.subnets.len(), nic.nsg), (1, None));
     }
 

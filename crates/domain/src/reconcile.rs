@@ -421,11 +421,11 @@ fn note_undecided(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>)
 /// What is being shut stays a finding until it is proved shut, also while a read does not show it.
 fn keep_until_proved(record: &VmRecord, found: &mut BTreeMap<String, Finding>) {
     let targets = record.closings.values().flat_map(|closing| &closing.targets);
-    let unproved: BTreeSet<&str> = targets.map(|target| target.rule.arm_id().key()).collect();
+    let unproved: BTreeSet<String> = targets.map(|target| target.rule.arm_id().key()).collect();
     let shown: BTreeSet<String> = found.values().map(|finding| finding.about.to_ascii_lowercase()).collect();
     for (id, finding) in &record.findings {
         let about = finding.about.to_ascii_lowercase();
-        if unproved.contains(about.as_str()) && !shown.contains(&about) {
+        if unproved.contains(&about) && !shown.contains(&about) {
             found.insert(id.clone(), finding.clone());
         }
     }
@@ -598,7 +598,7 @@ fn would_close(record: &mut VmRecord, judged: &[Judged<'_>], audits: &mut Audits
     let mut would = BTreeSet::new();
     for Judged { opening, judgement, behind } in judged {
         let Judgement::Shut(why) = judgement else { continue };
-        let key = opening.rule.arm_id().key().to_owned();
+        let key = opening.rule.arm_id().key();
         if !record.would_close.contains(&key) {
             audits.would_close(record, opening, why, behind);
         }

@@ -151,7 +151,9 @@ pub fn records_of(policies: &[JitPolicy], vm: &VmId) -> Vec<JitRecord> {
 pub fn remarks_of(policies: &[JitPolicy], vm: &VmId, is_gone: bool) -> Vec<Remark> {
     let mut remarks = Vec::new();
     for policy in policies {
-        let names_vm = policy.vms.iter().any(|v| v.vm == *vm) || policy.records.iter().any(|r| r.vm == *vm);
+        // Ids are compared last, since a sweep asks this of each machine about all the others of a policy.
+        let is_named = || policy.vms.iter().any(|v| v.vm == *vm) || policy.records.iter().any(|r| r.vm == *vm);
+        let problems = if policy.problems.is_empty() || !is_named() { &[][..] } else { &policy.problems };
         let about = policy.id.to_string();
         if is_gone && policy.vms.iter().any(|v| v.vm == *vm) {
             let evidence = format!(
@@ -161,18 +163,18 @@ pub fn remarks_of(policies: &[JitPolicy], vm: &VmId, is_gone: bool) -> Vec<Remar
             );
             remarks.push(Remark { code: FindingCode::NoMachine, port: None, about: about.clone(), evidence });
         }
-        for address in policy.vms.iter().filter(|v| v.vm == *vm).filter_map(|v| v.public_ip_address.as_ref()) {
+        let fronted = policy.vms.iter().filter_map(|v| Some((&v.vm, v.public_ip_address.as_ref()?)));
+        for (_, address) in fronted.filter(|(of, _)| *of == vm) {
             let (policy, address) = (policy.id.name(), quoted(address));
             let evidence = format!("JIT policy {policy} also opens the Azure Firewall at {address} for this VM");
             remarks.push(Remark { code: FindingCode::FirewallPolicy, port: None, about: about.clone(), evidence });
         }
-        for record in policy.records.iter().filter(|r| r.vm == *vm && r.may_be_open()) {
-            if let Some(mapped) = record.mapped_port {
-                let evidence = format!("JIT opened port {mapped} of an Azure Firewall for port {} of this VM", record.port);
-                remarks.push(Remark { code: FindingCode::FirewallPort, port: Some(record.port), about: about.clone(), evidence });
-            }
+        let mapped = policy.records.iter().filter_map(|record| Some((record, record.mapped_port?)));
+        for (record, mapped) in mapped.filter(|(record, _)| record.may_be_open() && record.vm == *vm) {
+            let evidence = format!("JIT opened port {mapped} of an Azure Firewall for port {} of this VM", record.port);
+            remarks.push(Remark { code: FindingCode::FirewallPort, port: Some(record.port), about: about.clone(), evidence });
         }
-        for problem in policy.problems.iter().filter(|_| names_vm) {
+        for problem in problems {
             // Azure lists in no order: a place by its number would be another one at the next look.
             let place = without_numbers(&problem.place);
             let evidence = format!("{place} of JIT policy {} cannot be read: {}", policy.id.name(), problem.why);

@@ -190,7 +190,7 @@ impl<'a> Asked<'a> {
         let key = vm.key();
         let resource = uid("VM", &key)?;
         let group_key = key.rsplit_once('/').map_or("", |(group, _)| group);
-        let (subscription, group) = (uid("Subscription", vm.subscription())?, uid("ResourceGroup", group_key)?);
+        let (subscription, group) = (uid("Subscription", &vm.subscription())?, uid("ResourceGroup", group_key)?);
         let above = wish.vm.management_groups.names().map(|name| uid("ManagementGroup", name)).collect::<Result<Vec<_>, _>>()?;
         let name = [("name".to_owned(), text(&vm.name().to_lowercase()))];
         let tags = wish.vm.tags.iter().map(|(name, value)| (name.clone(), text(value)));

@@ -104,7 +104,7 @@ pub(crate) fn estate(data: &[u8]) {
         assert!(opening.leads_to(&addresses) && opening.nsg().is_some());
     }
     for (_, opening) in orphans(&estate.groups, &estate.nics) {
-        assert!(!estate.nics.iter().filter(|nic| nic.vm.is_some()).any(|nic| opening.leads_to(&nic.addresses)));
+        assert!(!estate.nics.iter().filter(|nic| nic.vm.is_some()).any(|nic| opening.leads_to(&nic.addresses.iter().copied().collect())));
     }
     let (fingerprints, seen) = (estate.fingerprints(), estate.seen());
     estate.groups.iter_mut().for_each(|group| group.rules.reverse());

@@ -49,7 +49,7 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
         Err(NotRead::Azure(failed)) => {
             // What the groups show of it does not wait for JIT's policies.
             if let Ok(vm) = VmId::from_arm_id(activity.resource.clone())
-                && app.governs(vm.subscription())
+                && app.governs(&vm.subscription())
                 && message.tries() == 0
             {
                 app.send(&Message::look(&vm)).await?;
@@ -65,7 +65,7 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
             return Err(Stopped::Lost(format!("event {id}")));
         }
     }
-    let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(affected.vm.subscription())).collect();
+    let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(&affected.vm.subscription())).collect();
     let _turn = match activity.operation {
         Operation::Initiate => app.sent.turn(&(&activity.resource, said_by(&claim))).await,
         Operation::Write | Operation::Delete => None,
@@ -107,7 +107,7 @@ async fn not_read(app: &App, message: &Message, activity: &Activity, failed: Cal
     warn!(resource = %activity.resource, error = %failed, "the policy of an event could not be read");
     let is_last = message.tries() >= MOST_TRIES;
     if failed.kind == FailureKind::MissingRight || is_last {
-        app.tell_failing("event", activity.resource.key(), &failed.to_string(), MEANWHILE).await;
+        app.tell_failing("event", &activity.resource.key(), &failed.to_string(), MEANWHILE).await;
     }
     if is_last {
         return Ended::done(format!("left to the sweep after {} tries: {failed}", message.tries()));
@@ -168,7 +168,7 @@ async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, Call
             Err(failed) => return Err(failed),
         },
         Err(_) => match activity.resource.resource_group() {
-            Some(group) => app.azure.jit.list_in_group(activity.resource.subscription(), group).await?,
+            Some(group) => app.azure.jit.list_in_group(&activity.resource.subscription(), &group).await?,
             None => Vec::new(),
         },
     };

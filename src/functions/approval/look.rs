@@ -89,10 +89,10 @@ pub(super) struct Run {
 
 /// One look.
 pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Result<Ended, Stopped> {
-    if Uuid::parse_str(cause.vm.subscription()).is_err() {
+    if Uuid::parse_str(&cause.vm.subscription()).is_err() {
         return app.reject("approval", &message.body(), "the VM's subscription is not a GUID").await;
     }
-    if !app.governs(cause.vm.subscription()) {
+    if !app.governs(&cause.vm.subscription()) {
         return Ok(Ended::done("the settings do not name the VM's subscription: it is not governed"));
     }
     let mut run = match begin(app, message, cause).await? {

@@ -253,7 +253,7 @@ impl<'a> Asking<'a> {
         if !self.rules.name_management_groups() {
             return ManagementGroups::default();
         }
-        let about = self.record.vm.subscription().to_lowercase();
+        let about = self.record.vm.subscription();
         if let Some(known) = self.app.management_groups.fresh(&about, self.now) {
             return ManagementGroups::Known(known);
         }
@@ -425,7 +425,7 @@ impl<'a> Asking<'a> {
     /// log has it; nothing where a part of it could not be read: who is left out may be somebody whom no rule permits it.
     async fn callers(&self, record: &JitRecord) -> Option<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
-        let subscription = Uuid::parse_str(self.record.vm.subscription()).ok()?;
+        let subscription = Uuid::parse_str(&self.record.vm.subscription()).ok()?;
         let (from, to) = (record.start - CLOCKS_DIFFER_BY, record.start + CLOCKS_DIFFER_BY);
         let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
         for resource in resources {
@@ -508,6 +508,6 @@ fn asked_for<'a>(opening: &'a Opening, record: Option<&'a JitRecord>) -> &'a Sou
 
 /// The same opening by the same record has the same grant, whoever works it out and however often.
 fn grant_id(record: &VmRecord, opening: &Opening, by: Option<&JitRecord>) -> String {
-    let about = by.map_or_else(|| opening.rule.arm_id().key().to_owned(), |by| format!("{} {} {}", by.start, by.end, by.sources));
+    let about = by.map_or_else(|| opening.rule.arm_id().key(), |by| format!("{} {} {}", by.start, by.end, by.sources));
     short_hash(&format!("{} {} {about}", record.vm.key(), opening.port().unwrap_or_default()))
 }

@@ -136,7 +136,7 @@ struct Jit {
 }
 
 async fn jit(app: &App, vm: &VmId) -> Result<Jit, NotSeen> {
-    let listed = timeout(JIT_READ_WITHIN, app.azure.jit.list_in_group(vm.subscription(), vm.resource_group())).await;
+    let listed = timeout(JIT_READ_WITHIN, app.azure.jit.list_in_group(&vm.subscription(), &vm.resource_group())).await;
     let listed = listed.map_err(|_| NotSeen::Slow { what: "JIT", within: JIT_READ_WITHIN })?;
     let mut policies = usable(listed.or_else(none_if_gone)?);
     let starts = starts_of(policies.iter().flat_map(|policy| &policy.records));
@@ -154,7 +154,7 @@ async fn jit(app: &App, vm: &VmId) -> Result<Jit, NotSeen> {
 /// the one that a rule leads to, so that nothing is seen then.
 async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
     let mut read = Vec::new();
-    let subscription = Uuid::parse_str(id.subscription()).unwrap_or_default();
+    let subscription = Uuid::parse_str(&id.subscription()).unwrap_or_default();
     let listing = app.azure.network.nics(&subscription, |page| {
         read.extend(page.into_iter().map(|body| Nic::read(&tree(body))));
         ControlFlow::Continue(())
