@@ -186,9 +186,15 @@ impl Channel {
             Ok(Ok(response)) => {
                 let (status, headers, body) = response.deconstruct();
                 let answer = Answer { status: *status, headers, body: body.into() };
-                let body = unpacked(answer.header("content-encoding"), answer.body.clone());
-                let body = body.map_err(|why| failed(FailureKind::Malformed, &format!("the body cannot be unpacked ({why})")))?;
-                Ok(Answer { body, ..answer })
+                match unpacked(answer.header("content-encoding"), answer.body.clone()) {
+                    Ok(body) => Ok(Answer { body, ..answer }),
+                    // Its status and headers say what to do about it.
+                    Err(_) if !answer.is_success() => Ok(Answer { body: Bytes::new(), ..answer }),
+                    Err(why) => {
+                        let message = format!("the body cannot be unpacked ({why})");
+                        Err(CallFailed::malformed(self.service, method, &what, &answer, &message))
+                    }
+                }
             }
             Ok(Err(error)) => Err(failed(kind_of(&error, sent), &error_text(&error))),
             Err(_) if sent.was() => Err(failed(FailureKind::Doubtful, &format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
@@ -474,7 +480,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn answers_are_asked_for_packed_and_read_as_they_were() {
         let broken = packed("[]").split_off(4);
-        let (channel, far_end) = channel(Service::Arm, vec![Reply::Packed(packed("[]")), status(200), Reply::Packed(broken)]);
+        let not_packed = Reply::Status(429, vec![("content-encoding", "gzip"), ("retry-after", "1200")], "{}");
+        let (channel, far_end) = channel(Service::Arm, vec![Reply::Packed(packed("[]")), status(200), Reply::Packed(broken), not_packed]);
         let url = Url::parse("https://127.0.0.1/x").unwrap();
         let call = || channel.call(Outgoing::get("reading x".to_owned(), url.clone()));
         assert_eq!(call().await.unwrap().body, "[]");
@@ -482,6 +489,9 @@ pub(super) mod tests {
         let failed = call().await.unwrap_err();
         assert_eq!(failed.kind, FailureKind::Malformed);
         assert!(failed.to_string().contains("the body cannot be unpacked"), "{failed}");
+        assert_eq!(failed.status, Some(200));
+        let refused = call().await.unwrap_err();
+        assert_eq!((refused.kind, refused.retry_after), (FailureKind::Throttled, Some(Duration::from_secs(1200))));
         let asked = far_end.asked.lock().unwrap();
         assert!(asked.iter().all(|one| one.headers().get_optional_str(&ACCEPT_ENCODING) == Some("gzip")));
     }

@@ -15,20 +15,26 @@ pub(super) const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("accept-e
 /// The one way of packing that is asked for.
 pub(super) const GZIP: &str = "gzip";
 
+/// No answer that is wanted is longer, and a longer one would leave no room for anything else.
+const LONGEST: usize = 64 * 1024 * 1024;
+
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes for two bits, and those of a block).
 const MOST_OF_A_BYTE: usize = 1032;
 
 /// A body as it was before `encoding`, the service's `Content-Encoding`.
 ///
 /// # Errors
-/// Where it is not what it says, or not whole.
+/// Where it is not what it says, not whole, or longer than [`LONGEST`].
 pub(super) fn unpacked(encoding: Option<&str>, body: Bytes) -> io::Result<Bytes> {
     if body.is_empty() || !encoding.is_some_and(|encoding| encoding.trim().eq_ignore_ascii_case(GZIP)) {
         return Ok(body);
     }
-    let mut text = Vec::with_capacity(length(&body));
-    MultiGzDecoder::new(&*body).read_to_end(&mut text)?;
-    Ok(Bytes::from(text))
+    let mut text = Vec::with_capacity(length(&body).min(LONGEST));
+    MultiGzDecoder::new(&*body).take(LONGEST as u64 + 1).read_to_end(&mut text)?;
+    match text.len() {
+        ..=LONGEST => Ok(Bytes::from(text)),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {} MB", LONGEST / 1024 / 1024))),
+    }
 }
 
 /// How long a packed body says that it is unpacked, by its last four bytes (RFC 1952): no more than it can be.
@@ -70,6 +76,12 @@ pub(super) mod tests {
         for (encoding, body) in [(None, "{}"), (Some("identity"), "{}"), (Some("gzip"), "")] {
             assert_eq!(unpacked(encoding, Bytes::from(body)).unwrap(), body);
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_anything_that_is_wanted_is_an_error() {
+        let body = packed(&" ".repeat(LONGEST + 1));
+        assert_eq!(unpacked(Some("gzip"), Bytes::from(body)).unwrap_err().to_string(), "it is longer than 64 MB");
     }
 
     #[test]

@@ -6,23 +6,25 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::MutexGuard;
 use tokio::time::timeout;
 
+use crate::turns::TURN_PATIENCE;
+
 /// A generation of marks. What was sent is remembered for one of them at least, and for two at most.
 const GENERATION: TimeDelta = TimeDelta::seconds(5);
+
+/// Times come with what was read, so that what took longer brings an earlier one than what is known. Earlier than this it is
+/// another clock, and all begins anew.
+const BEHIND: TimeDelta = TimeDelta::minutes(1);
 
 /// Marks of a generation that are kept: what a table of 32,768 places takes before it doubles.
 const MOST_KEPT: usize = 28_672;
 
 /// Work that shares a turn, by chance or because it is about the same, waits for each other.
 const TURNS: usize = 32;
-
-/// How long a turn is waited for: it saves sending twice, and nothing else.
-const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was sent lately, as marks of what was to be seen then.
 #[derive(Debug, Default)]
@@ -68,7 +70,7 @@ impl Sent {
 /// Marks without their times, since there are tens of thousands in a burst.
 #[derive(Debug, Default)]
 struct Marks {
-    /// When the young ones began; nothing while there are none.
+    /// When the young ones began; nothing before the first.
     since: Option<DateTime<Utc>>,
     young: HashSet<u64>,
     old: HashSet<u64>,
@@ -79,15 +81,16 @@ impl Marks {
         self.young.contains(&mark) || self.old.contains(&mark)
     }
 
-    /// Lets go of what is too old by now. A clock that goes back is as good as one that goes on.
+    /// Lets go of what is too old by now.
     fn age(&mut self, now: DateTime<Utc>) {
-        let age = self.since.map_or(TimeDelta::MAX, |since| (now - since).abs());
-        if age < GENERATION {
-            return;
+        match self.since {
+            Some(since) if (-BEHIND..GENERATION).contains(&(now - since)) => {}
+            Some(since) if (GENERATION..GENERATION * 2).contains(&(now - since)) => {
+                self.old = std::mem::take(&mut self.young);
+                self.since = Some(since + GENERATION);
+            }
+            _ => *self = Marks { since: Some(now), ..Marks::default() },
         }
-        let young = std::mem::take(&mut self.young);
-        self.old = if age < GENERATION * 2 { young } else { HashSet::new() };
-        self.since = Some(now);
     }
 }
 
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn what_was_sent_is_remembered_for_five_to_ten_seconds() {
         for (begun, seconds, fresh) in
-            [(0, 0, true), (0, 9, true), (0, 10, false), (4, 5, true), (4, 6, false), (0, -4, true), (0, -10, false)]
+            [(0, 0, true), (0, 9, true), (0, 10, false), (4, 5, true), (4, 6, false), (0, -59, true), (0, -61, false)]
         {
             let sent = Sent::default();
             let mark = sent.mark(&("vm", 1));
@@ -113,6 +116,17 @@ mod tests {
             assert_eq!(sent.is_fresh(mark, now() + TimeDelta::seconds(seconds)), fresh, "{begun} {seconds}");
             assert!(!sent.is_fresh(sent.mark(&("vm", 2)), now()));
         }
+    }
+
+    #[test]
+    fn asking_makes_nothing_last_longer_and_a_time_that_comes_late_ends_nothing() {
+        let (sent, at) = (Sent::default(), |seconds| now() + TimeDelta::seconds(seconds));
+        sent.keep(1, at(0));
+        assert!(sent.is_fresh(1, at(9)) && !sent.is_fresh(1, at(14)));
+
+        sent.keep(2, at(14));
+        assert!(!sent.is_fresh(3, at(8)));
+        assert!(sent.is_fresh(2, at(14)) && sent.is_fresh(2, at(18)));
     }
 
     #[test]
