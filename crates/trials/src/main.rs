@@ -158,6 +158,9 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
         fastrand::Rng::with_seed(arguments.seed).shuffle(&mut cells);
         cells.truncate(sample);
     }
+    if cells.is_empty() {
+        bail!("there is nothing to play: --sample is 0");
+    }
     let outcomes = run(arguments.jobs, &cells, |cell, outcome| say(arguments, cell, outcome)).await;
     let played: Vec<(&Cell, &Outcome)> = cells.iter().zip(&outcomes).collect();
     println!("\n{}", table(&played, &counted, &calls));
@@ -166,6 +169,10 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     let drawn = if cells.len() < all { format!(" drawn from {all} by seed {}", arguments.seed) } else { String::new() };
     println!("{} cells{drawn}, {unmet} of which made fewer calls than counted; {} failed", cells.len(), failed.len());
     write_failed(arguments, &failed)?;
+    // What was not disturbed shows nothing. Some calls more or less there always are.
+    if unmet * 10 > cells.len() {
+        bail!("{unmet} of {} cells were not disturbed: they made fewer calls than the same story does alone", cells.len());
+    }
     Ok(failed.len())
 }
 
@@ -218,7 +225,11 @@ fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table
 
 fn write_failed(arguments: &Arguments, failed: &[String]) -> anyhow::Result<()> {
     if failed.is_empty() {
-        return Ok(());
+        // Of another run, whose cells would be taken for this one's.
+        return match std::fs::remove_file(&arguments.failed) {
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(why.into()),
+            _ => Ok(()),
+        };
     }
     if let Some(folder) = arguments.failed.parent() {
         std::fs::create_dir_all(folder)?;
@@ -257,6 +268,9 @@ fn show(played: &portcullis_trials::play::Played) {
 
 /// Walks from each seed and gives how many walks failed.
 async fn walk(arguments: &Arguments, seeds: u64) -> anyhow::Result<usize> {
+    if seeds == 0 {
+        bail!("there is nothing to play: --seeds is 0");
+    }
     let first = arguments.seed;
     let walked = AtomicUsize::new(0);
     let walks = (first..first + seeds).map(|seed| async move { Walk::of(seed).played().await.map(|(_, wrong)| wrong) }).collect();

@@ -85,12 +85,16 @@ impl Unusual {
             let Value::Object(object) = object else {
                 return Err(cannot(&format!("world {}: it is no object of switches", number + 1)));
             };
-            for setting in combinations(&object) {
+            let settings = combinations(&object);
+            if settings.is_empty() {
+                return Err(cannot(&format!("world {}: a switch with no setting leaves no world", number + 1)));
+            }
+            for setting in settings {
                 setting.switches().map_err(|why| cannot(&format!("world {}: {why}", number + 1)))?;
                 all.push(setting);
             }
         }
-        Ok(all)
+        if all.is_empty() { Err(cannot(&"there is no world in it: `- {}` is the usual one")) } else { Ok(all) }
     }
 }
 
@@ -280,5 +284,12 @@ mod tests {
         std::fs::write(&file, "- {events: never}\n- {evnts: late}\n").unwrap();
         let why = Unusual::read_file(&file).unwrap_err();
         assert!(why.contains("switches.yaml: world 2: there is no switch 'evnts'"), "{why}");
+        for (text, says) in [("[]", "there is no world in it"), ("- {}\n- {events: []}", "world 2: a switch with no setting")] {
+            std::fs::write(&file, text).unwrap();
+            let why = Unusual::read_file(&file).unwrap_err();
+            assert!(why.contains(says), "{text}: {why}");
+        }
+        std::fs::write(&file, "[{}]").unwrap();
+        assert_eq!(Unusual::read_file(&file).unwrap(), [Unusual::default()]);
     }
 }

@@ -37,6 +37,8 @@ pub struct Played {
 struct Stage {
     story: Story,
     watch: Watch,
+    /// What goes wrong besides what the story says.
+    beside: Option<Fault>,
     /// How often somebody could not sign in by now.
     refused: usize,
 }
@@ -46,10 +48,10 @@ struct Stage {
 pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, longer: Option<TimeDelta>) -> Result<Played, String> {
     let switches = switched(switches, &script.world.switches)?;
     let story = setting(script, &switches).begin().await;
-    story.change(|state| state.faults.extend(fault));
+    story.change(|state| state.faults.extend(fault.clone()));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
-    let mut stage = Stage { story, watch, refused: 0 };
+    let mut stage = Stage { story, watch, beside: fault, refused: 0 };
     for step in &script.steps {
         stage.until(step.at).await?;
         stage.does(&step.what).await?;
@@ -135,8 +137,7 @@ impl Stage {
             Deed::Closes(closes) => self.closes(&closes.vm).await?,
             Deed::Calls(calls) => {
                 let path = calls.path.replace("{policy}", &policy()).replace("{group}", &group());
-                let method =
-                    reqwest::Method::from_bytes(calls.method.as_bytes()).map_err(|_| format!("'{}' is no method", calls.method))?;
+                let method = reqwest::Method::from_bytes(calls.method.as_bytes()).map_err(|why| why.to_string())?;
                 self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
             }
             Deed::DeletesRules(closes) => self.deletes_rules(&vm(&closes.vm)).await,
@@ -149,12 +150,31 @@ impl Stage {
                 let switches = switched(&self.story.world(|state| state.switches.clone()), given)?;
                 self.story.change(|state| state.switches = switches);
             }
-            Deed::Fault(fault) => self.story.change(|state| state.faults.push(fault.0.clone())),
-            Deed::Heals => self.story.heal(),
+            Deed::Fault(fault) => self.fails(fault.0.clone()),
+            Deed::Heals => self.heals(),
             Deed::Kills => self.story.sandbox.world.kill_handler(),
         }
         self.story.world(|state| self.watch.look(state));
         Ok(())
+    }
+
+    /// One fault alone is met by a call, the first that waits for it: one of the story, before the call is only counted, and what
+    /// disturbs the story, before one of its own.
+    fn fails(&self, fault: Fault) {
+        let counts = self.beside.as_ref().is_some_and(|beside| beside.effect == COUNTS);
+        self.story.change(|state| {
+            let place = if counts { 0 } else { state.faults.len() };
+            state.faults.insert(place, fault);
+        });
+    }
+
+    /// Takes the story's own faults away: what disturbs it may be yet to come.
+    fn heals(&self) {
+        let disturbs = |fault: &Fault| {
+            let is_alike = |beside: &Fault| (&beside.face, &beside.path, &beside.effect) == (&fault.face, &fault.path, &fault.effect);
+            self.beside.as_ref().is_some_and(is_alike)
+        };
+        self.story.change(|state| state.faults.retain(disturbs));
     }
 
     async fn opens(&self, opens: &Opens) {

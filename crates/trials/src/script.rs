@@ -6,9 +6,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use chrono::TimeDelta;
+use portcullis_domain::grant::{LONGEST, SHORTEST};
+use portcullis_domain::record::Cause;
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Fault;
+use portcullis_sandbox::roles;
 use portcullis_sandbox::switches::Switches;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -228,7 +231,7 @@ pub struct End {
     pub port: u16,
     /// How.
     pub is: How,
-    /// The causes of the alarms that are raised, if there may be any: any of these, and no other.
+    /// The causes of the alarms that are raised, where that is said: each of these, and no other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
     /// Who is to be let in when. What is let in otherwise must be shut.
@@ -268,6 +271,9 @@ pub struct Stay {
     /// Whether the sweep alone finds that it is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_sweep: bool,
+    /// Whether nothing covers it, and it lasts because nobody can help it yet: then an alarm must stand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncovered: bool,
 }
 
 /// What is otherwise where the world has these settings.
@@ -369,14 +375,12 @@ impl<'de> Deserialize<'de> for Time {
 
 /// The usual world with these switches set otherwise. The error names the switch.
 pub fn switched<'a>(usual: &Switches, given: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Result<Switches, String> {
-    let mut merged = json!(usual);
-    for (name, setting) in given {
-        match merged.get_mut(name) {
-            Some(place) => *place = setting.clone(),
-            None => return Err(format!("there is no switch '{name}': docs/sandbox.md has them all")),
-        }
-    }
-    Switches::deserialize(&merged).map_err(|why| format!("no such setting: {why}"))
+    given.into_iter().try_fold(usual.clone(), |switches, (name, setting)| {
+        let mut merged = json!(switches);
+        let place = merged.get_mut(name).ok_or_else(|| format!("there is no switch '{name}': docs/sandbox.md has them all"))?;
+        *place = setting.clone();
+        Switches::deserialize(&merged).map_err(|why| format!("no such setting of {name}: {why}"))
+    })
 }
 
 impl Script {
@@ -418,9 +422,7 @@ impl Script {
     fn check(&self) -> Result<(), String> {
         let usual = Switches::default();
         switched(&usual, &self.world.switches).map_err(|why| format!("world.switches: {why}"))?;
-        for machine in self.world.incidents.values() {
-            demand_machine(machine).map_err(|why| format!("world.incidents: {why}"))?;
-        }
+        self.world.check().map_err(|why| format!("world.{why}"))?;
         if let Some(late) = self.steps.windows(2).find(|pair| pair[1].at < pair[0].at) {
             return Err(format!(
                 "steps: the one at {} stands after the one at {}; give them in the order of their times",
@@ -433,11 +435,9 @@ impl Script {
         for step in &self.steps {
             step.what.check().map_err(|why| format!("the step at {}: {why}", step.at))?;
         }
-        let all = self.but.iter().flat_map(|but| &but.ends).chain(&self.ends);
-        for end in all {
-            demand_machine(&end.vm).map_err(|why| format!("ends: {why}"))?;
-        }
+        check_ends(&self.ends).map_err(|why| format!("ends: {why}"))?;
         for but in &self.but {
+            check_ends(&but.ends).map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
             for (name, wanted) in &but.when {
                 let settings = if let Value::Array(any) = wanted { any.clone() } else { vec![wanted.clone()] };
                 for setting in settings {
@@ -463,6 +463,48 @@ fn demand_sources(from: &OneOrMany) -> Result<(), String> {
     if from.sources().is_understood() { Ok(()) } else { Err(format!("from: {} cannot be read as sources", from.all().join(", "))) }
 }
 
+fn demand_duration(time: Time) -> Result<(), String> {
+    let can = SHORTEST.num_seconds()..=LONGEST.num_seconds();
+    if can.contains(&time.seconds()) { Ok(()) } else { Err(format!("for: {time} cannot be asked for: 5m to 24h")) }
+}
+
+impl World {
+    fn check(&self) -> Result<(), String> {
+        self.tags.keys().try_for_each(|machine| demand_machine(machine)).map_err(|why| format!("tags: {why}"))?;
+        self.incidents.values().try_for_each(|machine| demand_machine(machine)).map_err(|why| format!("incidents: {why}"))?;
+        if let Some(source) = self.allowed_source.as_ref().filter(|source| !Sources::read([source.as_str()]).is_understood()) {
+            return Err(format!("allowedSource: {source} cannot be read as a source"));
+        }
+        match self.rules.keys().find(|name| Path::new(name).file_name().is_none_or(|file| file != name.as_str())) {
+            Some(name) => Err(format!("rules: '{name}' is no name of a file")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_ends(ends: &[End]) -> Result<(), String> {
+    for (place, end) in ends.iter().enumerate() {
+        let what = format!("{} port {}", end.vm, end.port);
+        demand_machine(&end.vm)?;
+        if ends[..place].iter().any(|other| (&other.vm, other.port) == (&end.vm, end.port)) {
+            return Err(format!("{what} ends twice"));
+        }
+        if let Some(unknown) = end.alarms.iter().find(|code| Cause::ALL.iter().all(|cause| cause.text() != **code)) {
+            return Err(format!("{what}: alarms: there is no cause '{unknown}': {}", Cause::ALL.map(Cause::text).join(", ")));
+        }
+        if !end.alarms.is_empty() && !matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding) {
+            return Err(format!("{what}: alarms: nothing is raised where it is {}; it may be shutAfterAlarm or alarmStanding", end.is));
+        }
+        for stay in &end.lets_in {
+            demand_sources(&stay.from).map_err(|why| format!("{what}: letsIn: {why}"))?;
+            if stay.since > stay.until {
+                return Err(format!("{what}: letsIn: since {} is later than until {}", stay.since, stay.until));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Deed {
     fn check(&self) -> Result<(), String> {
         match self {
@@ -475,12 +517,23 @@ impl Deed {
                 demand_person(&asks.who)?;
                 demand_person(&asks.person)?;
                 demand_machine(&asks.vm)?;
+                demand_duration(asks.time)?;
                 demand_sources(&asks.from)
             }
             Deed::Closes(closes) | Deed::DeletesRules(closes) | Deed::DeletesMachine(closes) => demand_machine(&closes.vm),
-            Deed::Calls(calls) => demand_person(&calls.who),
+            Deed::Calls(calls) => {
+                demand_person(&calls.who)?;
+                reqwest::Method::from_bytes(calls.method.as_bytes()).map(|_| ()).map_err(|_| format!("'{}' is no method", calls.method))
+            }
+            Deed::Right(right) => {
+                let actions = estate::product_actions(&roles::DUTIES);
+                if actions.contains(&right.action.as_str()) {
+                    return Ok(());
+                }
+                Err(format!("right: the app's identity has no action '{}': {}", right.action, actions.join(", ")))
+            }
             Deed::Switches(given) => switched(&Switches::default(), given).map(|_| ()),
-            Deed::Locks(_) | Deed::Plan(_) | Deed::Right(_) | Deed::Fault(_) | Deed::Heals | Deed::Kills => Ok(()),
+            Deed::Locks(_) | Deed::Plan(_) | Deed::Fault(_) | Deed::Heals | Deed::Kills => Ok(()),
         }
     }
 }
@@ -514,6 +567,7 @@ but:
 
     #[test]
     fn a_mistake_in_a_story_is_named_with_its_place() {
+        const OPENS: &str = "{opens: {who: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 16m}}";
         let rows = [
             ("web-1, port: 22, from", "web-9, port: 22, from", "the step at 0: there is no machine 'web-9': web-1, web-2, db-1"),
             ("who: ada.admin", "who: ada", "the step at 0: nobody is called 'ada'"),
@@ -527,6 +581,22 @@ but:
             ("is: shut", "is: closed", "unknown variant"),
             ("tells:", "says:", "unknown field"),
             ("steps:", "world: {incidents: {7: web-9}}\nsteps:", "world.incidents: there is no machine 'web-9'"),
+            ("steps:", "world: {tags: {web-9: {a: b}}}\nsteps:", "world.tags: there is no machine 'web-9'"),
+            ("steps:", "world: {allowedSource: 192.0.2.9/99}\nsteps:", "world.allowedSource: 192.0.2.9/99 cannot be read"),
+            ("steps:", "world: {rules: {../a.cedar: permit}}\nsteps:", "world.rules: '../a.cedar' is no name of a file"),
+            ("steps:", "world: {switches: {pageSize: many}}\nsteps:", "world.switches: no such setting of pageSize"),
+            (
+                "{from: 192.0.2.9, since: 0, until: 0}",
+                "{from: 192.0.2.9/99, since: 0, until: 0}",
+                "ends: web-1 port 22: letsIn: from: 192.0.2.9/99 cannot",
+            ),
+            ("since: 0, until: 0", "since: 6m, until: 5m", "ends: web-1 port 22: letsIn: since 6m is later than until 5m"),
+            ("is: shut, ", "is: shut, alarms: [lock], ", "ends: web-1 port 22: alarms: nothing is raised where it is proved shut"),
+            ("is: alarmStanding", "is: alarmStanding, alarms: [locked]", "port 22: alarms: there is no cause 'locked': slow, lock"),
+            ("is: alarmStanding}", "is: alarmStanding}, {vm: web-1, port: 22, is: shut}", "web-1 port 22 ends twice"),
+            (OPENS, "{asks: {person: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 4m}}", "for: 4m cannot be asked for: 5m to 24h"),
+            (OPENS, "{calls: {who: glass, method: 'A B', path: /}}", "'A B' is no method"),
+            (OPENS, "{right: {action: x/y, given: false}}", "the app's identity has no action 'x/y'"),
         ];
         for (right, mistaken, says) in rows {
             assert!(STORY.contains(right), "{right}");

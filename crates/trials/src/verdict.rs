@@ -21,6 +21,9 @@ const MINUTE: i64 = 60;
 /// within five more; the rest is for a lease, a pause and a read.
 const UNCOVERED_WITHOUT_ALARM: i64 = 12 * MINUTE;
 
+/// The causes that are an alarm as soon as they are met.
+const AT_ONCE: [&str; 4] = ["lock", "denial", "missing-right", "rule-returns"];
+
 /// The cause of an alarm that stands beside others.
 const UNDECIDED: &str = "undecided";
 
@@ -61,6 +64,8 @@ struct Alarm {
     /// The port that it is about; without one it is about the machine as a whole.
     port: Option<u64>,
     code: String,
+    /// The causes that it had before.
+    earlier: Vec<String>,
     raised: i64,
     cleared: Option<i64>,
 }
@@ -68,6 +73,10 @@ struct Alarm {
 impl Alarm {
     fn is_about(&self, name: &str, port: u16) -> bool {
         self.vm.eq_ignore_ascii_case(&vm(name)) && self.port.is_none_or(|its| its == u64::from(port))
+    }
+
+    fn codes(&self) -> impl Iterator<Item = &String> {
+        self.earlier.iter().chain([&self.code])
     }
 
     /// The alarm as it is told of something that is not looked at otherwise.
@@ -247,8 +256,12 @@ impl Judge<'_> {
         // Where the story names no cause, it says whether there is an alarm at all.
         let is_expected = |alarm: &&Alarm| match end.alarms.as_slice() {
             [] => matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding),
-            causes => causes.contains(&alarm.code),
+            causes => alarm.codes().all(|code| causes.contains(code)),
         };
+        let raised = |cause: &&String| alarms.iter().any(|alarm| alarm.codes().any(|code| code == *cause));
+        if self.is_undisturbed() {
+            wrong.extend(end.alarms.iter().filter(|cause| !raised(cause)).map(|cause| format!("no alarm {cause} was raised")));
+        }
         let unexpected = alarms.iter().filter(|alarm| !is_expected(alarm));
         wrong.extend(unexpected.filter(|_| !self.disturbance.may_alarm()).map(|alarm| format!("an alarm that nobody expects: {alarm}")));
         wrong.extend(self.stays(&place, end));
@@ -305,7 +318,7 @@ impl Judge<'_> {
 
     /// The sources that are due at an instant.
     fn due(&self, end: &End, at: i64) -> Sources {
-        let stays = end.lets_in.iter().filter(|stay| (stay.since.seconds()..stay.until.seconds()).contains(&at));
+        let stays = end.lets_in.iter().filter(|stay| !stay.uncovered && (stay.since.seconds()..stay.until.seconds()).contains(&at));
         stays.fold(Sources::default(), |all, stay| all.union(&stay.from.sources()))
     }
 
@@ -356,15 +369,31 @@ impl Judge<'_> {
 
     /// How much later than at once a disturbed sweep may find that one of these is over.
     fn next_sweep(&self, stays: &[&Stay]) -> i64 {
-        let is_swept = matches!(self.switches.events, Events::Late | Events::Never) || stays.iter().any(|stay| stay.by_sweep);
-        if is_swept && !self.is_undisturbed() { NEXT_SWEEP } else { 0 }
+        if self.is_swept(stays.iter().copied()) && !self.is_undisturbed() { NEXT_SWEEP } else { 0 }
     }
 
     /// The claim: what nothing covers does not stay open without an alarm.
     fn uncovered(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Vec<String> {
         let turns: Vec<i64> = end.lets_in.iter().flat_map(|stay| [stay.since.seconds(), stay.until.seconds()]).collect();
         let beyond = self.played.watch.beyond(place, &turns, |at| self.due(end, at));
-        silent(&beyond, &proofs(self.played, place), alarms, UNCOVERED_WITHOUT_ALARM, self.now)
+        silent(&beyond, &proofs(self.played, place), alarms, self.silence(end), self.now)
+    }
+
+    /// For how long what nothing covers may be open without an alarm. What Azure's answer names, or a rule that is there again, is an
+    /// alarm at once.
+    fn silence(&self, end: &End) -> i64 {
+        let put_off = if self.disturbance.may_alarm() { PUT_OFF } else { 0 };
+        if end.alarms.is_empty() || !end.alarms.iter().all(|code| AT_ONCE.contains(&code.as_str())) {
+            return UNCOVERED_WITHOUT_ALARM + put_off;
+        }
+        let by_sweep = if self.is_swept(end.lets_in.iter()) { NEXT_SWEEP } else { 0 };
+        let disturbed = if self.is_undisturbed() { 0 } else { DISTURBED + by_sweep };
+        opens_within(self.switches) + shuts_within(self.switches) + by_sweep + disturbed + put_off
+    }
+
+    /// Whether the sweep alone finds what is to be shut.
+    fn is_swept<'s>(&self, mut stays: impl Iterator<Item = &'s Stay>) -> bool {
+        matches!(self.switches.events, Events::Late | Events::Never) || stays.any(|stay| stay.by_sweep)
     }
 
     fn told(&self, place: &Place, how: &Result<How, String>, alarms: &[Alarm]) -> String {
@@ -390,7 +419,14 @@ fn alarms(played: &Played) -> Vec<Alarm> {
         };
         let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
         let at = audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun);
-        let alarm = Alarm { vm: text("vm"), port: audit["port"].as_u64(), code: text("code"), raised: seconds(played, at), cleared: None };
+        let alarm = Alarm {
+            vm: text("vm"),
+            port: audit["port"].as_u64(),
+            code: text("code"),
+            earlier: Vec::new(),
+            raised: seconds(played, at),
+            cleared: None,
+        };
         told.push((text("id"), raised, alarm));
     }
     told.sort_by(|(a, _, one), (b, _, other)| (one.raised, a).cmp(&(other.raised, b)));
@@ -404,7 +440,7 @@ fn alarms(played: &Played) -> Vec<Alarm> {
             alarm.cleared.is_none() && is_same
         };
         match (raised, alarms.iter_mut().rev().find(is_its)) {
-            (true, Some(alarm)) => alarm.code = told.code,
+            (true, Some(alarm)) => alarm.earlier.push(std::mem::replace(&mut alarm.code, told.code)),
             (true, None) => alarms.push(told),
             (false, Some(alarm)) => alarm.cleared = Some(told.raised),
             (false, None) => {}

@@ -64,7 +64,8 @@ async fn cells_that_are_drawn_from_all_of_them_end_as_they_must() {
         let disturbance = Disturbance::At(Wrong::ALL[rng.usize(..Wrong::ALL.len())], rng.u32(..250));
         Cell { disturbance, ..undisturbed }
     });
-    all_hold(drawn.collect()).await;
+    let met = all_hold(drawn.collect()).await;
+    assert!(met > 90, "{met} of 100 were disturbed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
