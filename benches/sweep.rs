@@ -58,11 +58,12 @@ fn main() -> anyhow::Result<()> {
         let waits = LATENCY * u32::try_from(SUBSCRIPTIONS.div_ceil(SHARDS_AT_ONCE))? * *waits;
         println!(
             "in the {which} sweep {SHARDS_AT_ONCE} shards at once wait {:.2} s for calls that are side by side or must follow each other; \
-             with the {:.2} s of work that there is without latency that is {:.2} s: it was {:.2} times that",
+             with the {:.2} s of work that there is without latency that is {:.2} s: it was {:.2} times that, and {:.2} times the waits alone",
             waits.as_secs_f64(),
             fast.took.as_secs_f64(),
             (waits + fast.took).as_secs_f64(),
-            slow.took.as_secs_f64() / (waits + fast.took).as_secs_f64()
+            slow.took.as_secs_f64() / (waits + fast.took).as_secs_f64(),
+            slow.took.as_secs_f64() / waits.as_secs_f64()
         );
     }
     println!("in each of them the port that no event told of was shut within the sweep");

@@ -58,9 +58,15 @@ impl Unusual {
         Ok(setting)
     }
 
-    /// The usual world, and every setting of every switch, one at a time.
+    /// The world in which whatever is delivered comes twice, and every id in another letter case.
+    pub fn twice() -> Unusual {
+        let all = [("events", "doubled"), ("messages", "twiceAtOnce"), ("letterCase", "upper")];
+        Unusual(all.map(|(name, setting)| (name.to_owned(), json!(setting))).into())
+    }
+
+    /// The usual world, that in which everything comes twice, and every setting of every switch, one at a time.
     pub fn every() -> Vec<Unusual> {
-        let mut all = vec![Unusual::default()];
+        let mut all = vec![Unusual::default(), Unusual::twice()];
         for (_, _, switches) in settings() {
             let setting = Unusual::of(&switches);
             if !all.contains(&setting) {
@@ -262,6 +268,7 @@ mod tests {
         }
         let several = Unusual::read("events=never,pageSize=1").unwrap();
         assert_eq!(several.to_string(), "events=never,pageSize=1");
+        assert_eq!(Unusual::read(&Unusual::twice().to_string()).unwrap(), Unusual::twice());
         assert_eq!(Unusual::of(&several.switches().unwrap()), several);
     }
 

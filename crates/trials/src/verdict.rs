@@ -5,7 +5,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::source::Sources;
-use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::faults::{Effect, Meeting};
 use portcullis_sandbox::switches::{Events, Returns, Switches};
 use serde_json::Value;
 
@@ -118,9 +118,8 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let others = judge.alarms.iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
     let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
-    if *disturbance == Disturbance::Nothing {
-        verdict.wrong.extend(alerts(played).map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert))));
-    }
+    let unexpected = alerts(played).filter(|alert| *disturbance == Disturbance::Nothing || is_rejection(alert));
+    verdict.wrong.extend(unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert))));
     verdict
 }
 
@@ -140,12 +139,15 @@ pub struct Granted {
 }
 
 /// What does not hold of a walk: what must hold always, the claim, and that in the end every port is shut and no alarm stands.
-pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
+///
+/// Where nothing was in its way, it may raise no alarm.
+pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> Vec<String> {
     let now = seconds(played, played.story.now());
     let mut wrong = played.story.broken();
     // A call that was put off for twenty minutes puts off what is seen.
-    let put_off =
-        played.story.world(|state| state.met.iter().filter(|met| matches!(met.effect, Effect::Status { status: 429, .. })).count());
+    let is_put_off =
+        |met: &&Meeting| matches!(met.effect, Effect::Status { retry_after: Some(wait), .. } if wait >= PUT_OFF.unsigned_abs());
+    let put_off = played.story.world(|state| state.met.iter().filter(is_put_off).count());
     let grace = UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF;
     let all = alarms(played);
     for place in played.watch.places() {
@@ -173,6 +175,9 @@ pub fn judge_walk(granted: &[Granted], played: &Played) -> Vec<String> {
         }
     }
     wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
+    wrong.extend(all.iter().filter(|_| is_untroubled).map(|alarm| format!("an alarm where nothing went wrong: {}", alarm.of_what())));
+    let unexpected = alerts(played).filter(|alert| is_untroubled || is_rejection(alert));
+    wrong.extend(unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert))));
     wrong
 }
 
@@ -457,6 +462,11 @@ fn of_port(alarms: &[Alarm], place: &Place) -> Vec<Alarm> {
 /// What else was told to somebody as not being in order: something that could not be used, or a service that fails.
 fn alerts(played: &Played) -> impl Iterator<Item = Value> {
     played.story.audits().into_iter().filter(|audit| matches!(audit["kind"].as_str(), Some("rejected" | "service-failing")))
+}
+
+/// Whether something was set aside as what cannot be used: nobody in a story brings such a thing.
+fn is_rejection(alert: &Value) -> bool {
+    alert["kind"] == "rejected"
 }
 
 /// Stays in seconds, each with how much later it may end; those with at most such a gap between them as one, as what was seen is.
