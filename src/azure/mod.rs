@@ -20,7 +20,7 @@ pub mod jit;
 pub mod logs;
 pub mod management_groups;
 pub mod network;
-mod packed;
+pub mod packed;
 pub mod plans;
 pub mod servicebus;
 pub mod subscriptions;

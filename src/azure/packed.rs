@@ -16,7 +16,7 @@ pub(super) const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("accept-e
 pub(super) const GZIP: &str = "gzip";
 
 /// No answer that is wanted is longer, and a longer one would leave no room for anything else.
-const LONGEST: usize = 64 * 1024 * 1024;
+pub const LONGEST: usize = 64 * 1024 * 1024;
 
 /// Deflate makes no more of a byte than this (RFC 1951: 258 bytes for two bits, and those of a block).
 const MOST_OF_A_BYTE: usize = 1032;
@@ -25,7 +25,7 @@ const MOST_OF_A_BYTE: usize = 1032;
 ///
 /// # Errors
 /// Where it is not what it says, not whole, or longer than [`LONGEST`].
-pub(super) fn unpacked(encoding: Option<&str>, body: Bytes) -> io::Result<Bytes> {
+pub fn unpacked(encoding: Option<&str>, body: Bytes) -> io::Result<Bytes> {
     if body.is_empty() || !encoding.is_some_and(|encoding| encoding.trim().eq_ignore_ascii_case(GZIP)) {
         return Ok(body);
     }

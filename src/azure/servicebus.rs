@@ -20,7 +20,7 @@ use portcullis_domain::time;
 use serde_json::Value;
 use url::Url;
 
-use super::channel::{Attempts, Channel, Outgoing};
+use super::channel::{Answer, Attempts, Channel, Outgoing};
 use super::error::{CallFailed, FailureKind, Service};
 
 /// The queues of one namespace.
@@ -45,7 +45,32 @@ pub struct DeadLetter {
     /// It.
     pub body: String,
     /// The path at which it is given back or taken away.
-    lock: String,
+    pub lock: String,
+}
+
+impl DeadLetter {
+    /// Reads the answer to a peek-lock of a namespace.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn read(answer: &Answer, endpoint: &Url) -> Result<Self, &'static str> {
+        let properties = answer.header("brokerproperties").and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let properties = properties.ok_or("the answer has no BrokerProperties that can be read")?;
+        // The token goes to the namespace of the settings, whatever host the answer names.
+        let lock = answer.header("location").and_then(|location| endpoint.join(location).ok()).map(|url| url.path().to_owned());
+        let sequence = properties["SequenceNumber"].as_u64();
+        let (Some(lock), Some(sequence)) = (lock, sequence) else {
+            return Err("the answer names no lock or no sequence number");
+        };
+        Ok(DeadLetter {
+            sequence,
+            sent: properties["EnqueuedTimeUtc"].as_str().and_then(time::of_header),
+            deliveries: properties["DeliveryCount"].as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+            reason: answer.header("deadletterreason").unwrap_or_default().trim_matches('"').to_owned(),
+            body: String::from_utf8_lossy(&answer.body).into_owned(),
+            lock,
+        })
+    }
 }
 
 /// How a message is sent.
@@ -109,23 +134,8 @@ impl Bus {
         if answer.status == NO_CONTENT {
             return Ok(None);
         }
-        let malformed = |why: &str| CallFailed::malformed(Service::ServiceBus, Method::Post, &what, &answer, why);
-        let properties = answer.header("brokerproperties").and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let properties = properties.ok_or_else(|| malformed("the answer has no BrokerProperties that can be read"))?;
-        // The token goes to the namespace of the settings, whatever host the answer names.
-        let lock = answer.header("location").and_then(|location| self.endpoint.join(location).ok()).map(|url| url.path().to_owned());
-        let sequence = properties["SequenceNumber"].as_u64();
-        let (Some(lock), Some(sequence)) = (lock, sequence) else {
-            return Err(malformed("the answer names no lock or no sequence number"));
-        };
-        Ok(Some(DeadLetter {
-            sequence,
-            sent: properties["EnqueuedTimeUtc"].as_str().and_then(time::of_header),
-            deliveries: properties["DeliveryCount"].as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
-            reason: answer.header("deadletterreason").unwrap_or_default().trim_matches('"').to_owned(),
-            body: String::from_utf8_lossy(&answer.body).into_owned(),
-            lock,
-        }))
+        let letter = DeadLetter::read(&answer, &self.endpoint);
+        letter.map(Some).map_err(|why| CallFailed::malformed(Service::ServiceBus, Method::Post, &what, &answer, why))
     }
 
     /// Gives a dead letter back.

@@ -1,20 +1,27 @@
 //! What Azure's services answer: failures, waits, pages of lists, and what directories say of people and keys.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::time::Duration;
 
 use azure_core::http::Method;
+use bytes::Bytes;
 use chrono::Datelike;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use portcullis::azure::arm::{Page, following};
 use portcullis::azure::blob::Listed;
 use portcullis::azure::entra::{Configuration, Published};
 use portcullis::azure::error::retry_after;
+use portcullis::azure::packed::{LONGEST, unpacked};
+use portcullis::azure::servicebus::DeadLetter;
 use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, incidents, management_groups, subscriptions};
 use portcullis::functions::jit_activity::caller;
 use portcullis::store::{Due, VmIndex};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::json::tree;
 use serde_json::Value;
+use url::Url;
 
 use crate::checks::{SENTENCE, is_told, json, text};
 
@@ -23,19 +30,22 @@ const A_FAILURE: usize = 5000;
 
 const SERVICES: [Service; 6] = [Service::Arm, Service::Blob, Service::ServiceBus, Service::Logs, Service::Entra, Service::Graph];
 
-/// A failed call, as an HTTP answer: the status and headers a line each, an empty line, the body. Whatever it is, it has a
-/// kind and is told in one sentence, and no wait is longer than a day.
-pub(crate) fn failures(data: &[u8]) {
+/// An HTTP answer as a text, with its status: that and the headers a line each, an empty line, the body.
+fn answer(data: &[u8]) -> Option<(u16, Answer)> {
     let end = data.windows(2).position(|two| two == b"\n\n").unwrap_or(data.len());
     let body = data.get(end + 2..).unwrap_or_default();
-    let Some(head) = text(&data[..end]) else { return };
-    let mut lines = head.lines();
+    let mut lines = text(&data[..end])?.lines();
     let status: u16 = lines.next().and_then(|line| line.trim().parse().ok()).unwrap_or(500);
     let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let named = lines.filter_map(|line| line.split_once(':')).filter(|(name, _)| is_name(name));
     let headers: Vec<(String, &str)> = named.map(|(name, value)| (name.to_ascii_lowercase(), value.trim())).collect();
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let answer = Answer::of(status, &headers, body);
+    Some((status, Answer::of(status, &headers, body)))
+}
+
+/// A failed call. Whatever it is, it has a kind and is told in one sentence, and no wait is longer than a day.
+pub(crate) fn failures(data: &[u8]) {
+    let Some((status, answer)) = answer(data) else { return };
     for service in SERVICES {
         let failed = CallFailed::from_answer(service, Method::Delete, "deleting a rule", &answer);
         is_told(&failed, A_FAILURE);
@@ -47,6 +57,37 @@ pub(crate) fn failures(data: &[u8]) {
     }
     assert!(retry_after(&answer).is_none_or(|wait| wait <= Duration::from_secs(24 * 60 * 60)), "{:?}", retry_after(&answer));
     assert!(answer.date().is_none_or(|date| (1..=9999).contains(&date.year())), "{:?}", answer.date());
+}
+
+/// What Service Bus answers to whoever takes a dead letter: it is given back at the namespace that was asked, whatever it names.
+pub(crate) fn dead_letters(data: &[u8]) {
+    let Some((_, answer)) = answer(data) else { return };
+    let namespace: Url = "https://bus.servicebus.windows.net/".parse().expect("a URL");
+    match DeadLetter::read(&answer, &namespace) {
+        Ok(letter) => {
+            let settled = namespace.join(&letter.lock).expect("a path");
+            assert!(letter.lock.starts_with('/'), "{}", letter.lock);
+            assert_eq!((settled.host_str(), settled.path()), (namespace.host_str(), letter.lock.as_str()));
+            assert_eq!(DeadLetter::read(&answer, &namespace), Ok(letter));
+        }
+        Err(why) => is_told(&why, SENTENCE),
+    }
+}
+
+/// Packed bodies: what is unpacked is no longer than anything that is wanted, and the same when it is packed and unpacked again.
+pub(crate) fn packed(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    assert_eq!(unpacked(None, body.clone()).ok(), Some(body.clone()));
+    match unpacked(Some("gzip"), body) {
+        Ok(text) => {
+            assert!(text.len() <= LONGEST);
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(&text).expect("memory takes it");
+            let again = encoder.finish().expect("memory takes it");
+            assert_eq!(unpacked(Some("gzip"), Bytes::from(again)).ok(), Some(text));
+        }
+        Err(why) => is_told(&why, SENTENCE),
+    }
 }
 
 /// Pages of lists of Azure Resource Manager: the next one is at the same host, or there is a reason why it is not read.

@@ -26,11 +26,12 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 31] = [
     Target { name: "arm_ids", run: small_texts::arm_ids },
     Target { name: "asks", run: api::asks },
     Target { name: "blob_lists", run: answers::blob_lists },
     Target { name: "cedar", run: rule_files::cedar },
+    Target { name: "dead_letters", run: answers::dead_letters },
     Target { name: "directories", run: answers::directories },
     Target { name: "durations", run: small_texts::durations },
     Target { name: "estate", run: arm_bodies::estate },
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 29] = [
     Target { name: "jit_policy", run: arm_bodies::jit_policy },
     Target { name: "messages", run: host_bodies::messages },
     Target { name: "networks", run: rule_files::networks },
+    Target { name: "packed", run: answers::packed },
     Target { name: "pages", run: answers::pages },
     Target { name: "people", run: rule_files::people },
     Target { name: "ports", run: small_texts::ports },
