@@ -101,7 +101,7 @@ fn watch(world: &World, began: Instant, over: &AtomicBool) -> Vec<Duration> {
 
 /// Ten thousand events, doubled, lost, and with every service refusing calls; nothing may be lost or done twice.
 async fn burst(draw: &mut Draw) -> anyhow::Result<()> {
-    let story = Setting { state: an_estate(OPENINGS)?, ..Setting::default() }.begin().await;
+    let story = Setting { state: an_estate(OPENINGS)?, ..Setting::default() }.telling().begin().await;
     for n in 0..OPENINGS {
         opens(&story.sandbox, n).await?;
     }
