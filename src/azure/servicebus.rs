@@ -58,7 +58,7 @@ impl DeadLetter {
         let properties = properties.ok_or("the answer has no BrokerProperties that can be read")?;
         // The token goes to the namespace of the settings, whatever host the answer names.
         let lock = answer.header("location").and_then(|location| endpoint.join(location).ok());
-        let lock = lock.filter(|url| !url.cannot_be_a_base()).map(|url| url.path().to_owned());
+        let lock = lock.filter(|url| ["http", "https"].contains(&url.scheme())).map(|url| url.path().to_owned());
         let sequence = properties["SequenceNumber"].as_u64();
         let (Some(lock), Some(sequence)) = (lock, sequence) else {
             return Err("the answer names no lock or no sequence number");

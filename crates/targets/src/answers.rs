@@ -65,7 +65,8 @@ pub(crate) fn dead_letters(data: &[u8]) {
     let namespace: Url = "https://bus.servicebus.windows.net/".parse().expect("a URL");
     match DeadLetter::read(&answer, &namespace) {
         Ok(letter) => {
-            let settled = namespace.join(&letter.lock).expect("a path");
+            let mut settled = namespace.clone();
+            settled.set_path(&letter.lock);
             assert!(letter.lock.starts_with('/'), "{}", letter.lock);
             assert_eq!((settled.host_str(), settled.path()), (namespace.host_str(), letter.lock.as_str()));
             assert_eq!(DeadLetter::read(&answer, &namespace), Ok(letter));
