@@ -14,8 +14,8 @@ use axum::response::Response;
 /// How many connections stay open with nothing under way: as many as the host has invocations of one queue at once.
 pub const IDLE: usize = 16;
 
-/// How many connections there are, and on how many of them a request is under way. Clones count together.
-#[derive(Clone, Debug, Default)]
+/// How many connections there are, and on how many of them a request is under way.
+#[derive(Debug, Default)]
 pub struct Connections(Arc<Counts>);
 
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ struct Counts {
 pub struct Connection(Arc<Open>);
 
 #[derive(Debug)]
-struct Open(Connections);
+struct Open(Arc<Counts>);
 
 /// A request, under way until it is dropped.
 struct UnderWay<'a>(&'a Counts);
@@ -38,7 +38,7 @@ impl Connections {
     /// One more.
     pub fn open(&self) -> Connection {
         self.0.open.fetch_add(1, Ordering::SeqCst);
-        Connection(Arc::new(Open(self.clone())))
+        Connection(Arc::new(Open(Arc::clone(&self.0))))
     }
 }
 
@@ -55,7 +55,7 @@ impl Counts {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -68,12 +68,11 @@ impl Drop for UnderWay<'_> {
 /// Says with the answer that its connection closes, where enough others are idle. So no request is lost: a connection that is
 /// closed at another time may be closed while one is on its way.
 pub async fn few_idle(State(connection): State<Connection>, request: Request, next: Next) -> Response {
-    let counts = &connection.0.0.0;
-    let under_way = counts.begin();
+    let counts = &connection.0.0;
+    let _under_way = counts.begin();
     let mut answer = next.run(request).await;
     if counts.idle() >= IDLE {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    drop(under_way);
     answer
 }

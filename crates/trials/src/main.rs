@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{anyhow, bail};
@@ -137,14 +136,8 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
         [] => Wrong::ALL.into(),
         given => given.iter().flat_map(|wrongs| wrongs.0.clone()).collect(),
     };
-    let of = |(name, script): &(String, Script), setting: &Unusual| Cell {
-        story: name.clone(),
-        script: Arc::new(script.clone()),
-        setting: setting.clone(),
-        disturbance: Disturbance::Nothing,
-    };
     let undisturbed: Vec<Cell> =
-        stories.iter().flat_map(|story| settings.iter().map(|setting| of(story, setting)).collect::<Vec<_>>()).collect();
+        stories.iter().flat_map(|story| settings.iter().map(|setting| Cell::undisturbed(story, setting)).collect::<Vec<_>>()).collect();
     // Worlds that are given are all meant; without any, the usual one stands for them unless the whole is asked for.
     let in_all = arguments.whole || arguments.switches.is_some();
     let counted: Vec<Cell> = undisturbed.iter().filter(|cell| in_all || cell.setting == Unusual::default()).cloned().collect();

@@ -150,6 +150,11 @@ impl fmt::Display for Cell {
 }
 
 impl Cell {
+    /// A story in a world in which nothing goes wrong.
+    pub fn undisturbed((name, script): &(String, Script), setting: &Unusual) -> Cell {
+        Cell { story: name.clone(), script: Arc::new(script.clone()), setting: setting.clone(), disturbance: Disturbance::Nothing }
+    }
+
     /// The cell of this name among these stories.
     pub fn read(name: &str, stories: &[(String, Script)]) -> Result<Cell, String> {
         let mut parts = name.splitn(3, '/');

@@ -118,8 +118,7 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let others = judge.alarms.iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
     let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
-    let unexpected = alerts(played).filter(|alert| *disturbance == Disturbance::Nothing || is_rejection(alert));
-    verdict.wrong.extend(unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert))));
+    verdict.wrong.extend(unexpected_alerts(played, *disturbance == Disturbance::Nothing));
     verdict
 }
 
@@ -176,8 +175,7 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
     }
     wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
     wrong.extend(all.iter().filter(|_| is_untroubled).map(|alarm| format!("an alarm where nothing went wrong: {}", alarm.of_what())));
-    let unexpected = alerts(played).filter(|alert| is_untroubled || is_rejection(alert));
-    wrong.extend(unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert))));
+    wrong.extend(unexpected_alerts(played, is_untroubled));
     wrong
 }
 
@@ -459,14 +457,16 @@ fn of_port(alarms: &[Alarm], place: &Place) -> Vec<Alarm> {
     alarms.iter().filter(|alarm| alarm.is_about(&place.0, place.1)).cloned().collect()
 }
 
-/// What else was told to somebody as not being in order: something that could not be used, or a service that fails.
-fn alerts(played: &Played) -> impl Iterator<Item = Value> {
-    played.story.audits().into_iter().filter(|audit| matches!(audit["kind"].as_str(), Some("rejected" | "service-failing")))
-}
-
-/// Whether something was set aside as what cannot be used: nobody in a story brings such a thing.
-fn is_rejection(alert: &Value) -> bool {
-    alert["kind"] == "rejected"
+/// Alerts that nobody expects: of any kind where nothing went wrong, and always that something was set aside as what cannot be used,
+/// since nobody in a story brings such a thing.
+fn unexpected_alerts(played: &Played, is_untroubled: bool) -> impl Iterator<Item = String> {
+    let is_unexpected = move |audit: &Value| match audit["kind"].as_str() {
+        Some("rejected") => true,
+        Some("service-failing") => is_untroubled,
+        _ => false,
+    };
+    let unexpected = played.story.audits().into_iter().filter(is_unexpected);
+    unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert)))
 }
 
 /// Stays in seconds, each with how much later it may end; those with at most such a gap between them as one, as what was seen is.

@@ -1,9 +1,7 @@
 //! The story and the worlds that docs/trials.md shows, played.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use portcullis_trials::disturbance::Disturbance;
 use portcullis_trials::matrix::{Cell, Unusual, run, shipped_stories};
 use portcullis_trials::script::Script;
 use serde_json::json;
@@ -19,13 +17,7 @@ fn block(heading: &str) -> String {
 }
 
 async fn all_hold(stories: &[(String, Script)], worlds: &[Unusual]) {
-    let of = |(name, script): &(String, Script), setting: &Unusual| Cell {
-        story: name.clone(),
-        script: Arc::new(script.clone()),
-        setting: setting.clone(),
-        disturbance: Disturbance::Nothing,
-    };
-    let cells: Vec<Cell> = stories.iter().flat_map(|story| worlds.iter().map(move |world| of(story, world))).collect();
+    let cells: Vec<Cell> = stories.iter().flat_map(|story| worlds.iter().map(|world| Cell::undisturbed(story, world))).collect();
     let outcomes = run(AT_ONCE, &cells, |_, _| {}).await;
     for (cell, outcome) in cells.iter().zip(outcomes) {
         assert_eq!(outcome.wrong, Vec::<String>::new(), "{cell}");

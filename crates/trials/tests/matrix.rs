@@ -1,7 +1,5 @@
 //! A part of the matrix that is always the same: `make matrix` plays all of it.
 
-use std::sync::Arc;
-
 use portcullis_trials::disturbance::{Disturbance, Wrong};
 use portcullis_trials::matrix::{Cell, Unusual, at_once, disturbed, run, shipped_stories};
 use portcullis_trials::script::Script;
@@ -11,10 +9,6 @@ const AT_ONCE: usize = 12;
 
 fn stories() -> Vec<(String, Script)> {
     Script::read_all(&shipped_stories()).unwrap()
-}
-
-fn cell((name, script): &(String, Script), setting: &Unusual) -> Cell {
-    Cell { story: name.clone(), script: Arc::new(script.clone()), setting: setting.clone(), disturbance: Disturbance::Nothing }
 }
 
 async fn all_hold(cells: Vec<Cell>) -> usize {
@@ -29,7 +23,7 @@ async fn all_hold(cells: Vec<Cell>) -> usize {
 async fn killed(story: &str, every: u32) {
     let stories = stories();
     let story = stories.iter().find(|(name, _)| name == story).unwrap();
-    let undisturbed = cell(story, &Unusual::default());
+    let undisturbed = Cell::undisturbed(story, &Unusual::default());
     let calls = undisturbed.calls().await.unwrap();
     let cells = disturbed(&undisturbed, calls, &[Wrong::KillBefore, Wrong::KillAfter], every);
     let all = cells.len();
@@ -59,7 +53,7 @@ async fn cells_that_are_drawn_from_all_of_them_end_as_they_must() {
     let (stories, settings) = (stories(), Unusual::every());
     let mut rng = fastrand::Rng::with_seed(4);
     let drawn = (0..100).map(|_| {
-        let undisturbed = cell(&stories[rng.usize(..stories.len())], &settings[rng.usize(..settings.len())]);
+        let undisturbed = Cell::undisturbed(&stories[rng.usize(..stories.len())], &settings[rng.usize(..settings.len())]);
         // Fewer than any story makes.
         let disturbance = Disturbance::At(Wrong::ALL[rng.usize(..Wrong::ALL.len())], rng.u32(..250));
         Cell { disturbance, ..undisturbed }
