@@ -149,6 +149,7 @@ impl State {
             status,
             condition: None,
             access: None,
+            direction: None,
             fault: None,
         });
         &mut self.log[place]
@@ -675,6 +676,9 @@ pub struct LogEntry {
     /// `Allow` or `Deny` of the security rule that it was done to, as it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
+    /// `Inbound` or `Outbound` of the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
     /// The fault that stood in the way: the service itself never saw the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Obstacle>,

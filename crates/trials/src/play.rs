@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
+use portcullis_sandbox::arm::jit_rules::vm_number;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Fault, Meeting};
 use portcullis_sandbox::host::deliver::Stuck;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::script::{Asks, Deed, MACHINES, OneOrMany, Opens, Right, Script, Time, person, switched};
 use crate::story::{COUNTS, Setting, Story, policy, vm};
-use crate::watch::Watch;
+use crate::watch::{Watch, jit_allow};
 
 /// How often somebody asks again whom the app could not answer, and after how many seconds.
 const ASKED_AGAIN: usize = 6;
@@ -211,14 +211,11 @@ impl Stage {
     /// Somebody deletes JIT's allow rules of a machine, in whichever group. That a group is busy is an answer, too.
     async fn deletes_rules(&self, vm: &str) {
         let number = vm_number(vm);
-        let is_its = |rule: &&str| {
-            let name = rule.rsplit('/').next().and_then(parse_name);
-            name.is_some_and(|name| name.rule == JitRule::Allow && name.number == number)
-        };
+        let is_its = |rule: &&Value| jit_allow(rule).is_some_and(|name| name.number == number);
         let rules: Vec<String> = self.story.world(|state| {
             let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
             let rules = groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten());
-            rules.filter_map(|rule| rule["id"].as_str()).filter(is_its).map(str::to_owned).collect()
+            rules.filter(is_its).filter_map(|rule| rule["id"].as_str()).map(str::to_owned).collect()
         });
         for rule in rules {
             self.story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::DELETE, &format!("{rule}?api-version=2025-05-01"), None).await;

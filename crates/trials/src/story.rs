@@ -2,6 +2,7 @@
 //!
 //! The world is judged by its own state and log, never by what the handler says of it.
 
+pub(crate) mod bystanders;
 mod proof;
 pub mod settings;
 
@@ -18,6 +19,8 @@ use portcullis_sandbox::state::{LogEntry, Message, State};
 use portcullis_sandbox::{blob, entra, estate, faults::Effect, faults::Fault, servicebus};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+
+use crate::watch::jit_allow;
 
 /// The action by which a rule goes.
 pub const DELETE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/delete";
@@ -67,6 +70,7 @@ impl Default for Setting {
     fn default() -> Self {
         let mut state = State::default();
         estate::small(&mut state);
+        bystanders::add(&mut state);
         Setting { state, mode: Mode::Enforce, settings: Vec::new(), rules: Vec::new(), tells: false }
     }
 }
@@ -418,12 +422,7 @@ impl Story {
             let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
             let rules = groups.flat_map(|group| group.pointer("/properties/securityRules").and_then(Value::as_array).into_iter().flatten());
             let port = port.to_string();
-            let opens = |rule: &&Value| {
-                let name = rule["name"].as_str().unwrap_or_default();
-                name.contains("-JITRule-")
-                    && rule["properties"]["access"] == "Allow"
-                    && rule["properties"]["destinationPortRange"] == port.as_str()
-            };
+            let opens = |rule: &&Value| jit_allow(rule).is_some() && rule["properties"]["destinationPortRange"] == port.as_str();
             rules.filter(opens).map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
         })
     }

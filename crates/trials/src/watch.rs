@@ -6,7 +6,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::source::Sources;
-use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
+use portcullis_sandbox::arm::jit_rules::{JitName, JitRule, parse_name, vm_number};
 use portcullis_sandbox::state::State;
 use serde_json::Value;
 
@@ -81,9 +81,9 @@ impl Watch {
     }
 
     fn lets_in(&self, rule: &Value) -> Option<(Place, Vec<String>)> {
-        let name = parse_name(rule["name"].as_str()?).filter(|name| name.rule == JitRule::Allow)?;
+        let name = jit_allow(rule)?;
         let properties = &rule["properties"];
-        let port = properties["destinationPortRange"].as_str()?.parse().ok().filter(|_| properties["access"] == "Allow")?;
+        let port = properties["destinationPortRange"].as_str()?.parse().ok()?;
         let many = properties["sourceAddressPrefixes"].as_array().into_iter().flatten();
         let sources = properties.get("sourceAddressPrefix").into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned);
         let machine = self.machines.get(&name.number).cloned().unwrap_or_else(|| format!("machine {}", name.number));
@@ -142,6 +142,12 @@ impl Watch {
     pub fn open_now(&self, place: &Place) -> Option<Sources> {
         self.open_at(place, i64::MAX)
     }
+}
+
+/// The name of a rule by which JIT lets somebody in; nothing of any other rule, however alike it looks.
+pub fn jit_allow(rule: &Value) -> Option<JitName> {
+    let lets_in = rule["properties"]["access"] == "Allow" && rule["properties"]["direction"] == "Inbound";
+    parse_name(rule["name"].as_str()?).filter(|name| lets_in && name.rule == JitRule::Allow)
 }
 
 /// Spans with at most so many seconds between them as one.

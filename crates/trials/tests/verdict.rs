@@ -97,6 +97,13 @@ fn deletes(state: &mut State, mut change: impl FnMut(&mut LogEntry)) {
     state.log.iter_mut().filter(is_ours).for_each(&mut change);
 }
 
+/// A rule in web-1's group that is not JIT's.
+fn a_rule_of_others(state: &mut State) -> &mut Value {
+    let group = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Network/networkSecurityGroups", "nsg-web-1");
+    let rules = state.resources.get_mut(&group).unwrap()["properties"]["securityRules"].as_array_mut().unwrap();
+    rules.iter_mut().find(|rule| rule["name"] == "allow-management-from-anywhere").unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_world_that_was_tampered_with_is_told_so() {
     let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
@@ -130,7 +137,20 @@ async fn a_world_that_was_tampered_with_is_told_so() {
             Some("no audit record before"),
         ),
         (Box::new(|state| deletes(state, |entry| entry.function = Some("sweep".to_owned()))), Some("by another function than approval")),
-        (Box::new(|state| deletes(state, |entry| entry.access = Some("Deny".to_owned()))), Some("a rule that allows nothing was deleted")),
+        (Box::new(|state| deletes(state, |entry| entry.access = Some("Deny".to_owned()))), Some("a rule that lets nobody in")),
+        (Box::new(|state| deletes(state, |entry| entry.direction = Some("Outbound".to_owned()))), Some("a rule that lets nobody in")),
+        (
+            Box::new(|state| {
+                forget(state, "close");
+                deletes(state, |entry| entry.target = entry.target.replace("/securityRules/", "/securityRules/my-"));
+            }),
+            Some("MicrosoftDefenderForCloud-JITRule"),
+        ),
+        (Box::new(|state| drop(a_rule_of_others(state).take())), Some("a rule that is not JIT's was touched")),
+        (
+            Box::new(|state| a_rule_of_others(state)["properties"]["sourceAddressPrefix"] = json!("10.0.0.0/8")),
+            Some("a rule that is not JIT's was touched"),
+        ),
         (Box::new(|state| state.rows.retain(|row| row.row["EventSubType"] != "proved-shut")), Some("an audit record without a row")),
         (Box::new(|state| state.queues.get_mut("approval").unwrap().dead_letters.push(lost())), Some("a dead letter in approval: lost")),
         (Box::new(|state| state.event_grid.dead_letters.push(json!({"id": "lost"}))), Some("a dead event")),

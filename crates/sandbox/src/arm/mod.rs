@@ -73,7 +73,7 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
         kind: None,
         form: None,
     };
-    let access = if is_write { nsg::access(state, &call.path) } else { None };
+    let nature = if is_write { nsg::nature(state, &call.path) } else { None };
     let mut outcome = serve(state, call, &mut note);
     if is_write {
         let status = match &outcome {
@@ -83,7 +83,7 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
         let caller = note.caller.clone();
         let entry = state.record(&caller, "arm", &note.action, &note.target, status);
         entry.condition = call.condition();
-        entry.access = access;
+        (entry.access, entry.direction) = nature.unwrap_or_default();
         if note.authenticated && note.kind.is_some() {
             activity::of_request(state, call, &note, &correlation, status);
         }

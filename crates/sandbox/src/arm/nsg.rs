@@ -194,11 +194,12 @@ pub(super) fn world_write(state: &mut State, nsg_id: &str, changes: Vec<Change>)
 }
 
 /// Whether the security rule at this path, letter case aside, allows or denies; nothing if none is there.
-pub(super) fn access(state: &State, path: &str) -> Option<String> {
+pub(super) fn nature(state: &State, path: &str) -> Option<(Option<String>, Option<String>)> {
     let (nsg, rule) = path.trim_end_matches('/').rsplit_once('/').and_then(|(parent, rule)| Some((parent.rsplit_once('/')?.0, rule)))?;
     let rules = state.resources.get(nsg)?["properties"]["securityRules"].as_array()?;
     let rule = rules.iter().find(|known| known["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(rule)))?;
-    rule["properties"]["access"].as_str().map(str::to_owned)
+    let text = |name: &str| rule["properties"][name].as_str().map(str::to_owned);
+    Some((text("access"), text("direction")))
 }
 
 /// The group as it is answered: with its default rules and with what it is attached to, where the stored body does

@@ -9,7 +9,7 @@ use portcullis_sandbox::state::{Condition, LogEntry, Message, State};
 use portcullis_sandbox::{blob, estate};
 use serde_json::{Value, json};
 
-use super::{COUNTS, DELETE, INITIATE, Story, vm};
+use super::{COUNTS, DELETE, INITIATE, Story, bystanders, vm};
 
 /// The two reads that prove a port shut are at least so far apart, and both come after the last delete.
 const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
@@ -26,6 +26,15 @@ const WRITE: &str = "Microsoft.Network/networkSecurityGroups/securityRules/write
 /// Whether the product did it, told by the identity that called.
 pub fn is_ours(entry: &LogEntry) -> bool {
     entry.object_id == estate::PRODUCT_OBJECT_ID
+}
+
+/// Whether a rule's last part is what JIT names a rule that lets in.
+fn is_named_as_jit_allows(id: &str) -> bool {
+    // The switch `letterCase` rewrites ids, and a name with them.
+    let name = id.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let names = ["SecurityCenter-JITRule", "MicrosoftDefenderForCloud-JITRule"];
+    let rest = names.iter().find_map(|prefix| Some((prefix, name.strip_prefix(&prefix.to_ascii_lowercase())?)));
+    rest.and_then(|(prefix, rest)| parse_name(&format!("{prefix}{rest}"))).is_some_and(|name| name.rule == JitRule::Allow)
 }
 
 fn is_effect(entry: &LogEntry) -> bool {
@@ -105,15 +114,17 @@ impl Story {
                 if entry.function.as_deref() != Some("approval") {
                     broken.push(format!("Azure was changed by another function than approval: {entry:?}"));
                 }
-                let deletes = entry.what.eq_ignore_ascii_case(DELETE) && entry.target.to_ascii_lowercase().contains("-jitrule-");
+                let deletes = entry.what.eq_ignore_ascii_case(DELETE) && is_named_as_jit_allows(&entry.target);
                 if !deletes && !entry.what.eq_ignore_ascii_case(INITIATE) {
                     broken.push(format!("Azure was changed in another way than by closing or opening: {entry:?}"));
                 }
             }
         }
-        let denies = |entry: &LogEntry| entry.access.as_deref().is_some_and(|access| access != "Allow");
-        let deleted = self.ours(DELETE).into_iter().filter(denies);
-        broken.extend(deleted.map(|entry| format!("a rule that allows nothing was deleted: {entry:?}")));
+        let is_else = |its: &Option<String>, wanted: &str| its.as_deref().is_some_and(|its| its != wanted);
+        let lets_nobody_in = |entry: &LogEntry| is_else(&entry.access, "Allow") || is_else(&entry.direction, "Inbound");
+        let deletes = self.tried(DELETE).into_iter().filter(lets_nobody_in);
+        broken.extend(deletes.map(|entry| format!("a rule that lets nobody in was to be deleted: {entry:?}")));
+        broken.extend(self.world(bystanders::touched));
         broken
     }
 
