@@ -1,12 +1,13 @@
 //! What became of a story, judged by the world: its security groups at every instant, its log, and what was written down in
 //! it. The handler is asked nothing.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::faults::{Effect, Meeting};
-use portcullis_sandbox::switches::{Events, Returns, Switches};
+use portcullis_sandbox::switches::{Events, Messages, Returns, Switches};
 use serde_json::Value;
 
 use crate::disturbance::Disturbance;
@@ -101,9 +102,11 @@ impl fmt::Display for Alarm {
 
 /// Judges a story that was played in a world with these switches.
 pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
-    let judge =
-        Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms: alarms(played) };
+    let (alarms, mistold) = alarms(played);
+    let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
     let mut verdict = Verdict { told: Vec::new(), wrong: played.story.broken() };
+    verdict.wrong.extend(mistold);
+    verdict.wrong.extend(doubled_rows(played).filter(|_| judge.is_undisturbed() && switches.messages == Messages::Once));
     let ends = script.ends(switches);
     for end in ends {
         let (told, wrong) = judge.port(end);
@@ -148,7 +151,9 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
         |met: &&Meeting| matches!(met.effect, Effect::Status { retry_after: Some(wait), .. } if wait >= PUT_OFF.unsigned_abs());
     let put_off = played.story.world(|state| state.met.iter().filter(is_put_off).count());
     let grace = UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF;
-    let all = alarms(played);
+    let (all, mistold) = alarms(played);
+    wrong.extend(mistold);
+    wrong.extend(doubled_rows(played).filter(|_| is_untroubled));
     for place in played.watch.places() {
         let alarms = of_port(&all, &place);
         let its: Vec<&Granted> =
@@ -271,10 +276,15 @@ impl Judge<'_> {
         wrong.extend(self.uncovered(&place, end, &alarms));
         let was_open = self.played.watch.places().contains(&place);
         wrong.extend(untold(self.played, &place).filter(|_| was_open));
+        if self.is_undisturbed() {
+            wrong.extend(self.proved_again(&place));
+        }
         if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
             let seen = not_missed(self.played, &place, self.switches);
+            // Without an event, an opening may come and go between two sweeps.
+            let may_be_missed = !self.is_undisturbed() || self.is_swept(end.lets_in.iter());
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
-                Err(_) if seen.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
+                Err(_) if may_be_missed && seen.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
                 Err(why) => wrong.push(why),
                 Ok(proof) => {
                     wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));
@@ -290,6 +300,16 @@ impl Judge<'_> {
             }
         }
         (self.told(&place, &how, &alarms), wrong)
+    }
+
+    /// Proofs after which the port was not open again before the next one.
+    fn proved_again(&self, place: &Place) -> Vec<String> {
+        let mut proofs = proofs(self.played, place);
+        proofs.sort_unstable();
+        let open = self.played.watch.beyond(place, &[], |_| Sources::default());
+        let is_open_between = |from: i64, to: i64| open.iter().any(|span| span.from < to && span.until.is_none_or(|until| until > from));
+        let again = proofs.windows(2).filter(|pair| !is_open_between(pair[0], pair[1]));
+        again.map(|pair| format!("it was proved shut at {}, and again at {}", clock(pair[0]), clock(pair[1]))).collect()
     }
 
     fn how(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Result<How, String> {
@@ -327,11 +347,9 @@ impl Judge<'_> {
 
     /// What is wrong with who was let in when.
     fn stays(&self, place: &Place, end: &End) -> Vec<String> {
-        if self.disturbance.may_alarm() {
-            return Vec::new();
-        }
         let mut wrong = Vec::new();
-        let late = if self.is_undisturbed() { 0 } else { DISTURBED };
+        let is_put_off = self.disturbance.may_alarm();
+        let late = if self.is_undisturbed() { 0 } else { DISTURBED } + if is_put_off { PUT_OFF } else { 0 };
         let (opens, shuts) = (opens_within(self.switches) + late, shuts_within(self.switches) + late);
         let mut known: Vec<(Sources, Vec<&Stay>)> = Vec::new();
         for stay in &end.lets_in {
@@ -357,7 +375,14 @@ impl Judge<'_> {
             let is_at_sight = stays.iter().all(|(since, until, _)| since == until);
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
             let is_never_seen = spans.is_empty() && is_at_sight;
-            let is_right = spans.len() == stays.len() && spans.iter().zip(&stays).all(fits);
+            // Who was kept out, or had to wait, is no harm; who is let in is so while it is due, or later by what was put off.
+            let is_within = |span: &Span| {
+                let begins = stays.iter().filter(|(since, ..)| *since <= span.from);
+                let mut ends = begins.map(|(_, until, within)| *until.max(&span.from) + shuts.max(*within));
+                ends.any(|by| span.until.map_or(end.is == How::AlarmStanding || by >= self.now, |ended| ended <= by))
+            };
+            let is_right =
+                if is_put_off { spans.iter().all(is_within) } else { spans.len() == stays.len() && spans.iter().zip(&stays).all(fits) };
             if !is_right && !is_never_seen {
                 let was: Vec<String> = spans.iter().map(ToString::to_string).collect();
                 let must: Vec<String> = stays.iter().map(|(since, until, _)| format!("{}-{}", clock(*since), clock(*until))).collect();
@@ -411,8 +436,16 @@ impl Judge<'_> {
     }
 }
 
-/// Every alarm, as the audit records have them.
-fn alarms(played: &Played) -> Vec<Alarm> {
+/// Rows of audit records of which there is another one: nothing was in the way of the first.
+fn doubled_rows(played: &Played) -> impl Iterator<Item = String> {
+    let ids: Vec<String> =
+        played.story.world(|state| state.rows.iter().map(|row| row.row["AuditId"].as_str().unwrap_or_default().to_owned()).collect());
+    let mut known = BTreeSet::new();
+    ids.into_iter().filter(move |id| !known.insert(id.clone())).map(|id| format!("two rows of the audit record {id}"))
+}
+
+/// Every alarm, as the audit records have them, and what no alarm can be told so: raised while it stands, or cleared without that.
+fn alarms(played: &Played) -> (Vec<Alarm>, Vec<String>) {
     let mut told: Vec<(String, bool, Alarm)> = Vec::new();
     for audit in played.story.audits() {
         let raised = match audit["kind"].as_str() {
@@ -434,6 +467,7 @@ fn alarms(played: &Played) -> Vec<Alarm> {
     }
     told.sort_by(|(a, _, one), (b, _, other)| (one.raised, a).cmp(&(other.raised, b)));
     let mut alarms: Vec<Alarm> = Vec::new();
+    let mut mistold = Vec::new();
     for (_, raised, told) in told {
         // Three may stand beside each other: that the machine cannot be looked at, that nobody decided on the port, and what keeps
         // the port open. Another cause of one of them takes the place of the one before.
@@ -443,13 +477,16 @@ fn alarms(played: &Played) -> Vec<Alarm> {
             alarm.cleared.is_none() && is_same
         };
         match (raised, alarms.iter_mut().rev().find(is_its)) {
+            (true, Some(alarm)) if alarm.code == told.code => {
+                mistold.push(format!("an alarm that stands was raised again: {}", told.of_what()))
+            }
             (true, Some(alarm)) => alarm.earlier.push(std::mem::replace(&mut alarm.code, told.code)),
             (true, None) => alarms.push(told),
             (false, Some(alarm)) => alarm.cleared = Some(told.raised),
-            (false, None) => {}
+            (false, None) => mistold.push(format!("an alarm that does not stand was cleared: {}", told.of_what())),
         }
     }
-    alarms
+    (alarms, mistold)
 }
 
 /// Those of a port, and of its machine as a whole.
