@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::grant::Grant;
+use portcullis_domain::source::Sources;
 use portcullis_sandbox::arm::jit_rules::vm_number;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Fault, Meeting};
 use portcullis_sandbox::host::deliver::Stuck;
 use portcullis_sandbox::state::{Entity, Incident, IncidentSeverity, IncidentStatus, Lock, LockLevel, State};
 use portcullis_sandbox::switches::Switches;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::script::{Asks, Deed, MACHINES, OneOrMany, Opens, Right, Script, Time, person, switched};
@@ -31,12 +34,28 @@ pub struct Played {
     pub story: Story,
     /// What was let in when.
     pub watch: Watch,
+    /// What people ended.
+    pub ended: Vec<Ended>,
+}
+
+/// Something granted that an operator ended, and was told so.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The machine.
+    pub vm: String,
+    /// The port.
+    pub port: u16,
+    /// What was let in by it.
+    pub from: Sources,
+    /// When.
+    pub at: Time,
 }
 
 /// A story being played.
 struct Stage {
     story: Story,
     watch: Watch,
+    ended: Vec<Ended>,
     /// What goes wrong besides what the story says.
     beside: Option<Fault>,
     /// How often somebody could not sign in by now.
@@ -51,7 +70,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
     story.change(|state| state.faults.extend(fault.clone()));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
-    let mut stage = Stage { story, watch, beside: fault, refused: 0 };
+    let mut stage = Stage { story, watch, ended: Vec::new(), beside: fault, refused: 0 };
     for step in &script.steps {
         stage.until(step.at).await?;
         stage.does(&step.what).await?;
@@ -61,7 +80,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
         stage.story.heal();
         stage.until(Time(script.lasts.0 + longer)).await?;
     }
-    Ok(Played { story: stage.story, watch: stage.watch })
+    Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended })
 }
 
 fn setting(script: &Script, switches: &Switches) -> Setting {
@@ -201,9 +220,11 @@ impl Stage {
 
     async fn closes(&mut self, machine: &str) -> Result<(), String> {
         let record = self.story.record(machine).unwrap_or_default();
-        let grants = record["grants"].as_array().into_iter().flatten().filter_map(|grant| grant["id"].as_str());
-        for grant in grants {
-            self.posts(estate::SECURITY_OBJECT_ID, &format!("/grants/{grant}/close"), &json!({"vm": vm(machine)})).await?;
+        for grant in record["grants"].as_array().into_iter().flatten() {
+            let grant = Grant::deserialize(grant).map_err(|why| why.to_string())?;
+            self.posts(estate::SECURITY_OBJECT_ID, &format!("/grants/{}/close", grant.id), &json!({"vm": vm(machine)})).await?;
+            let at = Time(self.story.now() - self.watch.begun);
+            self.ended.push(Ended { vm: machine.to_owned(), port: grant.port, from: grant.sources, at });
         }
         Ok(())
     }

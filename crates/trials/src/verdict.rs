@@ -11,7 +11,7 @@ use portcullis_sandbox::switches::{Events, Messages, Returns, Switches};
 use serde_json::Value;
 
 use crate::disturbance::Disturbance;
-use crate::play::Played;
+use crate::play::{Ended, Played};
 use crate::script::{End, How, Script, Stay, Time};
 use crate::story::vm;
 use crate::watch::{Place, Span, clock, merged};
@@ -33,6 +33,12 @@ const PUT_OFF: i64 = 20 * MINUTE;
 
 /// So much later may something happen where the handler was disturbed: a lease, and a pause between two tries.
 const DISTURBED: i64 = 4 * MINUTE;
+
+/// Within so many seconds somebody is let in again whose rule JIT took away for another one.
+const OPENED_AGAIN_WITHIN: i64 = 2 * MINUTE;
+
+/// JIT is not asked for less than five minutes, and a look before that takes time.
+const NOT_OPENED_AGAIN: i64 = 6 * MINUTE;
 
 /// And so much later what the sweep alone finds: one that is lost is made up for by the next.
 const NEXT_SWEEP: i64 = 5 * MINUTE;
@@ -138,6 +144,9 @@ pub struct Granted {
     pub since: Time,
     /// Until when, if it was opened at once.
     pub until: Time,
+    /// When somebody shut it, if anybody did: by deleting JIT's rules, or, where it was opened around Portcullis, by opening the port
+    /// so another time. It is not opened again.
+    pub shut: Option<Time>,
 }
 
 /// What does not hold of a walk: what must hold always, the claim, and that in the end every port is shut and no alarm stands.
@@ -158,9 +167,10 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
         let alarms = of_port(&all, &place);
         let its: Vec<&Granted> =
             granted.iter().filter(|granted| (granted.vm.as_str(), granted.port) == (place.0.as_str(), place.1)).collect();
-        // Time runs from the opening, which may come late.
         let switches = played.story.world(|state| state.switches.clone());
-        let ends = |granted: &Granted| granted.until.seconds() + opens_within(&switches) + DISTURBED;
+        // Time runs from the opening, which may come late.
+        let late = opens_within(&switches) + DISTURBED;
+        let ends = |granted: &Granted| ended(played, granted).map_or(granted.until.seconds() + late, Time::seconds);
         let due = |at: i64| {
             let live = its.iter().filter(|granted| (granted.since.seconds()..ends(granted)).contains(&at));
             live.fold(Sources::default(), |all, granted| all.union(&granted.from))
@@ -178,10 +188,34 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
             wrong.push(why);
         }
     }
+    if is_untroubled {
+        wrong.extend(granted.iter().filter_map(|granted| kept_out(granted, played)));
+    }
     wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
     wrong.extend(all.iter().filter(|_| is_untroubled).map(|alarm| format!("an alarm where nothing went wrong: {}", alarm.of_what())));
     wrong.extend(unexpected_alerts(played, is_untroubled));
     wrong
+}
+
+/// When what was granted was ended by the operator, if that is so.
+fn ended(played: &Played, granted: &Granted) -> Option<Time> {
+    let is_it = |ended: &&Ended| (&ended.vm, ended.port) == (&granted.vm, granted.port) && ended.from.covers(&granted.from);
+    let within = |ended: &&Ended| (granted.since..granted.until).contains(&ended.at);
+    played.ended.iter().filter(is_it).filter(within).map(|ended| ended.at).min()
+}
+
+/// Whether somebody whom a rule lets in was kept out, where nothing was in the way of that: between the time that an opening takes, and
+/// the last minutes, in which nothing that was lost is opened again.
+fn kept_out(granted: &Granted, played: &Played) -> Option<String> {
+    let place = (granted.vm.clone(), granted.port);
+    let until = [ended(played, granted), granted.shut].into_iter().flatten().fold(granted.until, Time::min);
+    let (from, to) = (granted.since.seconds() + opens_within(&Switches::default()), until.seconds() - NOT_OPENED_AGAIN);
+    let spans = merged(&played.watch.let_in(&place, &granted.from), OPENED_AGAIN_WITHIN);
+    let is_in = from >= to || spans.iter().any(|span| span.from <= from && span.until.is_none_or(|until| until >= to));
+    let was = || or_never(&spans.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let must = || format!("{}-{}", clock(granted.since.seconds()), clock(until.seconds()));
+    let from = || granted.from.prefixes().join(", ");
+    (!is_in).then(|| format!("{} port {}: {} was let in {}, and must be {}", place.0, place.1, from(), was(), must()))
 }
 
 /// When a port was open, without the times of which it was told afterwards that no look had seen them: what JIT shut by itself

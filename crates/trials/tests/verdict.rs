@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
+use portcullis_domain::source::Sources;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::state::{LogEntry, Message, State};
 use portcullis_sandbox::switches::Switches;
 use portcullis_trials::disturbance::Disturbance;
 use portcullis_trials::matrix::shipped_stories;
-use portcullis_trials::play::{Played, play};
-use portcullis_trials::script::Script;
+use portcullis_trials::play::{Ended, Played, play};
+use portcullis_trials::script::{Script, Time};
 use portcullis_trials::story::{DELETE, vm};
-use portcullis_trials::verdict::judge;
+use portcullis_trials::verdict::{Granted, judge, judge_walk};
 use serde_json::{Value, json};
 
 const USUAL: Disturbance = Disturbance::Nothing;
@@ -118,13 +119,6 @@ async fn a_world_that_was_tampered_with_is_told_so() {
                 forget(state, "proved-shut");
                 tell(state, &missed(&vm("web-1"), "2026-01-15T09:00:00.000000Z"));
             }),
-            None,
-        ),
-        (
-            Box::new(|state| {
-                forget(state, "proved-shut");
-                tell(state, &missed(&vm("web-1"), "2026-01-15T08:50:00.000000Z"));
-            }),
             Some("nobody saw port 3389 of"),
         ),
         (Box::new(|state| forget(state, "finding-appeared")), Some("it was open, and no audit record tells that")),
@@ -152,6 +146,26 @@ async fn a_world_that_was_tampered_with_is_told_so() {
             Some("a rule that is not JIT's was touched"),
         ),
         (Box::new(|state| state.rows.retain(|row| row.row["EventSubType"] != "proved-shut")), Some("an audit record without a row")),
+        (Box::new(|state| state.rows.push(state.rows[0].clone())), Some("two rows of the audit record")),
+        (
+            Box::new(|state| {
+                tell(state, &alarm("alarm-raised", "a1", &vm("web-1"), json!(3389)));
+                tell(state, &alarm("alarm-raised", "a2", &vm("web-1"), json!(3389)));
+                tell(state, &alarm("alarm-cleared", "a3", &vm("web-1"), json!(3389)));
+            }),
+            Some("alarm"),
+        ),
+        (
+            Box::new(|state| tell(state, &alarm("alarm-cleared", "a1", &vm("web-1"), json!(3389)))),
+            Some("an alarm that does not stand was cleared"),
+        ),
+        (
+            Box::new(|state| {
+                let again = json!({"id": "p2", "at": "2026-01-15T09:20:00Z", "kind": "proved-shut", "vm": vm("web-1"), "port": 3389});
+                tell(state, &again);
+            }),
+            Some("it was proved shut at 1:00, and again at 20:00"),
+        ),
         (Box::new(|state| state.queues.get_mut("approval").unwrap().dead_letters.push(lost())), Some("a dead letter in approval: lost")),
         (Box::new(|state| state.event_grid.dead_letters.push(json!({"id": "lost"}))), Some("a dead event")),
         (
@@ -202,6 +216,42 @@ async fn where_a_call_was_put_off_for_twenty_minutes_an_alarm_elsewhere_has_to_c
     assert!(are(&wrong(&script, &put_off, &played), &["an alarm on what the story does not name: web-2 port 22"]));
     played.story.change(|state| tell(state, &alarm("alarm-cleared", "a2", "/s/web-2", json!(22))));
     assert_eq!(wrong(&script, &put_off, &played), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_that_an_opening_was_missed_stands_for_a_proof_where_something_went_wrong() {
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    let unavailable: Disturbance = "503@3".parse().unwrap();
+    let in_time = |start: &'static str| {
+        let script = script.clone();
+        async move {
+            let played = played(&script).await;
+            played.story.change(|state| {
+                forget(state, "proved-shut");
+                tell(state, &missed(&vm("web-1"), start));
+            });
+            wrong(&script, &unavailable, &played)
+        }
+    };
+    assert_eq!(in_time("2026-01-15T09:00:00.000000Z").await, Vec::<String>::new());
+    assert!(are(&in_time("2026-01-15T08:50:00.000000Z").await, &["nobody saw port 3389 of"]), "it is of another opening");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_keeps_somebody_out_is_told_so_where_nothing_was_in_the_way() {
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    let mut played = played(&script).await;
+    let from = Sources::read(["192.0.2.1"]);
+    let granted = |shut| {
+        let (vm, from, since, until) = ("web-2".to_owned(), from.clone(), Time::minutes(2), Time::minutes(30));
+        vec![Granted { vm, port: 22, from, since, until, shut }]
+    };
+    let kept_out = ["web-2 port 22: 192.0.2.1 was let in never, and must be 2:00-30:00"];
+    assert_eq!(judge_walk(&granted(None), true, &played), kept_out);
+    assert_eq!(judge_walk(&granted(None), false, &played), Vec::<String>::new());
+    assert_eq!(judge_walk(&granted(Some(Time::minutes(3))), true, &played), Vec::<String>::new());
+    played.ended.push(Ended { vm: "web-2".to_owned(), port: 22, from: from.clone(), at: Time::minutes(4) });
+    assert_eq!(judge_walk(&granted(None), true, &played), Vec::<String>::new());
 }
 
 fn lost() -> Message {
