@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +12,14 @@ use clap::{Args, Parser, Subcommand};
 use comfy_table::{Cell as Field, CellAlignment, Table, presets};
 use portcullis_trials::disturbance::{Disturbance, Wrong};
 use portcullis_trials::matrix::{Cell, Outcome, Unusual, at_once, disturbed, run, shipped_stories};
+use portcullis_trials::play::can_begin;
 use portcullis_trials::script::Script;
 use portcullis_trials::verdict::audit_line;
 use portcullis_trials::walk::{Walk, shown};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Stories that are played at once: most of their time they wait between two tries of a call.
-const AT_ONCE: usize = 12;
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(12).unwrap();
 
 /// Trials of the real handler program in a simulated Azure
 #[derive(Debug, Parser)]
@@ -55,23 +57,23 @@ struct Arguments {
     #[arg(long)]
     whole: bool,
     /// Disturb only every N-th call
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    every: u32,
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    every: NonZeroUsize,
     /// Play only so many of the cells, drawn from the seed
     #[arg(long, value_name = "N")]
-    sample: Option<usize>,
+    sample: Option<NonZeroUsize>,
     /// Play these cells alone, and show all that there is to see; may be given again
     #[arg(long, value_name = "CELL", conflicts_with_all = ["whole", "sample", "seeds"])]
     cell: Vec<String>,
     /// Walk at random so many times, from as many seeds, instead of playing the stories
     #[arg(long, value_name = "N")]
-    seeds: Option<u64>,
+    seeds: Option<NonZeroU64>,
     /// The first seed
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
     /// How many are played at once
     #[arg(long, value_name = "N", default_value_t = AT_ONCE)]
-    jobs: usize,
+    jobs: NonZeroUsize,
     /// Where the names of the cells that failed are written, one a line: each is played alone with --cell, or with --seed
     #[arg(long, value_name = "FILE", default_value = "target/matrix-failed.txt")]
     failed: PathBuf,
@@ -106,15 +108,15 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn run_matrix(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let failed = match (&arguments.seeds, arguments.cell.as_slice()) {
-        (Some(1), []) => replay_walk(arguments).await?,
-        (Some(seeds), []) => walk(arguments, *seeds).await?,
+        (Some(seeds), []) if seeds.get() == 1 => replay_walk(arguments).await?,
+        (Some(seeds), []) => walk(arguments, seeds.get()).await?,
         (None, [_, ..]) => replay(arguments).await?,
         _ => matrix(arguments).await?,
     };
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>> {
+async fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>> {
     let path = arguments.stories.clone().unwrap_or_else(shipped_stories);
     let mut stories = Script::read_all(&path).map_err(|why| anyhow!("{why}"))?;
     if let Some(unknown) = arguments.story.iter().find(|name| stories.iter().all(|(known, _)| known != *name)) {
@@ -122,12 +124,15 @@ fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>> {
         bail!("there is no story '{unknown}': {}", known.join(", "));
     }
     stories.retain(|(name, _)| arguments.story.is_empty() || arguments.story.contains(name));
+    for (name, script) in stories.iter().filter(|(_, script)| !script.world.settings.is_empty()) {
+        can_begin(script).await.map_err(|why| anyhow!("{name}: world.settings: {why}"))?;
+    }
     Ok(stories)
 }
 
 /// Plays the matrix, prints its table, and gives how many cells failed.
 async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
-    let stories = stories(arguments)?;
+    let stories = stories(arguments).await?;
     let settings = match &arguments.switches {
         Some(file) => Unusual::read_file(file).map_err(|why| anyhow!("{why}"))?,
         None => Unusual::every(),
@@ -149,10 +154,7 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     let all = cells.len();
     if let Some(sample) = arguments.sample {
         fastrand::Rng::with_seed(arguments.seed).shuffle(&mut cells);
-        cells.truncate(sample);
-    }
-    if cells.is_empty() {
-        bail!("there is nothing to play: --sample is 0");
+        cells.truncate(sample.get());
     }
     let outcomes = run(arguments.jobs, &cells, |cell, outcome| say(arguments, cell, outcome)).await;
     let played: Vec<(&Cell, &Outcome)> = cells.iter().zip(&outcomes).collect();
@@ -169,7 +171,7 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     Ok(failed.len())
 }
 
-async fn counts(jobs: usize, cells: &[Cell]) -> anyhow::Result<Vec<u32>> {
+async fn counts(jobs: NonZeroUsize, cells: &[Cell]) -> anyhow::Result<Vec<u32>> {
     let counting = cells.iter().cloned().map(|cell| async move { cell.calls().await.map_err(|why| format!("{cell}: {why}")) }).collect();
     let counted = at_once(jobs, counting, |_, _| {}).await;
     counted.into_iter().map(|calls| calls.and_then(|calls| calls).map_err(|why| anyhow!("{why}"))).collect()
@@ -235,7 +237,7 @@ fn write_failed(arguments: &Arguments, failed: &[String]) -> anyhow::Result<()> 
 
 /// Plays cells alone and shows what there is to see.
 async fn replay(arguments: &Arguments) -> anyhow::Result<usize> {
-    let stories = stories(arguments)?;
+    let stories = stories(arguments).await?;
     let mut failed = 0;
     for name in &arguments.cell {
         let cell = Cell::read(name, &stories).map_err(|why| anyhow!("{why}"))?;
@@ -261,12 +263,9 @@ fn show(played: &portcullis_trials::play::Played) {
 
 /// Walks from each seed and gives how many walks failed.
 async fn walk(arguments: &Arguments, seeds: u64) -> anyhow::Result<usize> {
-    if seeds == 0 {
-        bail!("there is nothing to play: --seeds is 0");
-    }
-    let first = arguments.seed;
+    let (first, count) = (arguments.seed, usize::try_from(seeds).unwrap_or(usize::MAX));
     let walked = AtomicUsize::new(0);
-    let walks = (first..first + seeds).map(|seed| async move { Walk::of(seed).played().await.map(|(_, wrong)| wrong) }).collect();
+    let walks = (first..=u64::MAX).take(count).map(|seed| async move { Walk::of(seed).played().await.map(|(_, wrong)| wrong) }).collect();
     let outcomes = at_once(arguments.jobs, walks, |place, outcome| {
         let done = walked.fetch_add(1, Ordering::Relaxed) + 1;
         let wrong = wrong_of(outcome);
@@ -279,7 +278,7 @@ async fn walk(arguments: &Arguments, seeds: u64) -> anyhow::Result<usize> {
     .await;
     let seeds_of_failed = outcomes.iter().zip(first..).filter(|(outcome, _)| !wrong_of(outcome).is_empty()).map(|(_, seed)| seed);
     let failed: Vec<String> = seeds_of_failed.map(|seed| format!("--seeds 1 --seed {seed}")).collect();
-    println!("{} walks from seed {first} to {}; {} failed", outcomes.len(), first + seeds.saturating_sub(1), failed.len());
+    println!("{} walks from seed {first} to {}; {} failed", outcomes.len(), first.saturating_add(outcomes.len() as u64 - 1), failed.len());
     write_failed(arguments, &failed)?;
     Ok(failed.len())
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,20 +212,20 @@ pub struct Outcome {
 }
 
 /// Every cell of a story in a world that is disturbed at each `every`-th of its calls.
-pub fn disturbed(undisturbed: &Cell, calls: u32, wrongs: &[Wrong], every: u32) -> Vec<Cell> {
-    let at = |wrong: Wrong| (0..calls).step_by(every.max(1) as usize).map(move |call| Disturbance::At(wrong, call));
+pub fn disturbed(undisturbed: &Cell, calls: u32, wrongs: &[Wrong], every: NonZeroUsize) -> Vec<Cell> {
+    let at = |wrong: Wrong| (0..calls).step_by(every.get()).map(move |call| Disturbance::At(wrong, call));
     let disturbances = wrongs.iter().flat_map(|wrong| at(*wrong));
     disturbances.map(|disturbance| Cell { disturbance, ..undisturbed.clone() }).collect()
 }
 
 /// Runs so many of these at once and gives what each came to, in their order; `ended` hears of each when it ends, by its place.
 /// One that panics, or that does not end, is given words for that.
-pub async fn at_once<T, F>(jobs: usize, all: Vec<F>, mut ended: impl FnMut(usize, &Result<T, String>)) -> Vec<Result<T, String>>
+pub async fn at_once<T, F>(jobs: NonZeroUsize, all: Vec<F>, mut ended: impl FnMut(usize, &Result<T, String>)) -> Vec<Result<T, String>>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(jobs.max(1)));
+    let places = Arc::new(Semaphore::new(jobs.get()));
     let mut running = JoinSet::new();
     let mut numbers = BTreeMap::new();
     for (number, one) in all.into_iter().enumerate() {
@@ -252,7 +253,7 @@ where
 const ENDS_WITHIN: Duration = Duration::from_secs(480);
 
 /// Plays cells at once and gives how each ended, in their order; `ended` hears of each.
-pub async fn run(jobs: usize, cells: &[Cell], ended: impl Fn(&Cell, &Outcome)) -> Vec<Outcome> {
+pub async fn run(jobs: NonZeroUsize, cells: &[Cell], ended: impl Fn(&Cell, &Outcome)) -> Vec<Outcome> {
     let of = |outcome: &Result<Outcome, String>| match outcome {
         Ok(outcome) => outcome.clone(),
         Err(why) => Outcome { told: Vec::new(), wrong: vec![why.clone()], is_met: true },

@@ -1,5 +1,6 @@
 //! Plays a story: the real handler program in a simulated world whose time is moved from instant to instant.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -66,7 +67,7 @@ struct Stage {
 /// and it is watched for `longer`. The error says what made it impossible.
 pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, longer: Option<TimeDelta>) -> Result<Played, String> {
     let switches = switched(switches, &script.world.switches)?;
-    let story = setting(script, &switches).begin().await;
+    let story = setting(script, &switches).starts().await.map_err(|why| cannot_start(&why))?;
     story.change(|state| state.faults.extend(fault.clone()));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
@@ -81,6 +82,19 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
         stage.until(Time(script.lasts.0 + longer)).await?;
     }
     Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended })
+}
+
+/// Whether the app starts with a story's settings, in the usual world. The error says what is wrong with which.
+pub async fn can_begin(script: &Script) -> Result<(), String> {
+    let switches = switched(&Switches::default(), &script.world.switches)?;
+    setting(script, &switches).starts().await.map(drop).map_err(|why| cannot_start(&why))
+}
+
+/// What the handler said, once: it says the same at each of its starts.
+fn cannot_start(why: &anyhow::Error) -> String {
+    let text = why.to_string();
+    let mut said = BTreeSet::new();
+    text.lines().filter(|line| said.insert(*line)).collect::<Vec<_>>().join("\n")
 }
 
 fn setting(script: &Script, switches: &Switches) -> Setting {

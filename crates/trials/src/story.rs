@@ -133,17 +133,21 @@ impl Setting {
 
     /// Starts the story.
     pub async fn begin(self) -> Story {
-        let dir = tempfile::tempdir().unwrap();
-        let files = HostFiles::read(&root()).unwrap();
-        self.begin_with(HostOptions::new(handler(), files), dir).await
+        self.starts().await.unwrap()
+    }
+
+    /// The same where it may be that the app cannot start. The error is the handler's own words.
+    pub async fn starts(self) -> anyhow::Result<Story> {
+        let files = HostFiles::read(&root())?;
+        self.starts_with(HostOptions::new(handler(), files), tempfile::tempdir()?).await
     }
 
     /// Starts the story with the app as it is staged or unpacked.
     pub async fn begin_app(self, files: HostFiles) -> Story {
-        self.begin_with(HostOptions::of_app(files), tempfile::tempdir().unwrap()).await
+        self.starts_with(HostOptions::of_app(files), tempfile::tempdir().unwrap()).await.unwrap()
     }
 
-    async fn begin_with(self, mut host: HostOptions, dir: tempfile::TempDir) -> Story {
+    async fn starts_with(self, mut host: HostOptions, dir: tempfile::TempDir) -> anyhow::Result<Story> {
         let policies = dir.path().join("policies");
         self.write_rules(&policies);
         host.settings = self.settings;
@@ -154,9 +158,9 @@ impl Setting {
         options.mode = self.mode;
         options.insights = self.tells;
         options.app_settings = vec![("PORTCULLIS_POLICIES".to_owned(), policies.display().to_string())];
-        let sandbox = Sandbox::start(options).await.unwrap();
-        let http = sandbox.client().unwrap();
-        Story { sandbox, http, _dir: dir }
+        let sandbox = Sandbox::start(options).await?;
+        let http = sandbox.client()?;
+        Ok(Story { sandbox, http, _dir: dir })
     }
 }
 

@@ -1,11 +1,14 @@
 //! A part of the matrix that is always the same: `make matrix` plays all of it.
 
+use std::num::NonZeroUsize;
+
 use portcullis_trials::disturbance::{Disturbance, Wrong};
 use portcullis_trials::matrix::{Cell, Unusual, at_once, disturbed, run, shipped_stories};
+use portcullis_trials::play::can_begin;
 use portcullis_trials::script::Script;
 use portcullis_trials::walk::Walk;
 
-const AT_ONCE: usize = 12;
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(12).unwrap();
 
 fn stories() -> Vec<(String, Script)> {
     Script::read_all(&shipped_stories()).unwrap()
@@ -20,12 +23,12 @@ async fn all_hold(cells: Vec<Cell>) -> usize {
 }
 
 /// Kills before and after each `every`-th call of a story.
-async fn killed(story: &str, every: u32) {
+async fn killed(story: &str, every: usize) {
     let stories = stories();
     let story = stories.iter().find(|(name, _)| name == story).unwrap();
     let undisturbed = Cell::undisturbed(story, &Unusual::default());
     let calls = undisturbed.calls().await.unwrap();
-    let cells = disturbed(&undisturbed, calls, &[Wrong::KillBefore, Wrong::KillAfter], every);
+    let cells = disturbed(&undisturbed, calls, &[Wrong::KillBefore, Wrong::KillAfter], NonZeroUsize::new(every).unwrap());
     let all = cells.len();
     let met = all_hold(cells).await;
     // A call or two fewer may be made than were counted; a story whose kills are not met is not disturbed.
@@ -60,6 +63,15 @@ async fn cells_that_are_drawn_from_all_of_them_end_as_they_must() {
     });
     let met = all_hold(drawn.collect()).await;
     assert!(met > 90, "{met} of 100 were disturbed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_with_which_the_app_cannot_start_is_told_in_its_own_words_once() {
+    let (_, mut script) = stories().remove(0);
+    assert_eq!(can_begin(&script).await, Ok(()));
+    script.world.settings.insert("PORTCULLIS_JIT_NEWER".to_owned(), "nonsense".to_owned());
+    let why = can_begin(&script).await.unwrap_err();
+    assert_eq!(why.matches("PORTCULLIS_JIT_NEWER is `nonsense`: write replaces").count(), 1, "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
