@@ -173,6 +173,7 @@ impl Stage {
                 let method = reqwest::Method::from_bytes(calls.method.as_bytes()).map_err(|why| why.to_string())?;
                 self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
             }
+            Deed::WritesPolicy(writes) => self.writes_policy(id_of(&writes.who)?).await?,
             Deed::DeletesRules(closes) => self.deletes_rules(&vm(&closes.vm)).await,
             Deed::DeletesMachine(closes) => self.story.change(|state| estate::delete_vm(state, &vm(&closes.vm))),
             Deed::Locks(true) => self.story.change(|state| state.locks.push(Lock::new(group(), LockLevel::CanNotDelete))),
@@ -219,6 +220,14 @@ impl Stage {
         let body = json!({"virtualMachines": [{"id": vm(&opens.vm), "ports": [port]}]});
         let who = id_of(&opens.who).unwrap_or_default();
         self.story.arm(who, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(body)).await;
+    }
+
+    async fn writes_policy(&self, who: &str) -> Result<(), String> {
+        let (_, body) = self.story.arm(who, reqwest::Method::GET, &policy(), None).await;
+        let kept = json!({"virtualMachines": body["properties"]["virtualMachines"], "requests": body["properties"]["requests"]});
+        let body = json!({"kind": body["kind"], "properties": kept});
+        let (status, answer) = self.story.arm(who, reqwest::Method::PUT, &policy(), Some(body)).await;
+        if status == 200 { Ok(()) } else { Err(format!("PUT of the JIT policy: {status} {answer}")) }
     }
 
     async fn asks(&mut self, asks: &Asks) -> Result<(), String> {

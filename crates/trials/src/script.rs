@@ -92,6 +92,8 @@ pub enum Deed {
     Closes(Closes),
     /// Somebody calls Resource Manager.
     Calls(Calls),
+    /// Somebody writes the JIT policy as it is, with its records.
+    WritesPolicy(Writes),
     /// The rules that JIT wrote for a port are deleted by somebody.
     DeletesRules(Closes),
     /// The machine is deleted, and what belongs to it.
@@ -173,6 +175,14 @@ pub struct Calls {
     /// The body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
+}
+
+/// A PUT of the JIT policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Writes {
+    /// Who, as in [`person`].
+    pub who: String,
 }
 
 /// An action of the product's identity.
@@ -419,6 +429,17 @@ impl Script {
         self.but.iter().find(|but| but.fits(&switches)).map_or(&self.ends, |but| &but.ends)
     }
 
+    /// Whether something of Azure, or the handler, fails in it: then a service may be told as failing.
+    pub fn fails(&self) -> bool {
+        let fails = |deed: &Deed| match deed {
+            Deed::Plan(on) => !on,
+            Deed::Right(right) => !right.given,
+            Deed::Fault(_) | Deed::Kills => true,
+            _ => false,
+        };
+        self.steps.iter().any(|step| fails(&step.what))
+    }
+
     fn check(&self) -> Result<(), String> {
         let usual = Switches::default();
         switched(&usual, &self.world.switches).map_err(|why| format!("world.switches: {why}"))?;
@@ -525,6 +546,7 @@ impl Deed {
                 demand_person(&calls.who)?;
                 reqwest::Method::from_bytes(calls.method.as_bytes()).map(|_| ()).map_err(|_| format!("'{}' is no method", calls.method))
             }
+            Deed::WritesPolicy(writes) => demand_person(&writes.who),
             Deed::Right(right) => {
                 let actions = estate::product_actions(&roles::DUTIES);
                 if actions.contains(&right.action.as_str()) {

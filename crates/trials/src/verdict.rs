@@ -127,7 +127,7 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let others = judge.alarms.iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
     let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
-    verdict.wrong.extend(unexpected_alerts(played, *disturbance == Disturbance::Nothing));
+    verdict.wrong.extend(unexpected_alerts(played, judge.is_undisturbed() && !script.fails()));
     verdict
 }
 
