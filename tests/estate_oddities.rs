@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 use portcullis_sandbox::estate::{self, GROUP, Nic, SUBSCRIPTION, Vm};
 use portcullis_sandbox::state::{Lock, LockLevel, State};
-use portcullis_sandbox::switches::{Events, NewerInitiate};
+use portcullis_sandbox::switches::{Events, Messages, NewerInitiate};
 use portcullis_trials::story::{DELETE, Setting, Story, policy, vm};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -227,4 +227,22 @@ async fn a_story_whose_messages_come_twice_deletes_and_tells_once() {
     assert_eq!(story.audits_of("close").len(), story.tried(DELETE).len(), "{}", story.told());
     assert_eq!((story.audits_of("proved-shut").len(), story.allow_rules(22).len()), (1, 2));
     assert_eq!(story.queued("approval"), 1, "nothing goes round: one wake-up waits for the opening that was left");
+}
+
+/// Each delivery of a message that is sent again would be delivered twice again: a dozen tries would be thousands.
+#[tokio::test]
+async fn what_comes_twice_while_nothing_can_be_read_does_not_multiply() {
+    let story = Setting::with(|state| state.switches.messages = Messages::TwiceAtOnce).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], HOUR).await;
+    story.change(|state| state.subscriptions[0].jit_plan = false);
+    let sent = |story: &Story| story.ours("send").into_iter().filter(|entry| entry.face == "servicebus").count();
+    for minute in 1..=15 {
+        let before = sent(&story);
+        story.pass(MINUTE).await;
+        assert!(sent(&story) - before < 60, "{} messages in minute {minute}", sent(&story) - before);
+    }
+    story.change(|state| state.subscriptions[0].jit_plan = true);
+    story.pass(15 * MINUTE).await;
+    story.is_proved_shut("web-1", 22);
+    assert_eq!((story.queued("approval"), story.queued("sweep")), (0, 0));
 }

@@ -322,12 +322,19 @@ impl App {
             Ok(now) => Ok(now),
             Err(_) => self.store.check().await,
         };
-        let at = match now {
-            Ok(now) => now + wait,
+        let (now, at) = match now {
+            Ok(now) => (now, now + wait),
             Err(why) => return Ended::Failed { why: format!("{note}; and {why}") },
         };
-        match self.send_or_keep(&message.again(), at).await {
-            Ok(()) => Ended::AgainAt { at, note },
+        let again = message.again();
+        let Some(put_off) = self.sent.put_off(self.sent.mark(&again.body()), now, at) else {
+            return Ended::done(format!("the same message comes later: {note}"));
+        };
+        match self.send_or_keep(&again, at).await {
+            Ok(()) => {
+                put_off.taken();
+                Ended::AgainAt { at, note }
+            }
             Err(why) => Ended::Failed { why: format!("{note}; and {why}") },
         }
     }

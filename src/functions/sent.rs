@@ -1,9 +1,12 @@
-//! What looks were sent for a moment ago: a hundred events of one person in one second, each of which may be about any of a hundred
+//! What messages were sent for a moment ago, and which are yet to come: a hundred events of one person in one second, each of which may be about any of a hundred
 //! VMs, bring about a hundred looks and not ten thousand.
 //!
-//! It is memory of one process and may be lost, or be another's: then a look is sent once too often.
+//! A message that Service Bus delivers twice is put off once: each of two would be delivered twice again, and a dozen tries would be
+//! thousands.
+//!
+//! It is memory of one process and may be lost, or be another's: then a message is sent once too often.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,6 +26,9 @@ const BEHIND: TimeDelta = TimeDelta::minutes(1);
 /// Marks of a generation that are kept: what a table of 32,768 places takes before it doubles.
 const MOST_KEPT: usize = 28_672;
 
+/// Messages that were put off and are remembered until they come; one that is not may come twice.
+const MOST_WAITING: usize = 896;
+
 /// Work that shares a turn, by chance or because it is about the same, waits for each other.
 const TURNS: usize = 32;
 
@@ -30,6 +36,7 @@ const TURNS: usize = 32;
 #[derive(Debug, Default)]
 pub struct Sent {
     marks: Mutex<Marks>,
+    waiting: Mutex<HashMap<u64, DateTime<Utc>>>,
     turns: [tokio::sync::Mutex<()>; TURNS],
     hasher: RandomState,
 }
@@ -60,10 +67,54 @@ impl Sent {
         }
     }
 
+    /// Whoever is to send a message that comes at `at`; nothing where the same one was put off already and is yet to come, since it
+    /// does what this one would.
+    pub fn put_off(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) -> Option<PutOff<'_>> {
+        let mut waiting = self.waiting();
+        if waiting.get(&mark).is_some_and(|known| *known > now) {
+            return None;
+        }
+        if waiting.len() >= MOST_WAITING {
+            waiting.retain(|_, known| *known > now);
+        }
+        if waiting.len() < MOST_WAITING {
+            waiting.insert(mark, at);
+        }
+        Some(PutOff { sent: self, mark, is_taken: false })
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, DateTime<Utc>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn marks(&self, now: DateTime<Utc>) -> std::sync::MutexGuard<'_, Marks> {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.age(now);
         marks
+    }
+}
+
+/// A message that is being put off. Where it is let go before something took it, be it that its time was over, it does not come.
+#[derive(Debug)]
+#[must_use]
+pub struct PutOff<'s> {
+    sent: &'s Sent,
+    mark: u64,
+    is_taken: bool,
+}
+
+impl PutOff<'_> {
+    /// Its queue took it, or the store.
+    pub fn taken(mut self) {
+        self.is_taken = true;
+    }
+}
+
+impl Drop for PutOff<'_> {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.sent.waiting().remove(&self.mark);
+        }
     }
 }
 
@@ -142,6 +193,45 @@ mod tests {
         assert!(sent.is_fresh(last, now() + GENERATION) && sent.is_fresh(0, now() + GENERATION));
         sent.keep(last, now() + GENERATION * 2);
         assert!(!sent.is_fresh(0, now() + GENERATION * 2));
+    }
+
+    /// Whether a message is put off, which something takes.
+    fn puts_off(sent: &Sent, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) -> bool {
+        sent.put_off(mark, now, at).map(PutOff::taken).is_some()
+    }
+
+    #[test]
+    fn what_was_put_off_comes_once_until_it_has_come() {
+        let (sent, at) = (Sent::default(), |seconds| now() + TimeDelta::seconds(seconds));
+        assert!(puts_off(&sent, 1, at(0), at(8)));
+        assert!(!puts_off(&sent, 1, at(0), at(8)) && !puts_off(&sent, 1, at(7), at(15)));
+        assert!(puts_off(&sent, 2, at(0), at(8)), "it is another one");
+        assert!(puts_off(&sent, 1, at(8), at(16)), "it has come, and may have seen less than this one is to see");
+    }
+
+    #[test]
+    fn what_nothing_took_does_not_come() {
+        let (sent, later) = (Sent::default(), now() + TimeDelta::seconds(8));
+        let first = sent.put_off(1, now(), later);
+        assert!(first.is_some() && sent.put_off(1, now(), later).is_none(), "it is on its way");
+        drop(first);
+        assert!(puts_off(&sent, 1, now(), later));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_what_has_come_makes_room() {
+        let sent = Sent::default();
+        let most = u64::try_from(MOST_WAITING).unwrap();
+        for n in 0..most {
+            assert!(puts_off(&sent, n, now(), now() + TimeDelta::seconds(8)));
+        }
+        let soon = now() + TimeDelta::seconds(1);
+        assert!(puts_off(&sent, most, now(), soon) && puts_off(&sent, most, now(), soon), "there is no room: it may come twice");
+        assert_eq!(sent.waiting().capacity(), MOST_WAITING);
+        let later = now() + TimeDelta::seconds(8);
+        assert!(puts_off(&sent, most, later, later + TimeDelta::seconds(1)));
+        assert!(!puts_off(&sent, most, later, later));
+        assert_eq!(sent.waiting().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
