@@ -3,7 +3,7 @@
 
 mod incidents;
 mod judged;
-mod subscription;
+pub mod subscription;
 
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};

@@ -52,30 +52,36 @@ impl Authorization {
     pub async fn assignments(&self, subscription: &Uuid) -> Result<Vec<RoleAssignment>, CallFailed> {
         let what = format!("listing who has which role in subscription {subscription}");
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments");
-        Ok(gather(&self.arm, &what, &path, ApiVersion::AUTHORIZATION).await?.iter().map(assignment).collect())
+        Ok(gather(&self.arm, &what, &path, ApiVersion::AUTHORIZATION).await?.iter().map(RoleAssignment::read).collect())
     }
 
     /// The roles that can be assigned in a subscription.
     pub async fn definitions(&self, subscription: &Uuid) -> Result<Vec<RoleDefinition>, CallFailed> {
         let what = format!("listing the roles of subscription {subscription}");
         let path = format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions");
-        Ok(gather(&self.arm, &what, &path, ApiVersion::AUTHORIZATION).await?.iter().map(definition).collect())
+        Ok(gather(&self.arm, &what, &path, ApiVersion::AUTHORIZATION).await?.iter().map(RoleDefinition::read).collect())
     }
 }
 
-fn assignment(body: &Value) -> RoleAssignment {
-    RoleAssignment {
-        principal: text_at(body, "/properties/principalId").to_owned(),
-        principal_type: text_at(body, "/properties/principalType").to_owned(),
-        role: text_at(body, "/properties/roleDefinitionId").to_owned(),
+impl RoleAssignment {
+    /// Reads one of the list. What it does not say is empty, and then it is nobody's, or of no role.
+    pub fn read(body: &Value) -> Self {
+        RoleAssignment {
+            principal: text_at(body, "/properties/principalId").to_owned(),
+            principal_type: text_at(body, "/properties/principalType").to_owned(),
+            role: text_at(body, "/properties/roleDefinitionId").to_owned(),
+        }
     }
 }
 
-fn definition(body: &Value) -> RoleDefinition {
-    let permissions = body.pointer("/properties/permissions").and_then(Value::as_array);
-    RoleDefinition {
-        id: text_at(body, "/id").to_owned(),
-        name: text_at(body, "/properties/roleName").to_owned(),
-        permissions: permissions.into_iter().flatten().map(Permission::read).collect(),
+impl RoleDefinition {
+    /// Reads one of the list. What it does not say is empty, and then it allows nothing.
+    pub fn read(body: &Value) -> Self {
+        let permissions = body.pointer("/properties/permissions").and_then(Value::as_array);
+        RoleDefinition {
+            id: text_at(body, "/id").to_owned(),
+            name: text_at(body, "/properties/roleName").to_owned(),
+            permissions: permissions.into_iter().flatten().map(Permission::read).collect(),
+        }
     }
 }

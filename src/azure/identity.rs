@@ -62,7 +62,7 @@ impl OwnObjectId {
 }
 
 /// The claim `oid` of a token. A token that is none of Entra's has none.
-fn object_id_of(token: &str) -> Option<String> {
+pub fn object_id_of(token: &str) -> Option<String> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;
     claims["oid"].as_str().filter(|id| !id.is_empty()).map(str::to_owned)

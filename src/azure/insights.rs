@@ -15,7 +15,7 @@ use crate::telemetry::{NotSent, Way};
 
 /// The track endpoint of one component.
 #[derive(Clone, Debug)]
-pub(super) struct Insights {
+pub struct Insights {
     channel: Channel,
     url: Url,
 }
@@ -50,10 +50,14 @@ impl Way for Insights {
             attempts: Attempts::NotTaken,
         };
         let answer = self.channel.call(outgoing).await.map_err(|failed| not_sent(&failed))?;
-        // An answer of success that says nothing else took them all.
-        let refused = serde_json::from_slice::<Tracked>(&answer.body).map(|told| told.items_received.saturating_sub(told.items_accepted));
-        Ok(refused.unwrap_or_default())
+        Ok(refused(&answer.body))
     }
+}
+
+/// How many items were not taken, by the body of an answer of success. One that says nothing of it took them all.
+pub fn refused(body: &[u8]) -> u64 {
+    let told = serde_json::from_slice::<Tracked>(body);
+    told.map(|told| told.items_received.saturating_sub(told.items_accepted)).unwrap_or_default()
 }
 
 fn not_sent(failed: &CallFailed) -> NotSent {

@@ -106,8 +106,8 @@ pub(super) struct Tokens {
 
 /// The claims that are looked at besides those that the validation looks at. Each is as Entra writes it, or the token
 /// is not Entra's.
-#[derive(Deserialize)]
-struct Claims {
+#[derive(Debug, Deserialize)]
+pub struct Claims {
     /// One issuer and one audience: a list of several would be believed for any of them.
     #[serde(rename = "iss")]
     _issuer: String,
@@ -124,6 +124,24 @@ struct Claims {
     unique_name: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
+}
+
+impl Claims {
+    /// Who it is that these claims, whose signature was checked, are of.
+    pub fn caller(self, tenant: Uuid) -> Result<Caller, Untrusted> {
+        if self.tid.and_then(|tid| Uuid::parse_str(&tid).ok()) != Some(tenant) {
+            return Err(Untrusted::OtherTenant);
+        }
+        // An ID token has the same issuer, audience, keys and roles; only an access token names its client.
+        let client = self.azp.or(self.appid).ok_or(Untrusted::IdToken)?;
+        Ok(Caller {
+            object_id: self.oid.unwrap_or_default(),
+            client,
+            name: self.preferred_username.or(self.upn).or(self.unique_name).unwrap_or_default(),
+            is_person: self.scp.is_some_and(|scopes| !scopes.trim().is_empty()),
+            roles: self.roles,
+        })
+    }
 }
 
 impl Tokens {
@@ -143,19 +161,7 @@ impl Tokens {
         let token = bearer(headers)?;
         let key = self.keys.get(&key_of(token)?).await.map_err(Untrusted::KeysUnreadable)?;
         let key = key.ok_or(Untrusted::Unsigned)?;
-        let claims = decode::<Claims>(token, &key, &self.validation).map_err(|error| reason(error.kind()))?.claims;
-        if claims.tid.and_then(|tid| Uuid::parse_str(&tid).ok()) != Some(self.tenant) {
-            return Err(Untrusted::OtherTenant);
-        }
-        // An ID token has the same issuer, audience, keys and roles; only an access token names its client.
-        let client = claims.azp.or(claims.appid).ok_or(Untrusted::IdToken)?;
-        Ok(Caller {
-            object_id: claims.oid.unwrap_or_default(),
-            client,
-            name: claims.preferred_username.or(claims.upn).or(claims.unique_name).unwrap_or_default(),
-            is_person: claims.scp.is_some_and(|scopes| !scopes.trim().is_empty()),
-            roles: claims.roles,
-        })
+        decode::<Claims>(token, &key, &self.validation).map_err(|error| reason(error.kind()))?.claims.caller(self.tenant)
     }
 }
 

@@ -124,7 +124,7 @@ fn not_known(name: &'static str, failed: &CallFailed) -> Check {
 }
 
 /// The roles that the app lacks something of in a group, by what it holds there.
-fn rights_in(group: &str, mode: Mode, held: &[Permission]) -> Option<Check> {
+pub fn rights_in(group: &str, mode: Mode, held: &[Permission]) -> Option<Check> {
     let duties: &[&str] = match mode {
         Mode::Observe => &["observe"],
         Mode::Enforce => &["observe", "open", "close"],
@@ -146,7 +146,7 @@ fn rights_in(group: &str, mode: Mode, held: &[Permission]) -> Option<Check> {
 }
 
 /// Just-in-time access is a part of Defender for Servers Plan 2 (documentation).
-fn plan_of(plan: &Value) -> Check {
+pub fn plan_of(plan: &Value) -> Check {
     let text = |name: &str| text_at(plan, &format!("/properties/{name}"));
     let cure = "turn on Defender for Servers Plan 2 on the subscription, in Defender for Cloud under Environment settings";
     match (text("pricingTier"), text("subPlan")) {
@@ -221,7 +221,7 @@ fn policies(jit: &Policies) -> Check {
 }
 
 /// Who but the app may open ports around Portcullis.
-fn openers(assignments: &[RoleAssignment], definitions: &[RoleDefinition], own: Option<&str>) -> Check {
+pub fn openers(assignments: &[RoleAssignment], definitions: &[RoleDefinition], own: Option<&str>) -> Check {
     // A definition's id may name its subscription or not: the last part is the role.
     let last = |id: &str| id.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let opens: BTreeMap<String, &str> = definitions
@@ -260,7 +260,7 @@ fn openers(assignments: &[RoleAssignment], definitions: &[RoleDefinition], own: 
 }
 
 /// Whether the subscription's events come to the app.
-fn events_to(all: &[Value], app: &str) -> Check {
+pub fn events_to(all: &[Value], app: &str) -> Check {
     let cure = "run infra/events.sh, which makes the event subscription; until then the sweep finds openings, within five minutes";
     // Where the host names no site, the app is called after its namespace.
     let site = app.split('.').next().unwrap_or_default();

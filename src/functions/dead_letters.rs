@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use chrono::{DateTime, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::finding::Severity;
+use portcullis_domain::plain::quoted;
 use portcullis_domain::want::Wanter;
 use serde::Deserialize;
 use serde_json::Value;
@@ -224,28 +225,23 @@ impl App {
             self.store.check().await?;
             return Ok(None);
         }
-        let id = format!("{SET_ASIDE}-{name}");
-        let blank = |from, reason: &str, body, again| Left {
-            id: id.clone(),
-            queue: None,
-            at,
-            from,
-            reason: reason.to_owned(),
-            deliveries: None,
-            body,
-            again,
-        };
-        Ok(Some(match serde_json::from_str::<SetAside>(&text) {
-            Ok(SetAside { from, reason, body }) => {
-                let again = if from == "jit_activity" { event_of(&body) } else { message_of(&body) };
-                blank(Some(from), &reason, body, again)
-            }
-            Err(why) => {
-                let why = format!("what is kept of it cannot be read: {why}");
-                blank(None, &why, text, Err(why.clone()))
-            }
-        }))
+        Ok(Some(kept_aside(name, at, text)))
     }
+}
+
+/// What was set aside under a name, by what is kept of it. What cannot be read of it is there whole, and is sent by nobody.
+pub fn kept_aside(name: &str, at: Option<DateTime<Utc>>, text: String) -> Left {
+    let (from, reason, body, again) = match serde_json::from_str::<SetAside>(&text) {
+        Ok(SetAside { from, reason, body }) => {
+            let again = if from == "jit_activity" { event_of(&body) } else { message_of(&body) };
+            (Some(from), reason, body, again)
+        }
+        Err(why) => {
+            let why = format!("what is kept of it cannot be read: {}", quoted(&why.to_string()));
+            (None, why.clone(), text, Err(why))
+        }
+    };
+    Left { id: format!("{SET_ASIDE}-{name}"), queue: None, at, from, reason, deliveries: None, body, again }
 }
 
 fn dead(queue: Queue, letter: &DeadLetter) -> Left {
@@ -294,12 +290,17 @@ fn as_unstored(event: Value) -> Result<Message, String> {
     }
 }
 
-enum Place<'a> {
+/// Where something that came to no end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In the store, under this name.
     SetAside(&'a str),
+    /// Among the dead letters of a queue, with this sequence number.
     Dead(Queue, u64),
 }
 
-fn place(id: &str) -> Option<Place<'_>> {
+/// Where the thing of this id is; nothing where it is no id.
+pub fn place(id: &str) -> Option<Place<'_>> {
     let (kind, name) = id.split_once('-')?;
     if kind == SET_ASIDE {
         return Some(Place::SetAside(name));

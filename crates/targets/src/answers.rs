@@ -13,6 +13,7 @@ use portcullis::azure::arm::{Page, following};
 use portcullis::azure::blob::Listed;
 use portcullis::azure::entra::{Configuration, Published};
 use portcullis::azure::error::retry_after;
+use portcullis::azure::insights::refused;
 use portcullis::azure::packed::{LONGEST, unpacked};
 use portcullis::azure::servicebus::DeadLetter;
 use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, incidents, management_groups, subscriptions};
@@ -96,6 +97,8 @@ pub(crate) fn pages(data: &[u8]) {
     let Some(body) = json(data) else { return };
     let base = "https://management.azure.com/".parse().expect("a URL");
     let own = "https://management.azure.com/subscriptions?api-version=2020-01-01".parse().expect("a URL");
+    // What Application Insights says of what it was sent.
+    assert!(refused(data) <= body.get("itemsReceived").and_then(Value::as_u64).unwrap_or_default());
     subscriptions::usable(body.get("value").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
     match Page::read(&body.to_string()) {
         Ok(Page { values, next }) => {

@@ -3,13 +3,18 @@
 use axum::body::Bytes;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::TimeDelta;
+use portcullis::azure::identity::object_id_of;
 use portcullis::console::asks::{Closing, Opening};
 use portcullis::console::page::{Place, audit_bookmark, audit_place};
 use portcullis::console::question::{MOST_LIMIT, OF_AUDITS, OF_THINGS, OF_VMS, Parameter, Question, bookmark};
-use portcullis::console::token::{bearer, key_of};
+use portcullis::console::token::{Claims, Role, bearer, key_of};
+use serde_json::Value;
+use uuid::Uuid;
 
-use crate::checks::{SENTENCE, is_told, text};
+use crate::checks::{SENTENCE, is_told, json, text};
 
 /// Bodies of requests: one that is read asks for something that some rule could permit.
 pub(crate) fn asks(data: &[u8]) {
@@ -97,4 +102,27 @@ pub(crate) fn tokens(data: &[u8]) {
         }
         Err(why) => is_told(&why, SENTENCE),
     }
+}
+
+/// Claims of a token, whose signature was checked: nobody of another tenant is let in, nobody by an ID token, and nobody is a person
+/// without a scope. And the app's own token, which nobody checks: whose it is, is what it says and nothing else.
+pub(crate) fn claims(data: &[u8]) {
+    let tenant = "5a4db0c5-0000-4000-8000-000000000001".parse().expect("a GUID");
+    let body = json(data).unwrap_or_default();
+    let says = |name: &str| body.get(name).and_then(Value::as_str);
+    if let Ok(claims) = serde_json::from_slice::<Claims>(data) {
+        match claims.caller(tenant) {
+            Ok(caller) => {
+                assert_eq!(says("tid").and_then(|tid| Uuid::parse_str(tid).ok()), Some(tenant));
+                assert!([says("azp"), says("appid")].contains(&Some(caller.client.as_str())));
+                assert_eq!(caller.object_id, says("oid").unwrap_or_default());
+                assert!(!caller.is_person || says("scp").is_some_and(|scopes| !scopes.trim().is_empty()));
+                assert!([Role::Auditor, Role::Operator].into_iter().all(|role| !caller.has(role) || body["roles"].to_string().contains(role.value())));
+            }
+            Err(why) => is_told(&why, SENTENCE),
+        }
+    }
+    let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(data));
+    assert_eq!(object_id_of(&token).as_deref(), says("oid").filter(|id| !id.is_empty()));
+    text(data).and_then(object_id_of);
 }

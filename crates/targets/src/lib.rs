@@ -10,11 +10,13 @@ mod answers;
 mod api;
 mod arm_bodies;
 mod checks;
+mod examined;
 mod host_bodies;
 mod rule_files;
 mod settings;
 mod small_texts;
 mod store_documents;
+mod stories;
 
 /// A target: its name, which is that of its program and of its folders, and what it runs.
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +28,18 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 31] = [
+pub const TARGETS: [Target; 35] = [
     Target { name: "arm_ids", run: small_texts::arm_ids },
     Target { name: "asks", run: api::asks },
     Target { name: "blob_lists", run: answers::blob_lists },
     Target { name: "cedar", run: rule_files::cedar },
+    Target { name: "claims", run: api::claims },
     Target { name: "dead_letters", run: answers::dead_letters },
     Target { name: "directories", run: answers::directories },
     Target { name: "durations", run: small_texts::durations },
     Target { name: "estate", run: arm_bodies::estate },
     Target { name: "events", run: host_bodies::events },
+    Target { name: "examined", run: examined::examined },
     Target { name: "failures", run: answers::failures },
     Target { name: "headers_and_paths", run: host_bodies::headers_and_paths },
     Target { name: "incident_names", run: small_texts::incident_names },
@@ -52,9 +56,11 @@ pub const TARGETS: [Target; 31] = [
     Target { name: "replay", run: rule_files::replay },
     Target { name: "rule_names", run: small_texts::rule_names },
     Target { name: "scenarios", run: rule_files::scenarios },
+    Target { name: "set_aside", run: store_documents::set_aside },
     Target { name: "settings", run: settings::settings },
     Target { name: "sources", run: small_texts::sources },
     Target { name: "store_documents", run: store_documents::store_documents },
+    Target { name: "stories", run: stories::stories },
     Target { name: "times", run: small_texts::times },
     Target { name: "tokens", run: api::tokens },
     Target { name: "vm_record", run: store_documents::vm_record },

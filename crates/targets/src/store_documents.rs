@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use portcullis::functions::Message;
+use portcullis::functions::dead_letters::{Place, kept_aside, place};
 use portcullis::functions::jit_activity::Activity;
 use portcullis::store::KeptMessage;
 use portcullis_domain::audit::{AuditRecord, Installation};
@@ -16,8 +18,9 @@ use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::ruling::{Confirmations, Rulings};
 use portcullis_domain::time;
 use portcullis_domain::want::{Answer, Want};
+use portcullis_rules::plain::plain;
 
-use crate::checks::survives_json;
+use crate::checks::{SENTENCE, is_told, survives_json, text};
 
 /// The other documents: each that is read is written as the same again, and what it says of time can be reckoned with.
 pub(crate) fn store_documents(data: &[u8]) {
@@ -101,4 +104,26 @@ fn an_audit(audit: &AuditRecord) {
 
 fn noon() -> DateTime<Utc> {
     time::parse("2026-01-15T12:00:00Z").expect("a time")
+}
+
+/// What was set aside, as it is kept, and the ids of what came to no end: what cannot be read is there whole and is sent by nobody,
+/// and what can be sent is a message of ours.
+pub(crate) fn set_aside(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let left = kept_aside("a", None, text.to_owned());
+    match &left.again {
+        Ok(message) => assert_eq!(Message::read(&message.body()).as_ref(), Ok(message)),
+        Err(why) => is_told(&plain(why), SENTENCE),
+    }
+    assert!(left.from.is_some() || left.body == text && left.again.is_err(), "{left:?}");
+    assert_eq!(place(&left.id), Some(Place::SetAside("a")));
+    for id in text.lines() {
+        match place(id) {
+            Some(Place::Dead(queue, sequence)) => {
+                assert_eq!(place(&format!("{}-{sequence}", queue.name())), Some(Place::Dead(queue, sequence)));
+            }
+            Some(Place::SetAside(name)) => assert!(id.ends_with(name)),
+            None => {}
+        }
+    }
 }

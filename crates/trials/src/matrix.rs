@@ -82,7 +82,12 @@ impl Unusual {
     pub fn read_file(path: &Path) -> Result<Vec<Unusual>, String> {
         let cannot = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
         let text = std::fs::read_to_string(path).map_err(|why| cannot(&why))?;
-        let given: Value = serde_saphyr::from_str(&text).map_err(|why| cannot(&why))?;
+        Unusual::read_all(&text).map_err(|why| cannot(&why))
+    }
+
+    /// The same of the text of such a file.
+    pub fn read_all(text: &str) -> Result<Vec<Unusual>, String> {
+        let given: Value = serde_saphyr::from_str(text).map_err(|why| why.to_string())?;
         let objects = match given {
             Value::Array(objects) => objects,
             object => vec![object],
@@ -90,18 +95,18 @@ impl Unusual {
         let mut all = Vec::new();
         for (number, object) in objects.into_iter().enumerate() {
             let Value::Object(object) = object else {
-                return Err(cannot(&format!("world {}: it is no object of switches", number + 1)));
+                return Err(format!("world {}: it is no object of switches", number + 1));
             };
             let settings = combinations(&object);
             if settings.is_empty() {
-                return Err(cannot(&format!("world {}: a switch with no setting leaves no world", number + 1)));
+                return Err(format!("world {}: a switch with no setting leaves no world", number + 1));
             }
             for setting in settings {
-                setting.switches().map_err(|why| cannot(&format!("world {}: {why}", number + 1)))?;
+                setting.switches().map_err(|why| format!("world {}: {why}", number + 1))?;
                 all.push(setting);
             }
         }
-        if all.is_empty() { Err(cannot(&"there is no world in it: `- {}` is the usual one")) } else { Ok(all) }
+        if all.is_empty() { Err("there is no world in it: `- {}` is the usual one".to_owned()) } else { Ok(all) }
     }
 }
 
