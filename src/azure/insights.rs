@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use azure_core::http::Method;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use super::channel::{Attempts, Channel, Outgoing};
@@ -18,14 +18,6 @@ use crate::telemetry::{NotSent, Way};
 pub struct Insights {
     channel: Channel,
     url: Url,
-}
-
-/// What the endpoint answers where it took anything.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Tracked {
-    items_received: u64,
-    items_accepted: u64,
 }
 
 impl Insights {
@@ -56,8 +48,10 @@ impl Way for Insights {
 
 /// How many items were not taken, by the body of an answer of success. One that says nothing of it took them all.
 pub fn refused(body: &[u8]) -> u64 {
-    let told = serde_json::from_slice::<Tracked>(body);
-    told.map(|told| told.items_received.saturating_sub(told.items_accepted)).unwrap_or_default()
+    // A structure of serde's would read a list as well.
+    let told: Value = serde_json::from_slice(body).unwrap_or_default();
+    let count = |name| told.get(name).and_then(Value::as_u64);
+    count("itemsReceived").zip(count("itemsAccepted")).map(|(received, accepted)| received.saturating_sub(accepted)).unwrap_or_default()
 }
 
 fn not_sent(failed: &CallFailed) -> NotSent {

@@ -107,8 +107,12 @@ pub(crate) fn tokens(data: &[u8]) {
 /// Claims of a token, whose signature was checked: nobody of another tenant is let in, nobody by an ID token, and nobody is a person
 /// without a scope. And the app's own token, which nobody checks: whose it is, is what it says and nothing else.
 pub(crate) fn claims(data: &[u8]) {
-    let tenant = "5a4db0c5-0000-4000-8000-000000000001".parse().expect("a GUID");
-    let body = json(data).unwrap_or_default();
+    let tenant: Uuid = "5a4db0c5-0000-4000-8000-000000000001".parse().expect("a GUID");
+    // What is in a text that nobody reads need not be UTF-8 for a token's claims.
+    let Some(body) = json(data) else {
+        let claims = serde_json::from_slice::<Claims>(data);
+        return drop(claims.map(|claims| claims.caller(tenant)));
+    };
     let says = |name: &str| body.get(name).and_then(Value::as_str);
     if let Ok(claims) = serde_json::from_slice::<Claims>(data) {
         match claims.caller(tenant) {
@@ -117,7 +121,11 @@ pub(crate) fn claims(data: &[u8]) {
                 assert!([says("azp"), says("appid")].contains(&Some(caller.client.as_str())));
                 assert_eq!(caller.object_id, says("oid").unwrap_or_default());
                 assert!(!caller.is_person || says("scp").is_some_and(|scopes| !scopes.trim().is_empty()));
-                assert!([Role::Auditor, Role::Operator].into_iter().all(|role| !caller.has(role) || body["roles"].to_string().contains(role.value())));
+                assert!(
+                    [Role::Auditor, Role::Operator]
+                        .into_iter()
+                        .all(|role| !caller.has(role) || body["roles"].to_string().contains(role.value()))
+                );
             }
             Err(why) => is_told(&why, SENTENCE),
         }
