@@ -259,7 +259,7 @@ impl App {
             Ok(now) => {
                 let at = now + HOLD_UNREAD;
                 let options = Options { at: Some(at), ..Options::default() };
-                self.azure.bus.send(queue.name(), body, options).await.map(|()| at)
+                self.once(body, now, at, self.azure.bus.send(queue.name(), body, options)).await.map(|_| at)
             }
             Err(why) => Err(why),
         };
@@ -327,16 +327,33 @@ impl App {
             Err(why) => return Ended::Failed { why: format!("{note}; and {why}") },
         };
         let again = message.again();
-        let Some(put_off) = self.sent.put_off(self.sent.mark(&again.body()), now, at) else {
-            return Ended::done(format!("the same message comes later: {note}"));
-        };
-        match self.send_or_keep(&again, at).await {
-            Ok(()) => {
-                put_off.taken();
-                Ended::AgainAt { at, note }
-            }
+        match self.once(&again.body(), now, at, self.send_or_keep(&again, at)).await {
+            Ok(true) => Ended::AgainAt { at, note },
+            Ok(false) => Ended::done(format!("the same message comes later: {note}")),
             Err(why) => Ended::Failed { why: format!("{note}; and {why}") },
         }
+    }
+
+    /// Has a message sent that comes at `at`, unless one with the same body, which does the same, comes after `now` and no later: a
+    /// message that is delivered twice would otherwise be two from then on. Whether it was sent. What is being sent is waited for,
+    /// since it may fail.
+    ///
+    /// A body with its tries is sent by whoever has one try less, so that no message is taken for the one that it was sent by.
+    async fn once<E>(
+        &self,
+        body: &str,
+        now: DateTime<Utc>,
+        at: DateTime<Utc>,
+        send: impl Future<Output = Result<(), E>>,
+    ) -> Result<bool, E> {
+        let mark = self.sent.mark(&body);
+        let _turn = self.sent.turn(&mark).await;
+        if self.sent.comes_later(mark, now, at) {
+            return Ok(false);
+        }
+        send.await?;
+        self.sent.put_off(mark, now, at);
+        Ok(true)
     }
 
     /// Sends a message for a time. If its queue does not take it, the store keeps it and the schedule sends it.

@@ -27,7 +27,10 @@ const BEHIND: TimeDelta = TimeDelta::minutes(1);
 const MOST_KEPT: usize = 28_672;
 
 /// Messages that were put off and are remembered until they come; one that is not may come twice.
-const MOST_WAITING: usize = 896;
+const MOST_WAITING: usize = 3_584;
+
+/// The clock that a service tells has whole seconds.
+const DATE_STEP: TimeDelta = TimeDelta::seconds(1);
 
 /// Work that shares a turn, by chance or because it is about the same, waits for each other.
 const TURNS: usize = 32;
@@ -67,20 +70,21 @@ impl Sent {
         }
     }
 
-    /// Whoever is to send a message that comes at `at`; nothing where the same one was put off already and is yet to come, since it
-    /// does what this one would.
-    pub fn put_off(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) -> Option<PutOff<'_>> {
+    /// Whether the same message was put off already, comes after `now`, and hardly later than `at`: then it does what this one would.
+    /// Whoever asks has the turn of it, so that none is on its way.
+    pub fn comes_later(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) -> bool {
+        self.waiting().get(&mark).is_some_and(|known| *known > now && *known <= at + DATE_STEP)
+    }
+
+    /// Remembers that its queue, or the store, has a message that comes at `at`.
+    pub fn put_off(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) {
         let mut waiting = self.waiting();
-        if waiting.get(&mark).is_some_and(|known| *known > now) {
-            return None;
-        }
         if waiting.len() >= MOST_WAITING {
             waiting.retain(|_, known| *known > now);
         }
         if waiting.len() < MOST_WAITING {
             waiting.insert(mark, at);
         }
-        Some(PutOff { sent: self, mark, is_taken: false })
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, DateTime<Utc>>> {
@@ -91,30 +95,6 @@ impl Sent {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.age(now);
         marks
-    }
-}
-
-/// A message that is being put off. Where it is let go before something took it, be it that its time was over, it does not come.
-#[derive(Debug)]
-#[must_use]
-pub struct PutOff<'s> {
-    sent: &'s Sent,
-    mark: u64,
-    is_taken: bool,
-}
-
-impl PutOff<'_> {
-    /// Its queue took it, or the store.
-    pub fn taken(mut self) {
-        self.is_taken = true;
-    }
-}
-
-impl Drop for PutOff<'_> {
-    fn drop(&mut self) {
-        if !self.is_taken {
-            self.sent.waiting().remove(&self.mark);
-        }
     }
 }
 
@@ -195,42 +175,28 @@ mod tests {
         assert!(!sent.is_fresh(0, now() + GENERATION * 2));
     }
 
-    /// Whether a message is put off, which something takes.
-    fn puts_off(sent: &Sent, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) -> bool {
-        sent.put_off(mark, now, at).map(PutOff::taken).is_some()
-    }
-
     #[test]
     fn what_was_put_off_comes_once_until_it_has_come() {
         let (sent, at) = (Sent::default(), |seconds| now() + TimeDelta::seconds(seconds));
-        assert!(puts_off(&sent, 1, at(0), at(8)));
-        assert!(!puts_off(&sent, 1, at(0), at(8)) && !puts_off(&sent, 1, at(7), at(15)));
-        assert!(puts_off(&sent, 2, at(0), at(8)), "it is another one");
-        assert!(puts_off(&sent, 1, at(8), at(16)), "it has come, and may have seen less than this one is to see");
-    }
-
-    #[test]
-    fn what_nothing_took_does_not_come() {
-        let (sent, later) = (Sent::default(), now() + TimeDelta::seconds(8));
-        let first = sent.put_off(1, now(), later);
-        assert!(first.is_some() && sent.put_off(1, now(), later).is_none(), "it is on its way");
-        drop(first);
-        assert!(puts_off(&sent, 1, now(), later));
+        assert!(!sent.comes_later(1, at(0), at(8)), "nothing has it yet");
+        sent.put_off(1, at(0), at(8));
+        assert!(sent.comes_later(1, at(0), at(8)) && sent.comes_later(1, at(7), at(15)) && sent.comes_later(1, at(0), at(7)));
+        assert!(!sent.comes_later(2, at(0), at(8)), "it is another one");
+        assert!(!sent.comes_later(1, at(0), at(6)), "it comes too late");
+        assert!(!sent.comes_later(1, at(8), at(16)), "it has come, and may have seen less than this one is to see");
     }
 
     #[test]
     fn what_waits_is_bounded_and_what_has_come_makes_room() {
-        let sent = Sent::default();
+        let (sent, later) = (Sent::default(), now() + TimeDelta::seconds(8));
         let most = u64::try_from(MOST_WAITING).unwrap();
-        for n in 0..most {
-            assert!(puts_off(&sent, n, now(), now() + TimeDelta::seconds(8)));
+        for n in 0..=most {
+            sent.put_off(n, now(), later);
         }
-        let soon = now() + TimeDelta::seconds(1);
-        assert!(puts_off(&sent, most, now(), soon) && puts_off(&sent, most, now(), soon), "there is no room: it may come twice");
+        assert!(sent.comes_later(0, now(), later) && !sent.comes_later(most, now(), later), "there is no room: it may come twice");
         assert_eq!(sent.waiting().capacity(), MOST_WAITING);
-        let later = now() + TimeDelta::seconds(8);
-        assert!(puts_off(&sent, most, later, later + TimeDelta::seconds(1)));
-        assert!(!puts_off(&sent, most, later, later));
+        sent.put_off(most, later, later + TimeDelta::seconds(1));
+        assert!(sent.comes_later(most, later, later + TimeDelta::seconds(1)));
         assert_eq!(sent.waiting().len(), 1);
     }
 

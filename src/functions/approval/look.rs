@@ -147,7 +147,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         if held.now < at {
             // A second is the least that the broker can hold a message for.
             let at = at.max(held.now + TimeDelta::seconds(1));
-            app.send_at(message, at).await?;
+            again_once(app, &message.again(), held.now, at).await?;
             return Ok(Begun::Ended(Ended::AgainAt { at, note: "the wake-up came early".to_owned() }));
         }
     }
@@ -210,9 +210,17 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
 /// Another run works on the VM: the look is sent again, for a look that begins after that run did.
 async fn busy(app: &App, message: &Message, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Begun, Stopped> {
     let at = (now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(until);
-    app.send_at(&message.after(now), at).await?;
+    again_once(app, &message.after(now), now, at).await?;
     Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }))
 }
+
+/// Sends a look again, unless the same one is yet to come by any clock.
+async fn again_once(app: &App, again: &Message, now: DateTime<Utc>, at: DateTime<Utc>) -> Result<(), Stopped> {
+    Box::pin(app.once(&again.body(), now + BROKER_AHEAD, at, app.send_at(again, at))).await.map(drop)
+}
+
+/// The broker goes by another clock than the store.
+const BROKER_AHEAD: TimeDelta = TimeDelta::seconds(2);
 
 /// Claims are remembered so long: an opening lasts no longer than a day.
 const CLAIMS_KEPT_FOR: TimeDelta = TimeDelta::days(1);
