@@ -310,7 +310,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(way.calls(), 2);
         let shared = telemetry.0.as_ref().unwrap();
-        assert!(shared.queue.len() <= 2_048);
+        assert!(shared.queue.len() <= queue::MOST);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,11 +9,11 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use tokio::sync::Notify;
 
-/// More than a burst of a hundred events leaves within one export; a megabyte or two.
-const MOST: usize = 2_048;
+/// More than a burst of a hundred events leaves within one export; a megabyte at most.
+pub(super) const MOST: usize = 1_024;
 
-/// So many go out in one call: some 30 KB packed.
-pub(super) const BATCH: usize = 256;
+/// So many go out in one call: some 15 KB packed, for which they are written three times over.
+pub(super) const BATCH: usize = 128;
 
 /// The spans that wait. Cheap to clone.
 #[derive(Clone, Debug, Default)]
