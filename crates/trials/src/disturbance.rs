@@ -6,6 +6,8 @@ use std::str::FromStr;
 use chrono::TimeDelta;
 use portcullis_sandbox::faults::{Effect, Fault};
 
+use crate::script::WATCHED_LONGER;
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
@@ -98,7 +100,7 @@ impl Disturbance {
     pub fn longer(self) -> Option<TimeDelta> {
         match self {
             Disturbance::Nothing => None,
-            Disturbance::At(Wrong::ThrottledLong, _) => Some(TimeDelta::minutes(45)),
+            Disturbance::At(Wrong::ThrottledLong, _) => Some(WATCHED_LONGER),
             Disturbance::At(..) => Some(TimeDelta::minutes(12)),
         }
     }

@@ -63,8 +63,8 @@ struct Stage {
     refused: usize,
 }
 
-/// Plays a story in a world with these switches and, from the beginning on, this fault; when it is over, every fault is taken away
-/// and it is watched for `longer`. The error says what made it impossible.
+/// Plays a story in a world with these switches and, from the beginning on, this fault; when it is over, that is taken away, and it is
+/// watched for `longer`. Without one it is every fault of the story's own that is. The error says what made it impossible.
 pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, longer: Option<TimeDelta>) -> Result<Played, String> {
     let switches = switched(switches, &script.world.switches)?;
     let story = setting(script, &switches).starts().await.map_err(|why| cannot_start(&why))?;
@@ -78,7 +78,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
     }
     stage.until(script.lasts).await?;
     if let Some(longer) = longer {
-        stage.story.heal();
+        stage.ends();
         stage.until(Time(script.lasts.0 + longer)).await?;
     }
     Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended })
@@ -204,11 +204,19 @@ impl Stage {
 
     /// Takes the story's own faults away: what disturbs it may be yet to come.
     fn heals(&self) {
-        let disturbs = |fault: &Fault| {
-            let is_alike = |beside: &Fault| (&beside.face, &beside.path, &beside.effect) == (&fault.face, &fault.path, &fault.effect);
-            self.beside.as_ref().is_some_and(is_alike)
-        };
-        self.story.change(|state| state.faults.retain(disturbs));
+        self.story.change(|state| state.faults.retain(|fault| self.disturbs(fault)));
+    }
+
+    /// Takes away what disturbs the story, or all that is in the way where nothing does: its own faults stay where they were to.
+    fn ends(&self) {
+        self.story.change(|state| state.faults.retain(|fault| self.beside.is_some() && !self.disturbs(fault)));
+    }
+
+    /// Whether a fault is not the story's own.
+    fn disturbs(&self, fault: &Fault) -> bool {
+        let text = |fault: &Fault| (fault.face.clone(), fault.method.clone(), fault.path.clone());
+        let is_alike = |beside: &Fault| text(beside) == text(fault) && beside.by == fault.by && beside.effect == fault.effect;
+        self.beside.as_ref().is_some_and(is_alike)
     }
 
     async fn opens(&self, opens: &Opens) {

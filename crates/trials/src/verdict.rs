@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::faults::{Effect, Meeting};
 use portcullis_sandbox::switches::{Events, Messages, Returns, Switches};
@@ -39,6 +39,12 @@ const OPENED_AGAIN_WITHIN: i64 = 2 * MINUTE;
 
 /// JIT is not asked for less than five minutes, and a look before that takes time.
 const NOT_OPENED_AGAIN: i64 = 6 * MINUTE;
+
+/// The two reads that prove a port shut are so far apart.
+const BETWEEN_READS: i64 = 30;
+
+/// What opens after a read began need not be in it.
+const READ_TAKES: i64 = 10;
 
 /// And so much later what the sweep alone finds: one that is lost is made up for by the next.
 const NEXT_SWEEP: i64 = 5 * MINUTE;
@@ -112,6 +118,7 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
     let mut verdict = Verdict { told: Vec::new(), wrong: played.story.broken() };
     verdict.wrong.extend(mistold);
+    verdict.wrong.extend(failed(played).filter(|_| judge.is_undisturbed() && !script.fails()));
     verdict.wrong.extend(doubled_rows(played).filter(|_| judge.is_undisturbed() && switches.messages == Messages::Once));
     let ends = script.ends(switches);
     for end in ends {
@@ -163,6 +170,7 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
     let (all, mistold) = alarms(played);
     wrong.extend(mistold);
     wrong.extend(doubled_rows(played).filter(|_| is_untroubled));
+    wrong.extend(failed(played).filter(|_| is_untroubled));
     for place in played.watch.places() {
         let alarms = of_port(&all, &place);
         let its: Vec<&Granted> =
@@ -179,13 +187,11 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
         let silent = silent(&played.watch.beyond(&place, &turns, due), &proofs(played, &place), &alarms, grace, now);
         wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
         wrong.extend(untold(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
+        wrong.extend(proved_while_open(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
         if let Some(open) = played.watch.open_now(&place) {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
-        } else if let Err(why) = played.story.seen_shut(&vm(&place.0), place.1)
-            && !played.story.saw_go(&vm(&place.0), place.1)
-            && !(not_missed(played, &place, &switches).is_empty() && played.story.rests(&vm(&place.0)))
-        {
-            wrong.push(why);
+        } else {
+            wrong.extend(unproved(played, &place, &switches));
         }
     }
     if is_untroubled {
@@ -227,6 +233,32 @@ fn not_missed(played: &Played, place: &Place, switches: &Switches) -> Vec<Span> 
     let mut open = played.watch.beyond(place, &[], |_| Sources::default());
     open.retain(|span| !missed.iter().any(|start| (*start..=start + opens_within(switches)).contains(&span.from)));
     open
+}
+
+/// What is missing of a port that is shut: that it was said to be so after it was last open, or that what was found there went. What
+/// JIT shut while nobody could look needs neither.
+fn unproved(played: &Played, place: &Place, switches: &Switches) -> Option<String> {
+    let (vm, seen) = (vm(&place.0), not_missed(played, place, switches));
+    let Some(last) = seen.last().map(|span| span.until.unwrap_or(i64::MAX)) else {
+        let shut = played.story.seen_shut(&vm, place.1);
+        return shut.err().filter(|_| !played.story.saw_go(&vm, place.1, played.watch.begun) && !played.story.rests(&vm));
+    };
+    let went = played.story.saw_go(&vm, place.1, played.watch.begun + TimeDelta::seconds(last));
+    let shut = match played.story.seen_shut(&vm, place.1).map(|proof| seconds(played, proof)) {
+        Ok(proof) if proof < last + BETWEEN_READS => {
+            Err(format!("{} port {} was said to be shut at {}, and was open until {}", place.0, place.1, clock(proof), clock(last)))
+        }
+        shut => shut.map(drop),
+    };
+    shut.err().filter(|_| !went)
+}
+
+/// Proofs that were told while the port was open, and had been when the second read was made.
+fn proved_while_open(played: &Played, place: &Place) -> Option<String> {
+    let open = played.watch.beyond(place, &[], |_| Sources::default());
+    let is_lie = |at: &i64, span: &Span| span.from + READ_TAKES < *at && span.until.is_none_or(|until| until > *at);
+    let lie = proofs(played, place).into_iter().find_map(|at| open.iter().find(|span| is_lie(&at, span)).map(|span| (at, *span)));
+    lie.map(|(at, span)| format!("it was proved shut at {}, and was open {span}", clock(at)))
 }
 
 /// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
@@ -310,6 +342,7 @@ impl Judge<'_> {
         wrong.extend(self.uncovered(&place, end, &alarms));
         let was_open = self.played.watch.places().contains(&place);
         wrong.extend(untold(self.played, &place).filter(|_| was_open));
+        wrong.extend(proved_while_open(self.played, &place));
         if self.is_undisturbed() {
             wrong.extend(self.proved_again(&place));
         }
@@ -319,11 +352,12 @@ impl Judge<'_> {
             let may_be_missed = !self.is_undisturbed() || self.is_swept(end.lets_in.iter());
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
                 Err(_) if may_be_missed && seen.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
+                Err(_) if self.disturbance.may_alarm() && self.went(&place, &seen) => {}
                 Err(why) => wrong.push(why),
                 Ok(proof) => {
                     wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));
                     let last = seen.last().and_then(|span| span.until);
-                    if last.is_some_and(|last| seconds(self.played, proof) < last + 30) {
+                    if last.is_some_and(|last| seconds(self.played, proof) < last + BETWEEN_READS) {
                         wrong.push(format!(
                             "it was said to be shut at {}, and was open until {}",
                             clock(seconds(self.played, proof)),
@@ -334,6 +368,12 @@ impl Judge<'_> {
             }
         }
         (self.told(&place, &how, &alarms), wrong)
+    }
+
+    /// Whether what was found at a port was seen to be gone after it was last open, since JIT shut it while nobody could look.
+    fn went(&self, place: &Place, seen: &[Span]) -> bool {
+        let last = seen.last().and_then(|span| span.until).unwrap_or_default();
+        self.played.story.saw_go(&vm(&place.0), place.1, self.played.watch.begun + TimeDelta::seconds(last))
     }
 
     /// Proofs after which the port was not open again before the next one.
@@ -348,12 +388,10 @@ impl Judge<'_> {
 
     fn how(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Result<How, String> {
         let standing: Vec<&Alarm> = alarms.iter().filter(|alarm| alarm.cleared.is_none()).collect();
-        let stands = || standing.iter().map(|alarm| alarm.to_string()).collect::<Vec<_>>().join(", ");
         match (self.played.watch.open_now(place), standing.is_empty()) {
             (Some(open), true) if self.due(end, self.now).covers(&open) => Ok(How::OpenCovered),
             (Some(open), true) => Err(format!("it is open to {}, nothing covers that, and no alarm stands", open.prefixes().join(", "))),
-            (Some(_), false) => Ok(How::AlarmStanding),
-            (None, false) => Err(format!("it is shut, and an alarm stands: {}", stands())),
+            (_, false) => Ok(How::AlarmStanding),
             (None, true) if !self.played.watch.places().contains(place) => Ok(How::NeverOpen),
             (None, true) if !alarms.is_empty() => Ok(How::ShutAfterAlarm),
             (None, true) => Ok(How::Shut),
@@ -470,6 +508,12 @@ impl Judge<'_> {
     }
 }
 
+/// Invocations that failed: where nothing is in the way each succeeds.
+fn failed(played: &Played) -> impl Iterator<Item = String> {
+    let failures = played.story.sandbox.host.as_ref().map(|host| host.record().failures()).unwrap_or_default();
+    failures.into_iter().map(|failure| format!("an invocation failed: {}: {:?}", failure.trigger, failure.outcome))
+}
+
 /// Rows of audit records of which there is another one: nothing was in the way of the first.
 fn doubled_rows(played: &Played) -> impl Iterator<Item = String> {
     let ids: Vec<String> =
@@ -543,10 +587,13 @@ fn unexpected_alerts(played: &Played, is_untroubled: bool) -> impl Iterator<Item
 /// Stays in seconds, each with how much later it may end; those with at most such a gap between them as one, as what was seen is.
 fn joined(stays: &[&Stay], gap: i64) -> Vec<(i64, i64, i64)> {
     let mut joined: Vec<(i64, i64, i64)> = Vec::new();
+    let mut stays = stays.to_vec();
+    stays.sort_by_key(|stay| stay.since);
     for stay in stays {
         let (since, until, within) = (stay.since.seconds(), stay.until.seconds(), stay.within.map_or(0, Time::seconds));
         match joined.last_mut().filter(|(_, last, _)| since - *last <= gap) {
-            Some(last) => (last.1, last.2) = (until, within),
+            Some(last) if until >= last.1 => (last.1, last.2) = (until, within),
+            Some(_) => {}
             None => joined.push((since, until, within)),
         }
     }

@@ -68,8 +68,10 @@ impl Watch {
         let mut open: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
         let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
         for rule in groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten()) {
-            let Some((place, sources)) = self.lets_in(rule) else { continue };
-            open.entry(place).or_default().extend(sources);
+            let Some((places, sources)) = self.lets_in(rule) else { continue };
+            for place in places {
+                open.entry(place).or_default().extend(sources.iter().cloned());
+            }
         }
         let seconds = (state.now - self.begun).num_seconds();
         match self.instants.last_mut() {
@@ -80,14 +82,13 @@ impl Watch {
         }
     }
 
-    fn lets_in(&self, rule: &Value) -> Option<(Place, Vec<String>)> {
+    fn lets_in(&self, rule: &Value) -> Option<(Vec<Place>, Vec<String>)> {
         let name = jit_allow(rule)?;
         let properties = &rule["properties"];
-        let port = properties["destinationPortRange"].as_str()?.parse().ok()?;
         let many = properties["sourceAddressPrefixes"].as_array().into_iter().flatten();
         let sources = properties.get("sourceAddressPrefix").into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned);
         let machine = self.machines.get(&name.number).cloned().unwrap_or_else(|| format!("machine {}", name.number));
-        Some(((machine, port), sources.collect()))
+        Some((ports(properties).into_iter().map(|port| (machine.clone(), port)).collect(), sources.collect()))
     }
 
     /// Every port at which anything was ever let in.
@@ -144,9 +145,25 @@ impl Watch {
     }
 }
 
+/// The ports that a rule is about: those that it names, and of a range those that JIT opens in the small estate.
+fn ports(properties: &Value) -> BTreeSet<u16> {
+    let many = properties["destinationPortRanges"].as_array().into_iter().flatten();
+    let texts = properties.get("destinationPortRange").into_iter().chain(many).filter_map(Value::as_str);
+    let of_range = |text: &str| {
+        let (low, high) = text.split_once('-').unwrap_or(if text == "*" { ("0", "65535") } else { (text, text) });
+        let (low, high): (u16, u16) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+        Some(if low == high { vec![low] } else { JIT_PORTS.into_iter().filter(|port| (low..=high).contains(port)).collect() })
+    };
+    texts.filter_map(of_range).flatten().collect()
+}
+
+/// The ports of the small estate's JIT policy.
+const JIT_PORTS: [u16; 2] = [22, 3389];
+
 /// The name of a rule by which JIT lets somebody in; nothing of any other rule, however alike it looks.
 pub fn jit_allow(rule: &Value) -> Option<JitName> {
-    let lets_in = rule["properties"]["access"] == "Allow" && rule["properties"]["direction"] == "Inbound";
+    let is = |field: &str, wanted: &str| rule["properties"][field].as_str().is_some_and(|text| text.eq_ignore_ascii_case(wanted));
+    let lets_in = is("access", "Allow") && is("direction", "Inbound");
     parse_name(rule["name"].as_str()?).filter(|name| lets_in && name.rule == JitRule::Allow)
 }
 

@@ -120,7 +120,7 @@ impl Story {
                 }
             }
         }
-        let is_else = |its: &Option<String>, wanted: &str| its.as_deref().is_some_and(|its| its != wanted);
+        let is_else = |its: &Option<String>, wanted: &str| its.as_deref().is_some_and(|its| !its.eq_ignore_ascii_case(wanted));
         let lets_nobody_in = |entry: &LogEntry| is_else(&entry.access, "Allow") || is_else(&entry.direction, "Inbound");
         let deletes = self.tried(DELETE).into_iter().filter(lets_nobody_in);
         broken.extend(deletes.map(|entry| format!("a rule that lets nobody in was to be deleted: {entry:?}")));
@@ -266,10 +266,11 @@ impl Story {
         of_port.map(|audit| instant(&audit["at"])).max().ok_or_else(|| format!("nobody saw port {port} of {vm} shut"))
     }
 
-    /// Whether what was found at a port is gone, and all about its VM is at rest: what JIT shut before anybody had to has no proof.
-    pub fn saw_go(&self, vm: &str, port: u16) -> bool {
+    /// Whether what was found at a port was seen to be gone, at this time or later, and all about its VM is at rest: what JIT shut
+    /// before anybody had to has no proof.
+    pub fn saw_go(&self, vm: &str, port: u16, since: DateTime<Utc>) -> bool {
         let mut gone = self.audits_of("finding-gone").into_iter();
-        self.at_rest(vm).is_ok() && gone.any(|audit| same(&audit["vm"], vm) && audit["port"] == port)
+        self.at_rest(vm).is_ok() && gone.any(|audit| same(&audit["vm"], vm) && audit["port"] == port && instant(&audit["at"]) >= since)
     }
 
     /// The same of a port that harmless rules still open, which let in each of these sources and no other.
