@@ -1,5 +1,5 @@
-//! What messages were sent for a moment ago, and which are yet to come: a hundred events of one person in one second, each of which may be about any of a hundred
-//! VMs, bring about a hundred looks and not ten thousand.
+//! What messages were sent for a moment ago, and which are yet to come: a hundred events of one person in one second, each of which
+//! may be about any of a hundred VMs, bring about a hundred looks and not ten thousand.
 //!
 //! A message that Service Bus delivers twice is put off once: each of two would be delivered twice again, and a dozen tries would be
 //! thousands.

@@ -15,6 +15,7 @@ use crate::play::{Played, play};
 use crate::script::{Asks, Closes, Deed, FaultJson, MACHINES, OneOrMany, Opens, Script, Step, Time, World};
 use crate::story::settings::settings;
 use crate::verdict::{Granted, judge_walk};
+use crate::watch::JIT_PORTS;
 
 /// For so long something is begun.
 const BEGINS_WITHIN: i64 = 60;
@@ -60,8 +61,6 @@ const TRIES: [Try; 8] = [
     Try { who: "ada.admin", from: "*", is_asked: false, is_permitted: false, incident: None },
     Try { who: "rosa.responder", from: "192.0.2.77", is_asked: false, is_permitted: false, incident: None },
 ];
-
-const PORTS: [u16; 2] = [22, 3389];
 
 impl Walk {
     /// The walk of a seed: always the same.
@@ -150,7 +149,7 @@ fn wish(rng: &mut Rng, granted: &mut Vec<Granted>) -> Step {
         1 => Deed::DeletesRules(Closes { vm }),
         _ => {
             let tried = &TRIES[rng.usize(..TRIES.len())];
-            let (port, time) = (PORTS[rng.usize(..PORTS.len())], Time::minutes(rng.i64(5..60)));
+            let (port, time) = (JIT_PORTS[rng.usize(..JIT_PORTS.len())], Time::minutes(rng.i64(5..60)));
             let (who, from) = (tried.who.to_owned(), OneOrMany::One(tried.from.to_owned()));
             if tried.is_permitted && (tried.incident.is_none() || vm == INCIDENT.1) {
                 granted.push(Granted {

@@ -158,7 +158,7 @@ fn ports(properties: &Value) -> BTreeSet<u16> {
 }
 
 /// The ports of the small estate's JIT policy.
-const JIT_PORTS: [u16; 2] = [22, 3389];
+pub(crate) const JIT_PORTS: [u16; 2] = [22, 3389];
 
 /// The name of a rule by which JIT lets somebody in; nothing of any other rule, however alike it looks.
 pub fn jit_allow(rule: &Value) -> Option<JitName> {

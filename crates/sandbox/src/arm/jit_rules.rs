@@ -43,9 +43,11 @@ pub struct JitName {
     pub hex: String,
 }
 
-/// Takes a rule name of either generation apart; nothing if it is not JIT's.
+/// Takes a rule name of either generation apart, in any letter case, as Azure takes names; nothing if it is not JIT's.
 pub fn parse_name(name: &str) -> Option<JitName> {
-    let rest = ["SecurityCenter-JITRule", "MicrosoftDefenderForCloud-JITRule"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    let prefixes = ["SecurityCenter-JITRule", "MicrosoftDefenderForCloud-JITRule"];
+    let after = |prefix: &str| name.split_at_checked(prefix.len()).filter(|(start, _)| start.eq_ignore_ascii_case(prefix));
+    let (_, rest) = prefixes.into_iter().find_map(after)?;
     let (rule, separator) = match rest.chars().next()? {
         '-' => (JitRule::Allow, '-'),
         '_' => (JitRule::Deny, '_'),

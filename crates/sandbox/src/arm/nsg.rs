@@ -193,7 +193,7 @@ pub(super) fn world_write(state: &mut State, nsg_id: &str, changes: Vec<Change>)
     Ok(())
 }
 
-/// Whether the security rule at this path, letter case aside, allows or denies; nothing if none is there.
+/// Access and direction of the security rule at this path, letter case aside; nothing if none is there.
 pub(super) fn nature(state: &State, path: &str) -> Option<(Option<String>, Option<String>)> {
     let (nsg, rule) = path.trim_end_matches('/').rsplit_once('/').and_then(|(parent, rule)| Some((parent.rsplit_once('/')?.0, rule)))?;
     let rules = state.resources.get(nsg)?["properties"]["securityRules"].as_array()?;

@@ -30,11 +30,7 @@ pub fn is_ours(entry: &LogEntry) -> bool {
 
 /// Whether a rule's last part is what JIT names a rule that lets in.
 fn is_named_as_jit_allows(id: &str) -> bool {
-    // The switch `letterCase` rewrites ids, and a name with them.
-    let name = id.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    let names = ["SecurityCenter-JITRule", "MicrosoftDefenderForCloud-JITRule"];
-    let rest = names.iter().find_map(|prefix| Some((prefix, name.strip_prefix(&prefix.to_ascii_lowercase())?)));
-    rest.and_then(|(prefix, rest)| parse_name(&format!("{prefix}{rest}"))).is_some_and(|name| name.rule == JitRule::Allow)
+    id.rsplit('/').next().and_then(parse_name).is_some_and(|name| name.rule == JitRule::Allow)
 }
 
 fn is_effect(entry: &LogEntry) -> bool {
