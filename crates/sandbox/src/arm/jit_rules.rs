@@ -334,6 +334,7 @@ mod tests {
         let deny = parse_name("SecurityCenter-JITRule_-1170687618_0123456789ABCDEF0123456789abcdef");
         assert_eq!(deny.map(|n| (n.rule, n.number)), Some((JitRule::Deny, -1_170_687_618)));
         let allow = parse_name("MicrosoftDefenderForCloud-JITRule--5-0123456789ABCDEF0123456789ABCDEF");
+        assert_eq!(parse_name("MICROSOFTDEFENDERFORCLOUD-jitrule--5-0123456789abcdef0123456789ABCDEF"), allow, "in any letter case");
         assert_eq!(allow.map(|n| (n.rule, n.number)), Some((JitRule::Allow, -5)));
         for other in [
             "AllowRdp",
