@@ -74,7 +74,6 @@ test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	node tests/clients/kql.mjs
 	$(BIN)/python tests/clients/kql.py
 	@echo "== tests"
-	cargo build --quiet --workspace --bins
 	cargo test --quiet --workspace --doc
 	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast 2>&1 | tee target/nextest.log || failed=1; \
 	$(BIN)/python infra/summary.py target/nextest.log || failed=1; exit $$failed
@@ -89,7 +88,7 @@ package: $(STATIC)
 
 table: guard
 	@cargo build --quiet --workspace --bins
-	@cargo test --quiet --package portcullis --test table -- --nocapture
+	@cargo test --quiet --package portcullis --test suite table:: -- --nocapture
 
 matrix: guard
 	@cargo build --quiet --workspace --bins

@@ -3,17 +3,14 @@
 //! One suite runs against both. Trust in the sandbox's authority, which signs what Azurite shows too, comes from the
 //! environment and a test does not change its own: the test starts itself again with the variables of the service.
 
-#[expect(dead_code, reason = "each test binary uses its part of the judges")]
-mod judge;
-
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::judge::{Judge, node};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use judge::{Judge, node};
 use portcullis::azure::blob::{Blobs, Create, Listed, Read, Remove, Replace};
 use portcullis::azure::{Azure, FailureKind};
 use portcullis::settings::Settings;
@@ -86,7 +83,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// Runs the test again in the sandbox's environment with these variables changed; gives what it said if it failed.
 async fn again(name: &str, sandbox: &Sandbox, changed: &[(&str, &str)]) -> Result<(), String> {
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
-    command.args([name, "--exact", "--nocapture", "--test-threads=1"]).kill_on_drop(true);
+    command.args([&format!("store::{name}"), "--exact", "--nocapture", "--test-threads=1"]).kill_on_drop(true);
     command.env_clear().envs(sandbox.env.iter().cloned()).envs(changed.iter().copied()).env(INSIDE, name);
     let output = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
     let output = output.map_err(|_| format!("{name} did not end within {ENDS_WITHIN:?}"))?.unwrap();

@@ -77,7 +77,7 @@ const MUST: [(&str, &str); 5] = [
 
 /// The settings of the README's table in its order, each with its default; nothing where it must be set.
 fn documented() -> Vec<(String, Option<String>)> {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let table = readme.split_once("| Setting |").unwrap().1;
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let default = |cell: &str| match cell {
@@ -94,7 +94,7 @@ fn documented() -> Vec<(String, Option<String>)> {
 
 /// The names that the template of the function app sets.
 fn deployed() -> Vec<&'static str> {
-    let template = include_str!("../infra/app.bicep");
+    let template = include_str!("../../infra/app.bicep");
     let settings = template.split_once("appSettings: [").unwrap().1;
     settings
         .lines()

@@ -298,7 +298,7 @@ async fn audit_records_are_asked_for_by_kind_code_and_time() {
 
 /// The fenced `sh` blocks of docs/api.md, as one script.
 fn script() -> String {
-    let blocks = include_str!("../docs/api.md").split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks = include_str!("../../docs/api.md").split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     format!("set -euo pipefail\n{}", blocks.collect::<String>())
 }
 

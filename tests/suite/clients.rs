@@ -4,9 +4,6 @@
 //! test does not change its own: the test starts itself again with the sandbox's variables and looks at the world
 //! when that process has ended.
 
-#[expect(dead_code, reason = "each test binary uses its part of the judges")]
-mod judge;
-
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -62,7 +59,7 @@ async fn part(name: &str, prepare: impl FnOnce(&mut State)) -> Part {
     prepare(&mut sandbox.world.lock());
     sandbox.world.name_trace("4bf92f3577b34da6a3ce929d0e0e4736", "approval", "invocation-1");
     let mut again = tokio::process::Command::new(std::env::current_exe().unwrap());
-    again.args([name, "--exact", "--nocapture", "--test-threads=1"]).kill_on_drop(true);
+    again.args([&format!("clients::{name}"), "--exact", "--nocapture", "--test-threads=1"]).kill_on_drop(true);
     again.env_clear().envs(sandbox.env.iter().cloned()).env(IN_STORY, name);
     let output = tokio::time::timeout(ENDS_WITHIN, again.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{name} did not end within {ENDS_WITHIN:?}")).unwrap();
@@ -232,9 +229,9 @@ async fn what_is_sent_is_read_by_microsofts_rest_client() {
     };
     let sandbox = &left.sandbox;
     let read = async || {
-        let mut command = judge::node("messages.mjs");
+        let mut command = crate::judge::node("messages.mjs");
         command.arg("approval");
-        judge::saw(command, sandbox).await
+        crate::judge::saw(command, sandbox).await
     };
     let sent = sandbox.now();
     let told = |at: chrono::DateTime<chrono::Utc>| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();

@@ -1,11 +1,8 @@
 //! The sandbox before a judge that knows nothing of it: the published specification of JIT, held by Prism between the
 //! caller and the sandbox.
 
-#[expect(dead_code, reason = "each test binary uses its part of the judges")]
-mod judge;
-
+use crate::judge::{Judge, node, sandbox};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use judge::{Judge, node, sandbox};
 use portcullis_sandbox::engine::Clock;
 use portcullis_sandbox::sandbox::Sandbox;
 use portcullis_sandbox::state::State;
@@ -14,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const SPECIFICATION: &str = include_str!("spec/jit-network-access-policies-2020-01-01.json");
+const SPECIFICATION: &str = include_str!("../spec/jit-network-access-policies-2020-01-01.json");
 
 const ARM: &str = "https://management.azure.com";
 
@@ -340,8 +337,8 @@ async fn the_judge_sees_what_breaks_the_specification() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_judge_lets_pass_what_was_recorded_of_the_service() {
     const RECORDED: [&str; 2] = [
-        include_str!("../crates/sandbox/tests/fixtures/rec_net_2018_get_200.json"),
-        include_str!("../crates/sandbox/tests/fixtures/rec_net_2018_list_by_subscription_200.json"),
+        include_str!("../../crates/sandbox/tests/fixtures/rec_net_2018_get_200.json"),
+        include_str!("../../crates/sandbox/tests/fixtures/rec_net_2018_list_by_subscription_200.json"),
     ];
     let mut policies = Vec::new();
     for recorded in RECORDED {

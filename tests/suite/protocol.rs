@@ -191,14 +191,14 @@ fn all_end<'a>(handler: &Handler, invocations: impl IntoIterator<Item = (&'a str
 const TRIGGERS: [&str; 6] = ["jit_activity", "approval", "sweep", "sweep_shard", "schedule", "alert"];
 
 const FIXTURES: [&str; 8] = [
-    include_str!("fixtures/host/eventgrid_many_derived.json"),
-    include_str!("fixtures/host/eventgrid_one_derived.json"),
-    include_str!("fixtures/host/http_default_derived.json"),
-    include_str!("fixtures/host/servicebus_many_dataType_string_derived.json"),
-    include_str!("fixtures/host/servicebus_many_no_dataType_derived.json"),
-    include_str!("fixtures/host/servicebus_one_derived.json"),
-    include_str!("fixtures/host/timer_first_run_derived.json"),
-    include_str!("fixtures/host/timer_usemonitor_derived.json"),
+    include_str!("../fixtures/host/eventgrid_many_derived.json"),
+    include_str!("../fixtures/host/eventgrid_one_derived.json"),
+    include_str!("../fixtures/host/http_default_derived.json"),
+    include_str!("../fixtures/host/servicebus_many_dataType_string_derived.json"),
+    include_str!("../fixtures/host/servicebus_many_no_dataType_derived.json"),
+    include_str!("../fixtures/host/servicebus_one_derived.json"),
+    include_str!("../fixtures/host/timer_first_run_derived.json"),
+    include_str!("../fixtures/host/timer_usemonitor_derived.json"),
 ];
 
 #[test]
@@ -283,7 +283,7 @@ fn a_chunked_body_of_16_mb_is_taken_and_one_of_40_is_refused() {
 #[test]
 fn a_trigger_is_reached_at_its_own_path_only() {
     let mut handler = start();
-    let body = include_str!("fixtures/host/servicebus_one_derived.json");
+    let body = include_str!("../fixtures/host/servicebus_one_derived.json");
     for path in [
         "/approval/",
         "/%61pproval",
@@ -325,7 +325,7 @@ fn a_trigger_is_reached_at_its_own_path_only() {
 #[test]
 fn a_query_does_not_change_the_path() {
     let mut handler = start();
-    let body = include_str!("fixtures/host/servicebus_one_derived.json");
+    let body = include_str!("../fixtures/host/servicebus_one_derived.json");
     is_an_end(&handler.invoke("/approval?code=x", body.as_bytes()));
     assert_eq!(handler.invoke("/api/x?/approval", body.as_bytes()).status, 404);
     handler.lives();

@@ -3,11 +3,8 @@
 //!
 //! Their programs are in `tests/clients`; `make test` installs the clients. Each program says in one JSON document what it saw.
 
-#[expect(dead_code, reason = "each test binary uses its part of the judges")]
-mod judge;
-
+use crate::judge::{node, output, python, sandbox, saw};
 use chrono::TimeDelta;
-use judge::{node, output, python, sandbox, saw};
 use portcullis_sandbox::engine::Clock;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::sandbox::Sandbox;
@@ -286,7 +283,7 @@ async fn azures_reader_of_events_reads_every_event_under_every_setting() {
         std::fs::write(&file, json!([[event]]).to_string()).unwrap();
         let mut command = node("events.mjs");
         command.arg(&file);
-        let refused = judge::ended(command, &sandbox).await;
+        let refused = crate::judge::ended(command, &sandbox).await;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(&format!("missing required property '{missing}'")), "{said}");
     }
@@ -346,7 +343,7 @@ async fn the_examples_of_the_document_run_as_they_stand() {
     let marker = "portcullis";
 
     let [py] = examples("python").try_into().expect("one block");
-    let mut command = judge::interpreter();
+    let mut command = crate::judge::interpreter();
     command.args(["-c", &py]);
     let printed = output(command, &sandbox).await;
     let lines: Vec<&str> = printed.lines().collect();
@@ -356,7 +353,7 @@ async fn the_examples_of_the_document_run_as_they_stand() {
 
     let [resources, bus, events] = examples("js").try_into().expect("three blocks");
     let run = async |block: &str| {
-        let mut command = judge::javascript();
+        let mut command = crate::judge::javascript();
         command.args(["--input-type=module", "--eval", block]);
         output(command, &sandbox).await
     };

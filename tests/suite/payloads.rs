@@ -5,13 +5,13 @@ use portcullis_sandbox::estate;
 use portcullis_trials::story::{Setting, Story, initiate_event, policy, vm};
 use serde_json::{Value, json};
 
-const EVENT_ALONE: &str = include_str!("fixtures/host/eventgrid_one_derived.json");
-const EVENTS: &str = include_str!("fixtures/host/eventgrid_many_derived.json");
-const MESSAGE_ALONE: &str = include_str!("fixtures/host/servicebus_one_derived.json");
-const MESSAGES_AS_TEXT: &str = include_str!("fixtures/host/servicebus_many_dataType_string_derived.json");
-const MESSAGES: &str = include_str!("fixtures/host/servicebus_many_no_dataType_derived.json");
-const TIMER_AT_FIRST: &str = include_str!("fixtures/host/timer_first_run_derived.json");
-const TIMER: &str = include_str!("fixtures/host/timer_usemonitor_derived.json");
+const EVENT_ALONE: &str = include_str!("../fixtures/host/eventgrid_one_derived.json");
+const EVENTS: &str = include_str!("../fixtures/host/eventgrid_many_derived.json");
+const MESSAGE_ALONE: &str = include_str!("../fixtures/host/servicebus_one_derived.json");
+const MESSAGES_AS_TEXT: &str = include_str!("../fixtures/host/servicebus_many_dataType_string_derived.json");
+const MESSAGES: &str = include_str!("../fixtures/host/servicebus_many_no_dataType_derived.json");
+const TIMER_AT_FIRST: &str = include_str!("../fixtures/host/timer_first_run_derived.json");
+const TIMER: &str = include_str!("../fixtures/host/timer_usemonitor_derived.json");
 
 /// Sends an invocation to the handler itself, while the world's time stands still and nothing else is delivered, and
 /// gives the line that it logs.
