@@ -159,9 +159,14 @@ async fn claims_without_end_and_one_that_nobody_can_read_stop_no_look() {
 }
 
 #[tokio::test]
-async fn an_event_that_has_to_wait_still_has_its_later_rounds() {
+async fn an_event_that_has_to_wait_has_each_of_its_later_rounds_once() {
+    each_round_comes_once("GET", "/state/events/").await;
+    each_round_comes_once("PUT", "/state/inbox/").await;
+}
+
+async fn each_round_comes_once(method: &str, path: &str) {
     let story = in_silence().await;
-    story.fault("blob", "GET", "/state/events/", Effect::status(503, None), Some(3));
+    story.fault("blob", method, path, Effect::status(503, None), Some(3));
     told_by_an_event(&story, "late").await;
     story.pass(12).await;
     let rounds = |story: &Story| {
@@ -173,7 +178,7 @@ async fn an_event_that_has_to_wait_still_has_its_later_rounds() {
         })
     };
     let told = rounds(&story);
-    assert!(told.len() == 2 && told[0].contains("\"second\"") && told[1].contains("\"third\""), "{told:?}");
+    assert!(told.len() == 2 && told[0].contains("\"second\"") && told[1].contains("\"third\""), "{method} {path}: {told:?}");
     story.pass(3 * MINUTE).await;
     story.is_proved_shut("web-1", 3389);
 }

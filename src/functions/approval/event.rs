@@ -21,20 +21,12 @@ use crate::store::Written;
 /// After this many tries a policy that cannot be read is left to the sweep, which reads it too.
 const MOST_TRIES: u32 = 12;
 
-pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, rounds_sent: bool) -> Result<Ended, Stopped> {
+pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round) -> Result<Ended, Stopped> {
     let Some(held) = app.store.event::<Activity>(id).await? else {
         app.store.check().await?;
         return app.reject("approval", &message.body(), "its event is not in the store").await;
     };
     let activity = held.document;
-    let mut message = message.clone();
-    if round == Round::First && !rounds_sent {
-        for (round, after) in [(Round::Second, 20), (Round::Third, 90)] {
-            let again = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: 0 };
-            app.send_or_keep(&again, held.now + TimeDelta::seconds(after)).await?;
-        }
-        message = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: message.tries() };
-    }
     let mut claim = Claim {
         event: id.to_owned(),
         at: activity.at,
@@ -54,7 +46,7 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
             {
                 app.send(&Message::look(&vm)).await?;
             }
-            return Ok(not_read(app, &message, &activity, failed).await);
+            return Ok(not_read(app, message, &activity, failed).await);
         }
     };
     claim.apart_seconds = activity.apart_seconds.into_iter().chain(apart).min();
@@ -66,12 +58,19 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, ro
         }
     }
     let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(&affected.vm.subscription())).collect();
-    let _turn = match activity.operation {
+    let turn = match activity.operation {
         Operation::Initiate => app.sent.turn(&(&activity.resource, said_by(&claim))).await,
         Operation::Write | Operation::Delete => None,
     };
     let (claim, affected, now) = (&claim, &vms, held.now);
     in_lanes(affected, |affected| send_look(app, affected, claim, round, now)).await?;
+    drop(turn);
+    if round == Round::First {
+        // Last, so that a first round that is tried again and again has not sent them with each try.
+        for (round, after) in [(Round::Second, 20), (Round::Third, 90)] {
+            app.send_or_keep(&Message::Event { id: id.to_owned(), round, tries: 0 }, now + TimeDelta::seconds(after)).await?;
+        }
+    }
     info!(event.id = id, round = ?round, vms = vms.len(), "event worked on");
     Ok(Ended::done(format!("event {id}: {} VMs are looked at", vms.len())))
 }
