@@ -1,5 +1,6 @@
 //! Deciding: hard limits first, then the rules.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -74,11 +75,8 @@ impl Rules {
         let Ok(asked) = Asked::new(self, wish, &groups) else { return Vec::new() };
         let actions = right.map_or_else(|| asked.actions(), |right| vec![right]);
         let of = |rule: &Rule| {
-            let requests = actions
-                .iter()
-                .filter(|action| rule.actions.contains(action))
-                .filter_map(|action| asked.request(rule.terms.timezone, *action).ok());
-            let least = requests.map(|request| miss::lacks(rule, &request, &asked.entities, wish.seconds)).min_by_key(Vec::len)?;
+            let about = actions.iter().filter(|action| rule.actions.contains(action));
+            let least = about.filter_map(|action| asked.lacks(rule, *action)).min_by_key(Vec::len)?;
             Some((rule.terms.id.clone(), least))
         };
         self.rules().filter_map(of).collect()
@@ -164,6 +162,16 @@ struct Asked<'a> {
     resource: EntityUid,
     entities: Entities,
     contexts: BTreeMap<&'static str, Context>,
+    /// What is asked at the wall clock of each zone, by action.
+    questions: BTreeMap<(&'static str, Action), Question>,
+}
+
+/// What is asked of one action at one clock: made when it is first asked, and checked by the schema once.
+#[derive(Default)]
+struct Question {
+    request: OnceCell<Result<Request, String>>,
+    /// Which parts of the rules hold.
+    holding: OnceCell<BTreeSet<usize>>,
 }
 
 /// What the rules say of one action.
@@ -199,10 +207,12 @@ impl<'a> Asked<'a> {
         entities.push(entity(subscription, [], above, [])?);
         let entities = Entities::from_entities(entities, Some(&rules.schema)).map_err(told)?;
         let mut contexts = BTreeMap::new();
+        let mut questions = BTreeMap::new();
         for (zone, _) in &rules.zones {
             contexts.insert(zone.name(), context(rules, wish, *zone)?);
+            questions.extend(Action::ALL.map(|action| ((zone.name(), action), Question::default())));
         }
-        Ok(Asked { rules, wish, principal, resource, entities, contexts })
+        Ok(Asked { rules, wish, principal, resource, entities, contexts, questions })
     }
 
     fn decide(&self) -> Decision {
@@ -232,9 +242,7 @@ impl<'a> Asked<'a> {
         }
         forbade.sort();
         forbade.dedup();
-        let nearest = miss::nearest(self.rules, &tried, self.wish.seconds, &self.entities, |rule, action| {
-            self.request(rule.terms.timezone, action).ok()
-        });
+        let nearest = miss::nearest(self.rules, &tried, self.wish.seconds, |rule, action| self.lacks(rule, action));
         let (outcome, forbade) = match outcome {
             Some(outcome) => (outcome, forbade),
             None if forbade.is_empty() => (Outcome::Refuse(Refusal::NothingPermits), forbade),
@@ -257,7 +265,7 @@ impl<'a> Asked<'a> {
     fn verdict(&self, action: Action) -> Result<Verdict<'a>, String> {
         let mut verdict = Verdict::default();
         for (zone, set) in &self.rules.zones {
-            let response = Authorizer::new().is_authorized(&self.request(*zone, action)?, set, &self.entities);
+            let response = Authorizer::new().is_authorized(self.request(*zone, action)?, set, &self.entities);
             let said = response.diagnostics();
             let mut named: Vec<&Rule> = said.reason().filter_map(|id| self.rules.rule(id.as_ref())).collect();
             named.sort_by_key(|rule| &rule.terms.id);
@@ -290,7 +298,20 @@ impl<'a> Asked<'a> {
         Ok(verdict)
     }
 
-    fn request(&self, zone: Tz, action: Action) -> Result<Request, String> {
+    fn request(&self, zone: Tz, action: Action) -> Result<&Request, String> {
+        let question = self.questions.get(&(zone.name(), action)).ok_or_else(|| format!("no rule is read at the clock of {zone}"))?;
+        question.request.get_or_init(|| self.made(zone, action)).as_ref().map_err(Clone::clone)
+    }
+
+    /// What a rule lacks to match, besides the action; nothing is known of it where the question cannot be asked.
+    fn lacks(&self, rule: &Rule, action: Action) -> Option<Vec<Lack>> {
+        let zone = rule.terms.timezone;
+        let (parts, request) = (self.rules.parts(zone, action)?, self.request(zone, action).ok()?);
+        let holding = self.questions.get(&(zone.name(), action))?.holding.get_or_init(|| parts.holding(request, &self.entities));
+        Some(parts.lacks(rule, holding, self.wish.seconds))
+    }
+
+    fn made(&self, zone: Tz, action: Action) -> Result<Request, String> {
         let context = match action {
             Action::Open | Action::Ask | Action::BreakGlass | Action::Approve => self.contexts.get(zone.name()).cloned(),
             Action::Close | Action::Read => None,

@@ -1,6 +1,10 @@
 //! The nearest miss: which permit came nearest to matching, and what it lacked.
 
-use cedar_policy::{Authorizer, Decision as Allowed, Entities, Policy, PolicyId, PolicySet, Request};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Request};
+use chrono_tz::Tz;
 
 use crate::action::Action;
 use crate::decide::order as rank;
@@ -12,49 +16,82 @@ use crate::wish::Wish;
 
 /// A part of a rule that can be asked on its own.
 #[derive(Debug)]
-pub(crate) struct Part {
+struct Part {
     kind: PartKind,
     text: String,
-    alone: PolicySet,
 }
 
-impl Rule {
-    /// The parts, made when they are first asked for: most decisions need none.
-    fn parts(&self) -> &[Part] {
-        self.parts.get_or_init(|| self.shape.parts.iter().filter_map(|part| Part::of(part.kind, &self.text[part.span.clone()])).collect())
+/// The parts of all rules that are about one action and read at one clock, each as a permit of its own, so that Cedar is asked
+/// once which of them hold.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    parts: Vec<Part>,
+    by_rule: BTreeMap<String, Range<usize>>,
+    /// A permit is called by its part's number.
+    permits: PolicySet,
+}
+
+impl Parts {
+    fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let mut parts = Parts { parts: Vec::new(), by_rule: BTreeMap::new(), permits: PolicySet::new() };
+        for rule in rules {
+            let first = parts.parts.len();
+            for part in &rule.shape.parts {
+                parts.add(Part { kind: part.kind, text: rule.text[part.span.clone()].to_owned() });
+            }
+            parts.by_rule.insert(rule.terms.id.clone(), first..parts.parts.len());
+        }
+        parts
+    }
+
+    /// Adds a part. One that does not parse on its own is left out, so that the miss tells less.
+    fn add(&mut self, part: Part) {
+        let permit = part.permit(PolicyId::new(self.parts.len().to_string()));
+        if permit.is_some_and(|permit| self.permits.add(permit).is_ok()) {
+            self.parts.push(part);
+        }
+    }
+
+    /// The numbers of those that hold. One that cannot be worked out, because what it speaks of is not there, does not.
+    pub(crate) fn holding(&self, request: &Request, entities: &Entities) -> BTreeSet<usize> {
+        let response = Authorizer::new().is_authorized(request, &self.permits, entities);
+        response.diagnostics().reason().filter_map(|id| AsRef::<str>::as_ref(id).parse().ok()).collect()
+    }
+
+    /// What a rule lacks to match, besides the action.
+    pub(crate) fn lacks(&self, rule: &Rule, holding: &BTreeSet<usize>, seconds: i64) -> Vec<Lack> {
+        let numbers = self.by_rule.get(&rule.terms.id).cloned().unwrap_or_default();
+        let lacking = numbers.filter(|number| !holding.contains(number)).map(|number| &self.parts[number]);
+        let mut lacks: Vec<Lack> = lacking.map(|part| Lack::of(part.kind, &part.text)).collect();
+        // What is not there cannot have anything: only that it is not there is lacking.
+        let absent: Vec<String> = lacks.iter().filter_map(Lack::absent).collect();
+        lacks.retain(|lack| lack.absent().is_some() || !absent.iter().any(|of| lack.is_about(of)));
+        let max = rule.terms.max.map(|max| max.num_seconds()).filter(|max| *max < seconds);
+        lacks.extend(max.map(|seconds| Lack::Max { seconds }));
+        lacks
     }
 }
 
 impl Part {
-    /// A part as a permit of its own. One that does not parse on its own is left out, so that the miss tells less.
-    fn of(kind: PartKind, text: &str) -> Option<Self> {
-        let rule = match kind {
+    fn permit(&self, id: PolicyId) -> Option<Policy> {
+        let text = &self.text;
+        let rule = match self.kind {
             PartKind::Principal => format!("permit ({text}, action, resource);"),
             PartKind::Resource => format!("permit (principal, action, {text});"),
             PartKind::When => format!("permit (principal, action, resource) when {{ {text} }};"),
             PartKind::Unless => format!("permit (principal, action, resource) unless {{ {text} }};"),
         };
-        let policy = Policy::parse(Some(PolicyId::new("part")), rule).ok()?;
-        let alone = PolicySet::from_policies([policy]).ok()?;
-        Some(Part { kind, text: text.to_owned(), alone })
-    }
-
-    /// Whether it holds. One that cannot be worked out, because what it speaks of is not there, does not.
-    fn holds(&self, request: &Request, entities: &Entities) -> bool {
-        Authorizer::new().is_authorized(request, &self.alone, entities).decision() == Allowed::Allow
+        Policy::parse(Some(id), rule).ok()
     }
 }
 
-/// What a rule lacks to match, besides the action.
-pub(crate) fn lacks(rule: &Rule, request: &Request, entities: &Entities, seconds: i64) -> Vec<Lack> {
-    let lacking = rule.parts().iter().filter(|part| !part.holds(request, entities));
-    let mut lacks: Vec<Lack> = lacking.map(|part| Lack::of(part.kind, &part.text)).collect();
-    // What is not there cannot have anything: only that it is not there is lacking.
-    let absent: Vec<String> = lacks.iter().filter_map(Lack::absent).collect();
-    lacks.retain(|lack| lack.absent().is_some() || !absent.iter().any(|of| lack.is_about(of)));
-    let max = rule.terms.max.map(|max| max.num_seconds()).filter(|max| *max < seconds);
-    lacks.extend(max.map(|seconds| Lack::Max { seconds }));
-    lacks
+impl Rules {
+    /// The parts of the rules that are about an action and read at this clock, made when they are first asked for: most
+    /// decisions need none.
+    pub(crate) fn parts(&self, zone: Tz, action: Action) -> Option<&Parts> {
+        let about = |rule: &&Rule| rule.terms.timezone == zone && rule.actions.contains(&action);
+        self.parts.get(&(zone.name(), action)).map(|parts| parts.get_or_init(|| Parts::of(self.rules().filter(about))))
+    }
 }
 
 /// An action that was tried, and how many rules forbade it.
@@ -62,18 +99,11 @@ pub(crate) type Tried = (Action, usize);
 
 /// The permit of these actions that lacked least; none where there is no permit. A forbid counts as one thing that is
 /// lacking. Of several that lack as much, the earlier action's, then the one that would decide.
-pub(crate) fn nearest(
-    rules: &Rules,
-    tried: &[Tried],
-    seconds: i64,
-    entities: &Entities,
-    request: impl Fn(&Rule, Action) -> Option<Request>,
-) -> Option<Miss> {
+pub(crate) fn nearest(rules: &Rules, tried: &[Tried], seconds: i64, lacks: impl Fn(&Rule, Action) -> Option<Vec<Lack>>) -> Option<Miss> {
     let mut misses = Vec::new();
     for (order, (action, forbids)) in tried.iter().enumerate() {
         for rule in rules.rules().filter(|rule| rule.effect == Effect::Permit && rule.actions.contains(action)) {
-            let Some(request) = request(rule, *action) else { continue };
-            let lacks = lacks(rule, &request, entities, seconds);
+            let Some(lacks) = lacks(rule, *action) else { continue };
             // Somebody it is not for is further away than a condition that could be met.
             let foreign = lacks.iter().any(Lack::is_about_the_person);
             // Of several that permit too little time, the one that permits most is nearest.

@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::bounds::never_met;
 use crate::decision::Named;
 use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
-use crate::miss::Part;
+use crate::miss::Parts;
 use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::People;
@@ -34,6 +34,7 @@ pub struct Rules {
     pub(crate) schema: Schema,
     pub(crate) zones: Vec<(Tz, PolicySet)>,
     pub(crate) rules: BTreeMap<String, Rule>,
+    pub(crate) parts: BTreeMap<(&'static str, Action), OnceLock<Parts>>,
     pub(crate) names: Names,
     networks: Networks,
     names_management_groups: bool,
@@ -89,7 +90,6 @@ pub struct Rule {
     /// Its text.
     pub text: String,
     pub(crate) shape: Shape,
-    pub(crate) parts: OnceLock<Vec<Part>>,
 }
 
 impl Rule {
@@ -339,16 +339,8 @@ impl<'a> Check<'a> {
                 self.mistakes.push(source.mistake(&shape.head, why.to_string()));
             }
         }
-        let rule = Rule {
-            effect,
-            actions,
-            file: file.to_owned(),
-            line,
-            text: rule_text.to_owned(),
-            shape: shape.clone(),
-            parts: OnceLock::new(),
-            terms: terms.clone(),
-        };
+        let rule =
+            Rule { effect, actions, file: file.to_owned(), line, text: rule_text.to_owned(), shape: shape.clone(), terms: terms.clone() };
         self.rules.insert(terms.id, rule);
     }
 
@@ -521,6 +513,7 @@ impl<'a> Check<'a> {
             schema: self.schema,
             names_management_groups: zones.iter().any(|(_, set)| set.policies().any(names)),
             asks_for_incidents: zones.iter().any(|(_, set)| set.policies().any(may_ask_for_incidents)),
+            parts: zones.iter().flat_map(|(zone, _)| Action::ALL.map(|action| ((zone.name(), action), OnceLock::new()))).collect(),
             zones,
             rules: self.rules,
             names: self.names,
