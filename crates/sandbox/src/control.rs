@@ -74,15 +74,21 @@ impl Control {
             (&Method::GET, "/switches") => Ok(json!(self.world.lock().switches)),
             (&Method::POST, "/switches") => self.set_switches(&parsed(call)?),
             (&Method::POST, "/events") => self.add_events(parsed(call)?),
+            (&Method::POST, "/events/take") => self.take_events(),
             (&Method::POST, "/clock") => self.move_clock(call).await,
             (&Method::POST, "/kill") => self.kill(),
             (&Method::POST, "/token") => self.token(parsed(call)?),
-            (_, "/state" | "/log" | "/host" | "/faults" | "/faults/met" | "/switches" | "/events" | "/clock" | "/kill" | "/token") => {
+            (&Method::POST, "/traces") => self.name_trace(&parsed(call)?),
+            (
+                _,
+                "/state" | "/log" | "/host" | "/faults" | "/faults/met" | "/switches" | "/events" | "/events/take" | "/clock" | "/kill"
+                | "/token" | "/traces",
+            ) => {
                 Err((StatusCode::METHOD_NOT_ALLOWED, format!("{} is not allowed here", call.method)))
             }
             _ => Err((
                 StatusCode::NOT_FOUND,
-                "there is nothing here: GET /state, /log, /host, /faults, /faults/met, /switches; POST /events, /faults, /switches, /clock, /kill, /token; DELETE /faults".to_owned(),
+                "there is nothing here: GET /state, /log, /host, /faults, /faults/met, /switches; POST /events, /events/take, /faults, /switches, /clock, /kill, /token, /traces; DELETE /faults".to_owned(),
             )),
         }
     }
@@ -188,6 +194,17 @@ impl Control {
         Ok(json!({ "accepted": events.len() }))
     }
 
+    /// Gives whoever is the host the events that are to be delivered by now, each once: what they cannot deliver they put on its way
+    /// again.
+    fn take_events(&self) -> Result<Value, Refused> {
+        if self.host.is_some() {
+            return Err((StatusCode::CONFLICT, "the host of this sandbox delivers them: start it with --no-host".to_owned()));
+        }
+        let mut state = self.world.lock();
+        let taken = std::iter::from_fn(|| eventgrid::take_due(&mut state));
+        Ok(taken.map(|event| json!({ "function": event.function, "event": event.body })).collect())
+    }
+
     async fn move_clock(&self, call: &Call) -> Result<Value, Refused> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -227,6 +244,22 @@ impl Control {
                 Ok(json!({ "killed": true }))
             }
         }
+    }
+
+    /// Says which invocation a trace stands for that another host gave the handler.
+    fn name_trace(&self, body: &Value) -> Result<Value, Refused> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Named {
+            traceparent: String,
+            function: String,
+            invocation: String,
+        }
+        let named = Named::deserialize(body).map_err(|error| bad(format!("give traceparent, function and invocation: {error}")))?;
+        let trace_id = named.traceparent.split('-').nth(1).filter(|id| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit()));
+        let trace_id = trace_id.ok_or_else(|| bad("traceparent is 00-, 32 hex digits, -, 16 hex digits, -01".to_owned()))?;
+        self.world.name_trace(&trace_id.to_ascii_lowercase(), &named.function, &named.invocation);
+        Ok(json!({ "traceId": trace_id.to_ascii_lowercase() }))
     }
 
     fn token(&self, body: Value) -> Result<Value, Refused> {
@@ -315,6 +348,31 @@ mod tests {
         let (_, shown) = answered(&control, "GET", "/state", "").await;
         let again: State = serde_json::from_value(shown.clone()).unwrap();
         assert_eq!(serde_json::to_value(again).unwrap(), shown);
+    }
+
+    #[tokio::test]
+    async fn another_host_takes_each_event_once() {
+        let control = a_control();
+        let event =
+            json!({"id": "e-1", "eventType": "a", "subject": "s", "eventTime": "2026-01-15T09:00:00Z", "dataVersion": "1", "data": {}});
+        assert_eq!(answered(&control, "POST", "/events", &event.to_string()).await.0, 200);
+        let (status, taken) = answered(&control, "POST", "/events/take", "").await;
+        assert_eq!((status, &taken[0]["event"]["id"], &taken[0]["function"]), (200, &json!("e-1"), &json!("jit_activity")));
+        assert_eq!(answered(&control, "POST", "/events/take", "").await, (200, json!([])));
+    }
+
+    #[tokio::test]
+    async fn another_host_names_the_traces_that_it_gives() {
+        let control = a_control();
+        let traceparent = "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let named = json!({"traceparent": traceparent, "function": "approval", "invocation": "i-1"}).to_string();
+        assert_eq!(answered(&control, "POST", "/traces", &named).await.0, 200);
+        let of = control.world.trace(&traceparent.to_ascii_lowercase());
+        assert_eq!(of, Some(("approval".to_owned(), "i-1".to_owned())));
+        for wrong in [json!({"traceparent": "1-2-3", "function": "approval", "invocation": "i-1"}), json!({"function": "approval"})] {
+            let (status, body) = answered(&control, "POST", "/traces", &wrong.to_string()).await;
+            assert!(status == 400 && body["error"].as_str().unwrap().contains("traceparent"), "{body}");
+        }
     }
 
     #[tokio::test]

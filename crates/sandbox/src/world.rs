@@ -63,7 +63,8 @@ impl World {
         self.traces().insert(trace_id.to_owned(), (function.to_owned(), invocation.to_owned()));
     }
 
-    /// The function and the invocation behind a `traceparent` header (W3C Trace Context), if the stand-in minted it.
+    /// The function and the invocation behind a `traceparent` header (W3C Trace Context), if the stand-in minted it or whoever is
+    /// the host named it.
     pub fn trace(&self, traceparent: &str) -> Option<(String, String)> {
         let trace_id = traceparent.split('-').nth(1)?;
         self.traces().get(trace_id).cloned()
@@ -84,11 +85,12 @@ impl World {
         *self.shared.killer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(killer));
     }
 
-    /// Kills the handler at once (SIGKILL), if there is one.
-    pub fn kill_handler(&self) {
-        if let Some(kill) = self.shared.killer.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            kill();
-        }
+    /// Kills the handler at once (SIGKILL), if there is one that this can kill. Whether there is.
+    pub fn kill_handler(&self) -> bool {
+        let killer = self.shared.killer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kill) = killer.as_ref() else { return false };
+        kill();
+        true
     }
 
     fn traces(&self) -> MutexGuard<'_, HashMap<String, (String, String)>> {

@@ -36,6 +36,9 @@ pub struct Arguments {
     /// Start no handler and deliver nothing: whoever calls is the host
     #[arg(long)]
     no_host: bool,
+    /// Let the world's clock stand until it is moved, by POST /clock of the control API
+    #[arg(long)]
+    still: bool,
     /// What the app does with what it finds
     #[arg(long, value_name = "MODE", value_enum, default_value_t = GivenMode::Enforce)]
     mode: GivenMode,
@@ -88,7 +91,7 @@ fn options(arguments: Arguments) -> anyhow::Result<SandboxOptions> {
         vms: arguments.vms,
         latency: Duration::from_millis(arguments.latency),
         host,
-        clock: Clock::Running,
+        clock: if arguments.still { Clock::Standing } else { Clock::Running },
         mode: match arguments.mode {
             GivenMode::Observe => Mode::Observe,
             GivenMode::Enforce => Mode::Enforce,

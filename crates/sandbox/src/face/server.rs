@@ -270,6 +270,9 @@ fn too_large(error: &axum::Error) -> bool {
     false
 }
 
+/// So long a call at which the handler is to be killed is held where another host has to do that.
+const HELD_FOR: Duration = Duration::from_secs(60);
+
 /// One request to a service of Azure.
 async fn service(world: World, name: &'static str, face: Face, patience: Patience, call: Call) -> Reply {
     let number = world.count_call();
@@ -291,7 +294,10 @@ async fn service(world: World, name: &'static str, face: Face, patience: Patienc
         }
         Done::Cut => return Reply::Cut,
         Done::Killed => {
-            world.kill_handler();
+            if !world.kill_handler() {
+                // Whoever is the host kills it, by which the connection breaks and this is dropped.
+                tokio::time::sleep(HELD_FOR).await;
+            }
             return Reply::Cut;
         }
     };
@@ -475,6 +481,22 @@ mod tests {
         running.fault(Fault::new("*", "*", "", Effect::KillAfter).times(1));
         assert!(running.get("/x").await.is_err());
         assert_eq!((running.effects(), kills.load(Ordering::SeqCst)), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_kills_is_held_where_the_handler_is_anothers() {
+        let running = running().await;
+        running.fault(Fault::new("*", "*", "", Effect::KillAfter).times(1));
+        let url = format!("{}/x", running.served.url);
+        let client = running.client.clone();
+        let held = tokio::spawn(async move { client.get(url).send().await.is_ok() });
+        while running.world.lock().met.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!held.is_finished(), "whoever is the host has the time to kill it");
+        held.abort();
+        assert_eq!(running.effects(), 1);
+        assert!(running.get("/x").await.is_ok());
     }
 
     #[tokio::test]
