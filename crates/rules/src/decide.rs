@@ -208,8 +208,9 @@ impl<'a> Asked<'a> {
         let entities = Entities::from_entities(entities, Some(&rules.schema)).map_err(told)?;
         let mut contexts = BTreeMap::new();
         let mut questions = BTreeMap::new();
+        let everywhere = everywhere(rules, wish)?;
         for (zone, _) in &rules.zones {
-            contexts.insert(zone.name(), context(rules, wish, *zone)?);
+            contexts.insert(zone.name(), context(&everywhere, wish, *zone)?);
             questions.extend(Action::ALL.map(|action| ((zone.name(), action), Question::default())));
         }
         Ok(Asked { rules, wish, principal, resource, entities, contexts, questions })
@@ -318,7 +319,10 @@ impl<'a> Asked<'a> {
         };
         let context = context.unwrap_or_else(Context::empty);
         let action = uid("Action", action.text())?;
-        Request::new(self.principal.clone(), action, self.resource.clone(), context, Some(&self.rules.schema)).map_err(told)
+        // Whatever fits the schema at one clock fits it at all: two values differ, and are of the same kind.
+        let is_first = self.rules.zones.first().is_some_and(|(first, _)| *first == zone);
+        let schema = is_first.then_some(&self.rules.schema);
+        Request::new(self.principal.clone(), action, self.resource.clone(), context, schema).map_err(told)
     }
 }
 
@@ -341,9 +345,9 @@ fn permitted(action: Action, rule: &Rule) -> Option<Outcome> {
     }
 }
 
-fn context(rules: &Rules, wish: &Wish, zone: Tz) -> Result<Context, String> {
+/// What a rule is told of a wish at any clock.
+fn everywhere(rules: &Rules, wish: &Wish) -> Result<Vec<(&'static str, RestrictedExpression)>, String> {
     let prefixes = prefixes(&wish.sources).unwrap_or_default();
-    let here = wish.at.with_timezone(&zone);
     let networks = rules.networks().holding(&wish.sources).map(|name| uid("Network", name).map(RestrictedExpression::new_entity_uid));
     let networks = networks.collect::<Result<Vec<_>, _>>()?;
     let whole = |number: Option<u16>| RestrictedExpression::new_long(number.map_or(0, i64::from));
@@ -355,8 +359,6 @@ fn context(rules: &Rules, wish: &Wish, zone: Tz) -> Result<Context, String> {
         ("widestPrefix", RestrictedExpression::new_long(prefixes.iter().map(|(_, bits)| *bits).min().unwrap_or_default())),
         ("networks", RestrictedExpression::new_set(networks)),
         ("duration", seconds(wish.seconds)),
-        ("timeOfDay", seconds(here.num_seconds_from_midnight().into())),
-        ("weekday", RestrictedExpression::new_entity_uid(uid("Weekday", weekday(here.weekday()))?)),
         ("direct", RestrictedExpression::new_bool(wish.way == Way::Direct)),
         ("reason", text(&wish.reason)),
         ("approvalsToday", RestrictedExpression::new_long(wish.approvals_today.into())),
@@ -377,7 +379,18 @@ fn context(rules: &Rules, wish: &Wish, zone: Tz) -> Result<Context, String> {
     pairs.extend(wish.alerts.map(|alerts| ("alerts", RestrictedExpression::new_long(alerts.into()))));
     pairs.extend(wish.window.as_deref().map(|window| ("window", text(window))));
     pairs.extend(wish.change.as_deref().map(|change| ("change", text(change))));
-    Context::from_pairs(pairs.into_iter().map(|(name, value)| (name.to_owned(), value))).map_err(told)
+    Ok(pairs)
+}
+
+/// The same at the clock of one zone.
+fn context(everywhere: &[(&'static str, RestrictedExpression)], wish: &Wish, zone: Tz) -> Result<Context, String> {
+    let here = wish.at.with_timezone(&zone);
+    let at_this_clock = [
+        ("timeOfDay", seconds(here.num_seconds_from_midnight().into())),
+        ("weekday", RestrictedExpression::new_entity_uid(uid("Weekday", weekday(here.weekday()))?)),
+    ];
+    let pairs = everywhere.iter().cloned().chain(at_this_clock);
+    Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value))).map_err(told)
 }
 
 /// The weekday in the words of the schema.

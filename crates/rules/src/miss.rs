@@ -14,18 +14,12 @@ use crate::terms::Effect;
 use crate::text::PartKind;
 use crate::wish::Wish;
 
-/// A part of a rule that can be asked on its own.
-#[derive(Debug)]
-struct Part {
-    kind: PartKind,
-    text: String,
-}
-
 /// The parts of all rules that are about one action and read at one clock, each as a permit of its own, so that Cedar is asked
 /// once which of them hold.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    parts: Vec<Part>,
+    /// What a rule lacks where a part does not hold.
+    lacks: Vec<Lack>,
     by_rule: BTreeMap<String, Range<usize>>,
     /// A permit is called by its part's number.
     permits: PolicySet,
@@ -33,22 +27,28 @@ pub(crate) struct Parts {
 
 impl Parts {
     fn of<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
-        let mut parts = Parts { parts: Vec::new(), by_rule: BTreeMap::new(), permits: PolicySet::new() };
+        let mut parts = Parts { lacks: Vec::new(), by_rule: BTreeMap::new(), permits: PolicySet::new() };
         for rule in rules {
-            let first = parts.parts.len();
+            let first = parts.lacks.len();
             for part in &rule.shape.parts {
-                parts.add(Part { kind: part.kind, text: rule.text[part.span.clone()].to_owned() });
+                parts.add(part.kind, &rule.text[part.span.clone()]);
             }
-            parts.by_rule.insert(rule.terms.id.clone(), first..parts.parts.len());
+            parts.by_rule.insert(rule.terms.id.clone(), first..parts.lacks.len());
         }
         parts
     }
 
     /// Adds a part. One that does not parse on its own is left out, so that the miss tells less.
-    fn add(&mut self, part: Part) {
-        let permit = part.permit(PolicyId::new(self.parts.len().to_string()));
-        if permit.is_some_and(|permit| self.permits.add(permit).is_ok()) {
-            self.parts.push(part);
+    fn add(&mut self, kind: PartKind, text: &str) {
+        let rule = match kind {
+            PartKind::Principal => format!("permit ({text}, action, resource);"),
+            PartKind::Resource => format!("permit (principal, action, {text});"),
+            PartKind::When => format!("permit (principal, action, resource) when {{ {text} }};"),
+            PartKind::Unless => format!("permit (principal, action, resource) unless {{ {text} }};"),
+        };
+        let permit = Policy::parse(Some(PolicyId::new(self.lacks.len().to_string())), rule);
+        if permit.is_ok_and(|permit| self.permits.add(permit).is_ok()) {
+            self.lacks.push(Lack::of(kind, text));
         }
     }
 
@@ -61,27 +61,13 @@ impl Parts {
     /// What a rule lacks to match, besides the action.
     pub(crate) fn lacks(&self, rule: &Rule, holding: &BTreeSet<usize>, seconds: i64) -> Vec<Lack> {
         let numbers = self.by_rule.get(&rule.terms.id).cloned().unwrap_or_default();
-        let lacking = numbers.filter(|number| !holding.contains(number)).map(|number| &self.parts[number]);
-        let mut lacks: Vec<Lack> = lacking.map(|part| Lack::of(part.kind, &part.text)).collect();
+        let mut lacks: Vec<Lack> = numbers.filter(|number| !holding.contains(number)).map(|number| self.lacks[number].clone()).collect();
         // What is not there cannot have anything: only that it is not there is lacking.
         let absent: Vec<String> = lacks.iter().filter_map(Lack::absent).collect();
         lacks.retain(|lack| lack.absent().is_some() || !absent.iter().any(|of| lack.is_about(of)));
         let max = rule.terms.max.map(|max| max.num_seconds()).filter(|max| *max < seconds);
         lacks.extend(max.map(|seconds| Lack::Max { seconds }));
         lacks
-    }
-}
-
-impl Part {
-    fn permit(&self, id: PolicyId) -> Option<Policy> {
-        let text = &self.text;
-        let rule = match self.kind {
-            PartKind::Principal => format!("permit ({text}, action, resource);"),
-            PartKind::Resource => format!("permit (principal, action, {text});"),
-            PartKind::When => format!("permit (principal, action, resource) when {{ {text} }};"),
-            PartKind::Unless => format!("permit (principal, action, resource) unless {{ {text} }};"),
-        };
-        Policy::parse(Some(id), rule).ok()
     }
 }
 
