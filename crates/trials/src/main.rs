@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{anyhow, bail};
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +15,7 @@ use portcullis_trials::disturbance::{Disturbance, Wrong};
 use portcullis_trials::matrix::{Cell, Outcome, Unusual, at_once, disturbed, run, shipped_stories};
 use portcullis_trials::play::can_begin;
 use portcullis_trials::script::Script;
+use portcullis_trials::story::is_stale;
 use portcullis_trials::verdict::audit_line;
 use portcullis_trials::walk::{Walk, shown};
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,16 +62,16 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     every: NonZeroUsize,
     /// Play only so many of the cells, drawn from the seed
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", group = "drawn")]
     sample: Option<NonZeroUsize>,
     /// Play these cells alone, and show all that there is to see; may be given again
-    #[arg(long, value_name = "CELL", conflicts_with_all = ["whole", "sample", "seeds"])]
+    #[arg(long, value_name = "CELL", conflicts_with_all = ["story", "switches", "wrong", "whole", "every", "sample", "seeds"])]
     cell: Vec<String>,
     /// Walk at random so many times, from as many seeds, instead of playing the stories
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", group = "drawn", conflicts_with_all = ["stories", "story", "switches", "wrong", "whole", "every", "sample"])]
     seeds: Option<NonZeroU64>,
     /// The first seed
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "drawn")]
     seed: u64,
     /// How many are played at once
     #[arg(long, value_name = "N", default_value_t = AT_ONCE)]
@@ -107,6 +109,9 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run_matrix(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(why) = is_stale() {
+        bail!("{why}");
+    }
     let failed = match (&arguments.seeds, arguments.cell.as_slice()) {
         (Some(seeds), []) if seeds.get() == 1 => replay_walk(arguments).await?,
         (Some(seeds), []) => walk(arguments, seeds.get()).await?,
@@ -141,8 +146,12 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
         [] => Wrong::ALL.into(),
         given => given.iter().flat_map(|wrongs| wrongs.0.clone()).collect(),
     };
-    let undisturbed: Vec<Cell> =
+    let all: Vec<Cell> =
         stories.iter().flat_map(|story| settings.iter().map(|setting| Cell::undisturbed(story, setting)).collect::<Vec<_>>()).collect();
+    let (undisturbed, of_another): (Vec<Cell>, Vec<Cell>) = all.into_iter().partition(Cell::is_of_its_world);
+    for cell in of_another {
+        println!("left out: {} in the world {}: it sets a switch of that itself, otherwise", cell.story, cell.setting);
+    }
     // Worlds that are given are all meant; without any, the usual one stands for them unless the whole is asked for.
     let in_all = arguments.whole || arguments.switches.is_some();
     let counted: Vec<Cell> = undisturbed.iter().filter(|cell| in_all || cell.setting == Unusual::default()).cloned().collect();
@@ -156,20 +165,37 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
         fastrand::Rng::with_seed(arguments.seed).shuffle(&mut cells);
         cells.truncate(sample.get());
     }
-    let outcomes = run(arguments.jobs, &cells, |cell, outcome| say(arguments, cell, outcome)).await;
+    let drawn = if arguments.sample.is_some() { format!(" drawn from {all} by seed {}", arguments.seed) } else { String::new() };
+    println!("{} cells{drawn}", cells.len());
+    let failures = Failures::begin(arguments)?;
+    let ended = AtomicUsize::new(0);
+    let outcomes = run(arguments.jobs, &cells, |cell, outcome| {
+        say(arguments, cell, outcome);
+        if !outcome.wrong.is_empty() {
+            failures.add(&cell.to_string());
+        }
+        let ended = ended.fetch_add(1, Ordering::Relaxed) + 1;
+        if ended.is_multiple_of(PROGRESS) {
+            println!("{ended} of {} cells have ended", cells.len());
+        }
+    })
+    .await;
     let played: Vec<(&Cell, &Outcome)> = cells.iter().zip(&outcomes).collect();
     println!("\n{}", table(&played, &counted, &calls));
-    let failed: Vec<String> = played.iter().filter(|(_, outcome)| !outcome.wrong.is_empty()).map(|(cell, _)| cell.to_string()).collect();
+    let failed = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty()).count();
     let unmet = outcomes.iter().filter(|outcome| !outcome.is_met).count();
-    let drawn = if cells.len() < all { format!(" drawn from {all} by seed {}", arguments.seed) } else { String::new() };
-    println!("{} cells{drawn}, {unmet} of which made fewer calls than counted; {} failed", cells.len(), failed.len());
-    write_failed(arguments, &failed)?;
+    let to_be_disturbed = cells.iter().filter(|cell| cell.disturbance != Disturbance::Nothing).count();
+    println!("{} cells{drawn}, {unmet} of which made fewer calls than counted; {failed} failed", cells.len());
+    failures.end()?;
     // What was not disturbed shows nothing. Some calls more or less there always are.
-    if unmet * 10 > cells.len() {
-        bail!("{unmet} of {} cells were not disturbed: they made fewer calls than the same story does alone", cells.len());
+    if unmet * 10 > to_be_disturbed {
+        bail!("{unmet} of {to_be_disturbed} cells were not disturbed: they made fewer calls than the same story does alone");
     }
-    Ok(failed.len())
+    Ok(failed)
 }
+
+/// A line of progress comes after so many cells.
+const PROGRESS: usize = 500;
 
 async fn counts(jobs: NonZeroUsize, cells: &[Cell]) -> anyhow::Result<Vec<u32>> {
     let counting = cells.iter().cloned().map(|cell| async move { cell.calls().await.map_err(|why| format!("{cell}: {why}")) }).collect();
@@ -218,21 +244,46 @@ fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table
     table
 }
 
-fn write_failed(arguments: &Arguments, failed: &[String]) -> anyhow::Result<()> {
-    if failed.is_empty() {
-        // Of another run, whose cells would be taken for this one's.
-        return match std::fs::remove_file(&arguments.failed) {
-            Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(why.into()),
-            _ => Ok(()),
+/// The file that names what failed, from the first failure on: a run that is broken off has told its own.
+struct Failures<'a> {
+    path: &'a Path,
+    unwritten: Mutex<Option<std::io::Error>>,
+    count: AtomicUsize,
+}
+
+impl<'a> Failures<'a> {
+    /// Forgets those of another run, which would be taken for this one's.
+    fn begin(arguments: &'a Arguments) -> anyhow::Result<Self> {
+        let path = arguments.failed.as_path();
+        match std::fs::remove_file(path) {
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => bail!("{}: {why}", path.display()),
+            _ => Ok(Failures { path, unwritten: Mutex::new(None), count: AtomicUsize::new(0) }),
+        }
+    }
+
+    fn add(&self, name: &str) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let written = || {
+            if let Some(folder) = self.path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            writeln!(std::fs::File::options().create(true).append(true).open(self.path)?, "{name}")
         };
+        if let Err(why) = written() {
+            self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        }
     }
-    if let Some(folder) = arguments.failed.parent() {
-        std::fs::create_dir_all(folder)?;
+
+    /// Says where they are. The error is that of the first that could not be written.
+    fn end(self) -> anyhow::Result<()> {
+        if let Some(why) = self.unwritten.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            bail!("{}: {why}", self.path.display());
+        }
+        if self.count.into_inner() > 0 {
+            println!("what failed is named in {}", self.path.display());
+        }
+        Ok(())
     }
-    let mut file = std::fs::File::create(&arguments.failed)?;
-    failed.iter().try_for_each(|cell| writeln!(file, "{cell}"))?;
-    println!("what failed is named in {}", arguments.failed.display());
-    Ok(())
 }
 
 /// Plays cells alone and shows what there is to see.
@@ -246,7 +297,11 @@ async fn replay(arguments: &Arguments) -> anyhow::Result<usize> {
         show(&played);
         println!("\n{}", verdict.told.join("\n"));
         verdict.wrong.iter().for_each(|why| println!("WRONG {why}"));
-        failed += usize::from(!verdict.wrong.is_empty());
+        let is_met = cell.is_met(&played);
+        if !is_met {
+            println!("WRONG it was not disturbed: it made fewer calls than that");
+        }
+        failed += usize::from(!is_met || !verdict.wrong.is_empty());
     }
     Ok(failed)
 }
@@ -266,21 +321,23 @@ async fn walk(arguments: &Arguments, seeds: u64) -> anyhow::Result<usize> {
     let (first, count) = (arguments.seed, usize::try_from(seeds).unwrap_or(usize::MAX));
     let walked = AtomicUsize::new(0);
     let walks = (first..=u64::MAX).take(count).map(|seed| async move { Walk::of(seed).played().await.map(|(_, wrong)| wrong) }).collect();
+    let failures = Failures::begin(arguments)?;
     let outcomes = at_once(arguments.jobs, walks, |place, outcome| {
         let done = walked.fetch_add(1, Ordering::Relaxed) + 1;
         let wrong = wrong_of(outcome);
         if !wrong.is_empty() {
-            println!("FAILED seed {}\n    {}", first + place as u64, wrong.join("\n").replace('\n', "\n    "));
+            let seed = first + place as u64;
+            println!("FAILED seed {seed}\n    {}", wrong.join("\n").replace('\n', "\n    "));
+            failures.add(&format!("--seeds 1 --seed {seed}"));
         } else if arguments.verbose && done.is_multiple_of(100) {
             println!("{done} walks");
         }
     })
     .await;
-    let seeds_of_failed = outcomes.iter().zip(first..).filter(|(outcome, _)| !wrong_of(outcome).is_empty()).map(|(_, seed)| seed);
-    let failed: Vec<String> = seeds_of_failed.map(|seed| format!("--seeds 1 --seed {seed}")).collect();
-    println!("{} walks from seed {first} to {}; {} failed", outcomes.len(), first.saturating_add(outcomes.len() as u64 - 1), failed.len());
-    write_failed(arguments, &failed)?;
-    Ok(failed.len())
+    let failed = outcomes.iter().filter(|outcome| !wrong_of(outcome).is_empty()).count();
+    println!("{} walks from seed {first} to {}; {failed} failed", outcomes.len(), first.saturating_add(outcomes.len() as u64 - 1));
+    failures.end()?;
+    Ok(failed)
 }
 
 fn wrong_of(outcome: &Result<Result<Vec<String>, String>, String>) -> Vec<String> {

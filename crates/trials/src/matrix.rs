@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 
 use crate::disturbance::{Disturbance, Wrong};
 use crate::play::{Played, counter, play};
-use crate::script::{Script, switched};
+use crate::script::{Script, WATCHED_LONGER, switched};
 use crate::story::said;
 use crate::story::settings::settings;
-use crate::verdict::{Verdict, judge};
+use crate::verdict::{Verdict, is_slow, judge};
 
 /// The stories that come with this crate.
 pub fn shipped_stories() -> PathBuf {
@@ -102,8 +102,11 @@ impl Unusual {
                 return Err(format!("world {}: a switch with no setting leaves no world", number + 1));
             }
             for setting in settings {
-                setting.switches().map_err(|why| format!("world {}: {why}", number + 1))?;
-                all.push(setting);
+                // One world has one name, however it is given, and is played once.
+                let setting = Unusual::of(&setting.switches().map_err(|why| format!("world {}: {why}", number + 1))?);
+                if !all.contains(&setting) {
+                    all.push(setting);
+                }
             }
         }
         if all.is_empty() { Err("there is no world in it: `- {}` is the usual one".to_owned()) } else { Ok(all) }
@@ -168,22 +171,36 @@ impl Cell {
             return Err(format!("'{name}' is no cell: it is STORY/SETTING/DISTURBANCE, such as granted/usual/kill-before@12"));
         };
         let script = stories.iter().find(|(known, _)| known == story).ok_or_else(|| format!("there is no story '{story}'"))?;
-        Ok(Cell {
+        let cell = Cell {
             story: story.to_owned(),
             script: Arc::new(script.1.clone()),
             setting: Unusual::read(setting)?,
             disturbance: disturbance.parse()?,
-        })
+        };
+        if cell.is_of_its_world() {
+            Ok(cell)
+        } else {
+            Err(format!("the story '{story}' sets a switch itself that '{setting}' sets otherwise"))
+        }
+    }
+
+    /// Whether it is played in the world that it names: a story that sets a switch itself would be played in another one, under
+    /// this one's name.
+    pub fn is_of_its_world(&self) -> bool {
+        let own = &self.script.world.switches;
+        self.setting.0.iter().all(|(name, setting)| own.get(name).is_none_or(|own| own == setting))
+    }
+
+    /// Whether what was to disturb it was met, as it was played.
+    pub fn is_met(&self, played: &Played) -> bool {
+        let wanted = self.disturbance.fault().map(|fault| fault.effect);
+        wanted.is_none_or(|wanted| played.story.world(|state| state.met.iter().any(|met| met.effect == wanted)))
     }
 
     /// Plays it and judges how it ended.
     pub async fn outcome(&self) -> Outcome {
         match self.played().await {
-            Ok((played, verdict)) => {
-                let wanted = self.disturbance.fault().map(|fault| fault.effect);
-                let is_met = played.story.world(|state| state.met.iter().any(|met| Some(&met.effect) == wanted.as_ref()));
-                Outcome { told: verdict.told, wrong: verdict.wrong, is_met: is_met || self.disturbance == Disturbance::Nothing }
-            }
+            Ok((played, verdict)) => Outcome { is_met: self.is_met(&played), told: verdict.told, wrong: verdict.wrong },
             Err(why) => Outcome { told: Vec::new(), wrong: vec![why], is_met: true },
         }
     }
@@ -191,8 +208,10 @@ impl Cell {
     /// Plays it and gives all that there is to see.
     pub async fn played(&self) -> Result<(Played, Verdict), String> {
         let switches = self.setting.switches()?;
-        let played = play(&self.script, &switches, self.disturbance.fault(), self.disturbance.longer()).await?;
-        let switches = switched(&switches, &self.script.world.switches)?;
+        let its = switched(&switches, &self.script.world.switches)?;
+        let longer = self.disturbance.longer().or(is_slow(&its).then_some(WATCHED_LONGER));
+        let played = play(&self.script, &switches, self.disturbance.fault(), longer).await?;
+        let switches = its;
         let verdict = judge(&self.script, &switches, &self.disturbance, &played);
         Ok((played, verdict))
     }
@@ -293,12 +312,9 @@ mod tests {
     fn a_file_of_lists_is_every_combination() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("switches.yaml");
-        std::fs::write(&file, "- {events: [never, late], pageSize: [0, 1]}\n- {letterCase: upper}\n").unwrap();
+        std::fs::write(&file, "- {events: [never, late], pageSize: [0, 1]}\n- {letterCase: upper}\n- {events: never}\n").unwrap();
         let worlds: Vec<String> = Unusual::read_file(&file).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(
-            worlds,
-            ["events=never,pageSize=0", "events=never,pageSize=1", "events=late,pageSize=0", "events=late,pageSize=1", "letterCase=upper"]
-        );
+        assert_eq!(worlds, ["events=never", "events=never,pageSize=1", "events=late", "events=late,pageSize=1", "letterCase=upper"]);
         std::fs::write(&file, "- {events: never}\n- {evnts: late}\n").unwrap();
         let why = Unusual::read_file(&file).unwrap_err();
         assert!(why.contains("switches.yaml: world 2: there is no switch 'evnts'"), "{why}");

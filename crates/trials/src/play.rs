@@ -37,6 +37,8 @@ pub struct Played {
     pub watch: Watch,
     /// What people ended.
     pub ended: Vec<Ended>,
+    /// What people wanted and was not done, and what they were answered: such a step may be meant so, or a mistake of the story.
+    pub refused: Vec<String>,
 }
 
 /// Something granted that an operator ended, and was told so.
@@ -60,7 +62,8 @@ struct Stage {
     /// What goes wrong besides what the story says.
     beside: Option<Fault>,
     /// How often somebody could not sign in by now.
-    refused: usize,
+    turned_away: usize,
+    refused: Vec<String>,
 }
 
 /// Plays a story in a world with these switches and, from the beginning on, this fault; when it is over, that is taken away, and it is
@@ -71,7 +74,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
     story.change(|state| state.faults.extend(fault.clone()));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
-    let mut stage = Stage { story, watch, ended: Vec::new(), beside: fault, refused: 0 };
+    let mut stage = Stage { story, watch, ended: Vec::new(), beside: fault, turned_away: 0, refused: Vec::new() };
     for step in &script.steps {
         stage.until(step.at).await?;
         stage.does(&step.what).await?;
@@ -81,7 +84,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
         stage.ends();
         stage.until(Time(script.lasts.0 + longer)).await?;
     }
-    Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended })
+    Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended, refused: stage.refused })
 }
 
 /// Whether the app starts with a story's settings, in the usual world. The error says what is wrong with which.
@@ -157,8 +160,8 @@ impl Stage {
     async fn waits_for_sign_in(&mut self) {
         let is_refusal = |met: &&Meeting| met.face == "identity" && met.effect != COUNTS;
         let refused = self.story.world(|state| state.met.iter().filter(is_refusal).count());
-        if refused > self.refused {
-            self.refused = refused;
+        if refused > self.turned_away {
+            self.turned_away = refused;
             tokio::time::sleep(SIGN_IN_COUNTS).await;
         }
     }
@@ -171,10 +174,11 @@ impl Stage {
             Deed::Calls(calls) => {
                 let path = calls.path.replace("{policy}", &policy()).replace("{group}", &group());
                 let method = reqwest::Method::from_bytes(calls.method.as_bytes()).map_err(|why| why.to_string())?;
-                self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
+                let answer = self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
+                self.was_answered(&format!("calls {} {}", calls.method, calls.path), &answer);
             }
             Deed::WritesPolicy(writes) => self.writes_policy(id_of(&writes.who)?).await?,
-            Deed::DeletesRules(closes) => self.deletes_rules(&vm(&closes.vm)).await,
+            Deed::DeletesRules(closes) => self.deletes_rules(&closes.vm).await,
             Deed::DeletesMachine(closes) => self.story.change(|state| estate::delete_vm(state, &vm(&closes.vm))),
             Deed::Locks(true) => self.story.change(|state| state.locks.push(Lock::new(group(), LockLevel::CanNotDelete))),
             Deed::Locks(false) => self.story.change(|state| state.locks.clear()),
@@ -186,7 +190,9 @@ impl Stage {
             }
             Deed::Fault(fault) => self.fails(fault.0.clone()),
             Deed::Heals => self.heals(),
-            Deed::Kills => self.story.sandbox.world.kill_handler(),
+            Deed::Kills => {
+                self.story.sandbox.world.kill_handler();
+            }
         }
         self.story.world(|state| self.watch.look(state));
         Ok(())
@@ -219,7 +225,7 @@ impl Stage {
         self.beside.as_ref().is_some_and(is_alike)
     }
 
-    async fn opens(&self, opens: &Opens) {
+    async fn opens(&mut self, opens: &Opens) {
         let end = (self.story.now() + opens.time.0).to_rfc3339();
         let port = match &opens.from {
             OneOrMany::One(one) => json!({"number": opens.port, "allowedSourceAddressPrefix": one, "endTimeUtc": end}),
@@ -227,7 +233,16 @@ impl Stage {
         };
         let body = json!({"virtualMachines": [{"id": vm(&opens.vm), "ports": [port]}]});
         let who = id_of(&opens.who).unwrap_or_default();
-        self.story.arm(who, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(body)).await;
+        let answer = self.story.arm(who, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(body)).await;
+        self.was_answered(&format!("opens {} port {}", opens.vm, opens.port), &answer);
+    }
+
+    /// Keeps what was not done.
+    fn was_answered(&mut self, what: &str, (status, answer): &(u16, Value)) {
+        if *status >= 300 {
+            let at = crate::watch::clock((self.story.now() - self.watch.begun).num_seconds());
+            self.refused.push(format!("{what} at {at}: {status} {answer}"));
+        }
     }
 
     async fn writes_policy(&self, who: &str) -> Result<(), String> {
@@ -246,23 +261,31 @@ impl Stage {
         if let Some(incident) = asks.incident {
             wish["incident"] = json!(incident);
         }
-        self.posts(id_of(&asks.who)?, "/grants", &wish).await
+        self.posts(id_of(&asks.who)?, "/grants", &wish).await?;
+        Ok(())
     }
 
     async fn closes(&mut self, machine: &str) -> Result<(), String> {
         let record = self.story.record(machine).unwrap_or_default();
-        for grant in record["grants"].as_array().into_iter().flatten() {
-            let grant = Grant::deserialize(grant).map_err(|why| why.to_string())?;
-            self.posts(estate::SECURITY_OBJECT_ID, &format!("/grants/{}/close", grant.id), &json!({"vm": vm(machine)})).await?;
-            let at = Time(self.story.now() - self.watch.begun);
-            self.ended.push(Ended { vm: machine.to_owned(), port: grant.port, from: grant.sources, at });
+        let grants = record["grants"].as_array().cloned().unwrap_or_default();
+        if grants.is_empty() {
+            let at = crate::watch::clock((self.story.now() - self.watch.begun).num_seconds());
+            self.refused.push(format!("closes {machine} at {at}: nothing is granted there"));
+        }
+        for grant in grants {
+            let grant = Grant::deserialize(&grant).map_err(|why| why.to_string())?;
+            let path = format!("/grants/{}/close", grant.id);
+            if self.posts(estate::SECURITY_OBJECT_ID, &path, &json!({"vm": vm(machine)})).await? {
+                let at = Time(self.story.now() - self.watch.begun);
+                self.ended.push(Ended { vm: machine.to_owned(), port: grant.port, from: grant.sources, at });
+            }
         }
         Ok(())
     }
 
     /// Somebody deletes JIT's allow rules of a machine, in whichever group. That a group is busy is an answer, too.
-    async fn deletes_rules(&self, vm: &str) {
-        let number = vm_number(vm);
+    async fn deletes_rules(&mut self, machine: &str) {
+        let number = vm_number(&vm(machine));
         let is_its = |rule: &&Value| jit_allow(rule).is_some_and(|name| name.number == number);
         let rules: Vec<String> = self.story.world(|state| {
             let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
@@ -270,16 +293,22 @@ impl Stage {
             rules.filter(is_its).filter_map(|rule| rule["id"].as_str()).map(str::to_owned).collect()
         });
         for rule in rules {
-            self.story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::DELETE, &format!("{rule}?api-version=2025-05-01"), None).await;
+            let path = format!("{rule}?api-version=2025-05-01");
+            let answer = self.story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::DELETE, &path, None).await;
+            self.was_answered(&format!("deletesRules {machine}"), &answer);
         }
     }
 
-    /// Whoever is not answered asks again.
-    async fn posts(&mut self, who: &str, path: &str, body: &Value) -> Result<(), String> {
+    /// Whether it was taken. Whoever is not answered asks again.
+    async fn posts(&mut self, who: &str, path: &str, body: &Value) -> Result<bool, String> {
         for _ in 0..ASKED_AGAIN {
             let (status, answer) = self.story.posts(who, path, body).await;
             if status < 500 {
-                return if status < 300 || status == 409 { Ok(()) } else { Err(format!("POST {path}: {status} {answer}")) };
+                // That it is there already says that an answer was lost.
+                if status != 409 {
+                    self.was_answered(&format!("POST {path}"), &(status, answer));
+                }
+                return Ok(status < 300 || status == 409);
             }
             let is_about_keys = answer["error"]["code"] == "SignInUnavailable";
             tokio::time::sleep(if is_about_keys { KEYS_COUNT } else { SIGN_IN_COUNTS }).await;

@@ -290,7 +290,8 @@ pub struct Stay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct But {
-    /// Switches with their settings, or lists of them.
+    /// Switches with their settings, or lists of them; a number may be given by what it lies between: `{atLeast: 60}`,
+    /// `{atMost: 300}`, or both.
     pub when: BTreeMap<String, Value>,
     /// How each port must end then.
     pub ends: Vec<End>,
@@ -298,10 +299,42 @@ pub struct But {
 
 impl But {
     fn fits(&self, switches: &Value) -> bool {
-        self.when.iter().all(|(name, wanted)| match wanted {
-            Value::Array(any) => any.contains(&switches[name]),
-            one => *one == switches[name],
-        })
+        self.when.iter().all(|(name, wanted)| fits(wanted, &switches[name]))
+    }
+}
+
+fn fits(wanted: &Value, setting: &Value) -> bool {
+    match wanted {
+        Value::Array(any) => any.iter().any(|one| fits(one, setting)),
+        Value::Object(_) => Between::deserialize(wanted).is_ok_and(|between| setting.as_i64().is_some_and(|number| between.holds(number))),
+        one => one == setting,
+    }
+}
+
+/// Numbers from one to another, both among them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Between {
+    at_least: Option<i64>,
+    at_most: Option<i64>,
+}
+
+impl Between {
+    fn holds(&self, number: i64) -> bool {
+        self.at_least.is_none_or(|least| least <= number) && self.at_most.is_none_or(|most| number <= most)
+    }
+
+    /// Whether a switch has numbers, and one of them can be meant.
+    fn check(name: &str, given: &Value) -> Result<(), String> {
+        let between = Between::deserialize(given).map_err(|why| why.to_string())?;
+        if !json!(Switches::default())[name].is_i64() {
+            return Err(format!("{name} has no numbers"));
+        }
+        match (between.at_least, between.at_most) {
+            (None, None) => Err("say atLeast, atMost, or both".to_owned()),
+            (Some(least), Some(most)) if least > most => Err(format!("no number is {least} at least and {most} at most")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -479,6 +512,10 @@ impl Script {
             for (name, wanted) in &but.when {
                 let settings = if let Value::Array(any) = wanted { any.clone() } else { vec![wanted.clone()] };
                 for setting in settings {
+                    if setting.is_object() {
+                        Between::check(name, &setting).map_err(|why| format!("but, when {name} is {setting}: {why}"))?;
+                        continue;
+                    }
                     switched(&usual, [(name, &setting)]).map_err(|why| format!("but, when {name} is {setting}: {why}"))?;
                 }
             }

@@ -66,6 +66,28 @@ fn handler() -> PathBuf {
     handler.unwrap_or_else(|| panic!("there is no portcullis-handler beside {}: run `cargo build --workspace --bins`", program.display()))
 }
 
+/// Why the handler that stories are played with is not the one of these sources, if it is older than one of them: it is a program of
+/// another package, which nothing builds with this one. One that lies elsewhere than they do was put there.
+pub fn is_stale() -> Option<String> {
+    let (root, handler) = (root().canonicalize().ok()?, handler().canonicalize().ok()?);
+    if !handler.starts_with(root.join("target")) {
+        return None;
+    }
+    let built = handler.metadata().and_then(|known| known.modified()).ok()?;
+    let mut folders: Vec<PathBuf> = ["src", "crates/domain/src", "crates/rules/src"].map(|folder| root.join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if entry.metadata().and_then(|known| known.modified()).is_ok_and(|changed| changed > built) {
+                return Some(format!("{} is older than {}: run `cargo build --workspace --bins`", handler.display(), path.display()));
+            }
+        }
+    }
+    None
+}
+
 impl Default for Setting {
     fn default() -> Self {
         let mut state = State::default();

@@ -1,7 +1,7 @@
 //! What became of a story, judged by the world: its security groups at every instant, its log, and what was written down in
 //! it. The handler is asked nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,8 +22,14 @@ const MINUTE: i64 = 60;
 /// within five more; the rest is for a lease, a pause and a read.
 const UNCOVERED_WITHOUT_ALARM: i64 = 12 * MINUTE;
 
+/// The same where an event tells of it and nothing is in the way: no sweep has to see it first, and no lease to end.
+const TOLD_WITHOUT_ALARM: i64 = 7 * MINUTE;
+
 /// The causes that are an alarm as soon as they are met.
 const AT_ONCE: [&str; 4] = ["lock", "denial", "missing-right", "rule-returns"];
+
+/// The cause of an alarm of what is not done within five minutes.
+const SLOW: &str = "slow";
 
 /// The cause of an alarm that stands beside others.
 const UNDECIDED: &str = "undecided";
@@ -46,6 +52,9 @@ const BETWEEN_READS: i64 = 30;
 /// What opens after a read began need not be in it.
 const READ_TAKES: i64 = 10;
 
+/// So much later comes the event that is overtaken.
+const REORDERED: i64 = 30;
+
 /// And so much later what the sweep alone finds: one that is lost is made up for by the next.
 const NEXT_SWEEP: i64 = 5 * MINUTE;
 
@@ -59,6 +68,12 @@ pub fn opens_within(switches: &Switches) -> i64 {
 pub fn shuts_within(switches: &Switches) -> i64 {
     let returns = if switches.deleted_rule_returns == Returns::Never { 0 } else { 45 };
     20 + 4 * switches.operation_seconds + switches.initiating_seconds / 4 + returns
+}
+
+/// Whether an operation takes so long that what is tried beside it is an alarm, which stands until both are done: it waits five
+/// minutes for that.
+pub fn is_slow(switches: &Switches) -> bool {
+    switches.operation_seconds >= 4 * MINUTE
 }
 
 /// The end of a story.
@@ -80,6 +95,8 @@ struct Alarm {
     /// The causes that it had before.
     earlier: Vec<String>,
     raised: i64,
+    /// When Sentinel took the row that tells of it; never, if none came.
+    heard: Option<i64>,
     cleared: Option<i64>,
 }
 
@@ -98,10 +115,10 @@ impl Alarm {
         self.port.map_or_else(|| format!("{machine}: {self}"), |port| format!("{machine} port {port}: {self}"))
     }
 
-    /// Whether it stands all the time. The look that sees again clears it and deletes in one, or after one more where a machine is
+    /// Whether it stands all the time, and somebody hears of it by then. The look that sees again clears it and deletes in one, or after one more where a machine is
     /// gone: that the rule goes some seconds later is Azure's time.
     fn stands_from_to(&self, from: i64, to: i64) -> bool {
-        self.raised <= from && self.cleared.is_none_or(|cleared| cleared + MINUTE >= to)
+        self.heard.is_some_and(|heard| heard <= from) && self.cleared.is_none_or(|cleared| cleared + MINUTE >= to)
     }
 }
 
@@ -135,6 +152,12 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
     verdict.wrong.extend(unexpected_alerts(played, judge.is_undisturbed() && !script.fails()));
+    let refused: Vec<String> = played.refused.iter().map(|step| format!("not done: {step}")).collect();
+    // What is wrong may be that alone.
+    if !verdict.wrong.is_empty() {
+        verdict.wrong.extend(refused.iter().cloned());
+    }
+    verdict.told.extend(refused);
     verdict
 }
 
@@ -332,6 +355,8 @@ impl Judge<'_> {
             [] => matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding),
             causes => alarm.codes().all(|code| causes.contains(code)),
         };
+        // Where an operation takes so long, that is an alarm by itself.
+        let is_expected = |alarm: &&Alarm| is_expected(alarm) || is_slow(self.switches) && alarm.codes().all(|code| code == SLOW);
         let raised = |cause: &&String| alarms.iter().any(|alarm| alarm.codes().any(|code| code == *cause));
         if self.is_undisturbed() {
             wrong.extend(end.alarms.iter().filter(|cause| !raised(cause)).map(|cause| format!("no alarm {cause} was raised")));
@@ -404,7 +429,8 @@ impl Judge<'_> {
             _ if must == how => true,
             // Nothing is seen of an opening that is there for no time.
             (How::Shut, How::NeverOpen) => self.switches.operation_seconds == 0 || self.disturbance.may_alarm(),
-            (How::Shut, How::ShutAfterAlarm) | (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
+            (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || is_slow(self.switches),
+            (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
             // What was shut before anybody could be alarmed, since it began later.
             (How::ShutAfterAlarm, How::Shut) => !self.is_undisturbed(),
             _ => false,
@@ -423,6 +449,8 @@ impl Judge<'_> {
         let is_put_off = self.disturbance.may_alarm();
         let late = if self.is_undisturbed() { 0 } else { DISTURBED } + if is_put_off { PUT_OFF } else { 0 };
         let (opens, shuts) = (opens_within(self.switches) + late, shuts_within(self.switches) + late);
+        // Whose rule JIT took away for another one is let in again once the event of that one is there.
+        let gap = opens + if self.switches.events == Events::Reordered { REORDERED } else { 0 };
         let mut known: Vec<(Sources, Vec<&Stay>)> = Vec::new();
         for stay in &end.lets_in {
             let sources = stay.from.sources();
@@ -432,12 +460,14 @@ impl Judge<'_> {
             }
         }
         for (sources, stays) in &known {
-            let spans = merged(&self.played.watch.let_in(place, sources), opens);
+            let spans = merged(&self.played.watch.let_in(place, sources), gap);
             let shuts = shuts + self.next_sweep(stays);
-            let stays = joined(stays, opens);
+            // How long nobody can help it counts from when it is there.
+            let waits = if stays.iter().any(|stay| stay.uncovered) { opens_within(self.switches) } else { 0 };
+            let stays = joined(stays, gap);
             let last = self.script.lasts.seconds();
             let fits = |(span, (since, until, within)): (&Span, &(i64, i64, i64))| {
-                let (since, until, shuts) = (*since, *until, shuts.max(*within));
+                let (since, until, shuts) = (*since, *until, shuts.max(*within) + waits);
                 let ended = match span.until {
                     Some(ended) => ended >= until && ended <= until.max(span.from) + shuts,
                     None => until >= last || end.is == How::AlarmStanding,
@@ -484,7 +514,8 @@ impl Judge<'_> {
     fn silence(&self, end: &End) -> i64 {
         let put_off = if self.disturbance.may_alarm() { PUT_OFF } else { 0 };
         if end.alarms.is_empty() || !end.alarms.iter().all(|code| AT_ONCE.contains(&code.as_str())) {
-            return UNCOVERED_WITHOUT_ALARM + put_off;
+            let is_told = self.is_undisturbed() && !self.is_swept(end.lets_in.iter());
+            return if is_told { TOLD_WITHOUT_ALARM } else { UNCOVERED_WITHOUT_ALARM + put_off };
         }
         let by_sweep = if self.is_swept(end.lets_in.iter()) { NEXT_SWEEP } else { 0 };
         let disturbed = if self.is_undisturbed() { 0 } else { DISTURBED + by_sweep };
@@ -522,8 +553,21 @@ fn doubled_rows(played: &Played) -> impl Iterator<Item = String> {
     ids.into_iter().filter(move |id| !known.insert(id.clone())).map(|id| format!("two rows of the audit record {id}"))
 }
 
+/// When Sentinel took the first row of each audit record.
+fn heard(played: &Played) -> BTreeMap<String, i64> {
+    let mut heard = BTreeMap::new();
+    played.story.world(|state| {
+        for taken in &state.rows {
+            let id = taken.row["AuditId"].as_str().unwrap_or_default().to_owned();
+            heard.entry(id).or_insert_with(|| seconds(played, taken.at));
+        }
+    });
+    heard
+}
+
 /// Every alarm, as the audit records have them, and what no alarm can be told so: raised while it stands, or cleared without that.
 fn alarms(played: &Played) -> (Vec<Alarm>, Vec<String>) {
+    let heard = heard(played);
     let mut told: Vec<(String, bool, Alarm)> = Vec::new();
     for audit in played.story.audits() {
         let raised = match audit["kind"].as_str() {
@@ -539,6 +583,7 @@ fn alarms(played: &Played) -> (Vec<Alarm>, Vec<String>) {
             code: text("code"),
             earlier: Vec::new(),
             raised: seconds(played, at),
+            heard: heard.get(audit["id"].as_str().unwrap_or_default()).copied(),
             cleared: None,
         };
         told.push((text("id"), raised, alarm));
