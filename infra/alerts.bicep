@@ -46,6 +46,22 @@ var questions = [
     threshold: 1
   }
   {
+    key: 'unswept'
+    severity: 1
+    about: 'The function sweep, which runs every five minutes, has not run for a quarter of an hour: what no event tells of is not found. See whether the app is stopped, what its first log lines say, and whether its identity still has its roles.'
+    query: 'requests | where operation_Name == "sweep"'
+    operator: 'LessThan'
+    threshold: 1
+  }
+  {
+    key: 'alarms'
+    severity: 1
+    about: 'Portcullis raised an alarm: a port could not be shut, or something stays open that nobody decided on. GET /api/alarms has each that stands, with its cure.'
+    query: 'traces | where message has "row sent" and message has "alarm-raised"'
+    operator: 'GreaterThan'
+    threshold: 0
+  }
+  {
     key: 'rows'
     severity: 1
     about: 'Rows for Microsoft Sentinel were not taken: they wait in the store and are sent again every minute. A new role may need half an hour; else see the data collection rule, its stream and the identity\'s role on it.'

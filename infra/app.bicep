@@ -79,12 +79,9 @@ param alwaysReady array
 @maxValue(1000)
 param maximumInstances int
 
-@description('The memory of an instance. The handler needs little; with less memory comes less of a core.')
-@allowed([
-  512
-  2048
-  4096
-])
+@description('The memory of an instance in MB: 512, 2048 or 4096. The handler needs little; with less memory comes less of a core.')
+@minValue(512)
+@maxValue(4096)
 param instanceMemory int
 
 @description('Tags of plan and app.')

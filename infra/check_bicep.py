@@ -213,7 +213,7 @@ def same_everywhere(files: dict[Path, File]) -> list[str]:
     told += differ("app.bicep's settings are not the program's and then the host's of docs/deploying.md", settings, program + hosts)
     folders = {path.parent.name: json.loads(path.read_text())["bindings"] for path in (ROOT / "functions").glob("*/function.json")}
     queues = {binding["queueName"] for bindings in folders.values() for binding in bindings if binding["type"] == "serviceBusTrigger"}
-    told += differ("servicebus.bicep's queues are not those of functions/", set(bicep("servicebus.bicep").of("variables")["queueNames"]["value"]), queues)
+    told += differ("main.bicep's queues are not those of functions/", set(bicep("main.bicep").of("variables")["queueNames"]["value"]), queues)
     told += differ("docs/deploying.md's queues are not those of functions/", set(re.findall(r"(?m)^\| `(\w+)` \| (?:events and|one message|rows on)", deploying)), queues)
     storage = bicep("storage.bicep")
     containers = {name: storage.config("resources", name)["name"] for name, one in storage.of("resources").items() if one["type"].endswith("/containers")}
@@ -232,7 +232,8 @@ def same_everywhere(files: dict[Path, File]) -> list[str]:
     told += differ("docs/deploying.md's operations are not those that jit_activity takes", {name.lower() for name in re.findall(r"(?m)^(Microsoft\.Security/locations/jitNetworkAccessPolicies/\S+)$", deploying)}, taken)
     asked = set(re.findall(r'operation_Name [!=]= "(\w+)"', bicep("alerts.bicep").source))
     told += [f"alerts.bicep asks for a function {name}, which is not there" for name in sorted(asked - set(folders))]
-    logged = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.rs"))
+    sources = [path for folder in ("src", "crates/domain/src") for path in (ROOT / folder).rglob("*.rs")]
+    logged = "".join(path.read_text(encoding="utf-8") for path in sources)
     told += [f"alerts.bicep waits for the log line `{line}`, which no source writes" for line in re.findall(r'message has "([^"]+)"', bicep("alerts.bicep").source) if line not in logged]
     marker = re.search(r'const MARKER: &str = "([^"]+)"', read("src/store.rs"))[1]
     told += differ("marker.sh's marker is not the program's", re.search(r"(?m)^marker=(\S+)$", read("infra/marker.sh"))[1], marker)

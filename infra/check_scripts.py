@@ -142,9 +142,14 @@ def registration() -> list[tuple[str, bool]]:
     twins = run("registration.sh", {"applications": [application, {**application, "appId": "other"}], "servicePrincipals": principals})
     denied = run("registration.sh", {"denied": True, "servicePrincipals": principals})
     foreign = run("registration.sh", {"servicePrincipals": principals}, PORTCULLIS_API_CLIENT_ID=ONE)
+    late = run("registration.sh", {"late": 3, "servicePrincipals": principals}, PORTCULLIS_PAUSE="0")
+    never = run("registration.sh", {"late": 99, "servicePrincipals": principals}, PORTCULLIS_PAUSE="0")
     finished = later.world["applications"][0] if later.world["applications"] else {}
     return [
         ("--what-if makes nothing", shown.code == 0 and not shown.changes and "would make" in shown.said),
+        ("and shows the form that it would have", "user_impersonation" in shown.said and "Operator" in shown.said),
+        ("what Entra does not show yet is waited for", late.code == 0 and len(late.world["applications"][0].get("appRoles", [])) == 2),
+        ("and not for ever", never.code == 1 and "ResourceNotFound" in never.said),
         ("a registration is made", first.code == 0 and application.get("api", {}).get("requestedAccessTokenVersion") == 2),
         ("with both roles", {role["value"] for role in application.get("appRoles", [])} == {"Auditor", "Operator"}),
         ("with the Azure CLI let in", len(application.get("api", {}).get("preAuthorizedApplications", [])) == 1),

@@ -3,7 +3,8 @@
 
 The world is the JSON file that FAKE_AZ names, read and written by each call: `signedIn`, `mayWrite`, `blobs` by container
 with `{name: content}`, `gone` by container with names that are deleted but still kept, `topics` by subscription, `refuse`
-(texts with which a deployment is refused, each once), `applications`, `servicePrincipals`. Everything that changes Azure is
+(texts with which a deployment is refused, each once), `applications`, `servicePrincipals`, `late` (how many calls do not find
+yet what one before made in Entra). Everything that changes Azure is
 added to `changes`. A call that it does not know ends with 97, so that a script cannot lean on what it does not do.
 """
 
@@ -90,6 +91,12 @@ def rest() -> None:
     applications, principals = WORLD["applications"], WORLD["servicePrincipals"]
     if WORLD.get("denied") and method != "get":
         refused("Forbidden (Authorization_RequestDenied)")
+    makes_application = method == "post" and path == "applications"
+    if WORLD.get("unseen") and not makes_application:
+        WORLD["unseen"] -= 1
+        refused("Not Found (Request_ResourceNotFound): Resource does not exist or one of its queried reference-property objects are not present")
+    if makes_application or (method == "post" and path == "servicePrincipals"):
+        WORLD["unseen"] = WORLD.get("late", 0)
     if method != "get":
         changed(f"{method} {path.split('/')[0] if method == 'post' and '/' not in path else path}")
     found = re.fullmatch(r"(applications|servicePrincipals)\(appId='([^']+)'\)", path)

@@ -14,14 +14,9 @@ param workspaceId string = ''
 @maxValue(730)
 param retentionDays int = 30
 
-@description('The app\'s identity, which sends its log as itself.')
-param principalId string
-
 @description('Tags of both.')
 param tags object = {}
 
-// Built-in roles have the same id in every tenant.
-var metricsPublisher = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-420c390055eb')
 var isNew = empty(workspaceId)
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2022-10-01' = if (isNew) {
@@ -49,16 +44,6 @@ resource component 'Microsoft.Insights/components@2020-02-02' = {
     Application_Type: 'web'
     DisableLocalAuth: true
     WorkspaceResourceId: isNew ? workspace.id : workspaceId
-  }
-}
-
-resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(component.id, principalId, metricsPublisher)
-  scope: component
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: metricsPublisher
   }
 }
 

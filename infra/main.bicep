@@ -7,8 +7,8 @@ targetScope = 'resourceGroup'
 @maxLength(40)
 param environmentName string
 
-@description('The region of everything that has one. Flex Consumption must be offered there, and zones for the default redundancy of the store.')
-param location string = resourceGroup().location
+@description('The region of everything that has one. Flex Consumption must be offered there, and zones for the default redundancy of the store. Empty means that of the resource group.')
+param location string = ''
 
 @description('observe says what would be shut and changes nothing; enforce shuts it. Begin with observe. With enforce the duties must have close in them, else every close is an alarm.')
 @allowed([
@@ -96,6 +96,9 @@ param storeSku string = 'Standard_ZRS'
 @maxValue(146000)
 param auditDays int = 0
 
+@description('Whether the policy of auditDays has been locked: then it is left as it is.')
+param auditLocked bool = false
+
 @description('For how many days deleted blobs and earlier versions of records can be had back.')
 @minValue(1)
 @maxValue(365)
@@ -109,17 +112,23 @@ param alwaysReady array = []
 @maxValue(1000)
 param maximumInstances int = 40
 
-@description('The memory of an instance in MB.')
-@allowed([
-  512
-  2048
-  4096
-])
+// No @allowed: what main.bicepparam reads of the environment is any number for the compiler, and that is not assignable to three.
+@description('The memory of an instance in MB: 512, 2048 or 4096. Azure refuses another.')
+@minValue(512)
+@maxValue(4096)
 param instanceMemory int = 512
 
+var place = empty(location) ? resourceGroup().location : location
 var token = toLower(uniqueString(resourceGroup().id, environmentName))
 var name = 'portcullis-${token}'
+var storeName = 'pcstore${token}'
 var hostStorageName = 'pchost${token}'
+// Those that functions/*/function.json name; a check holds the two against each other.
+var queueNames = [
+  'approval'
+  'sweep'
+  'alerts'
+]
 var tags = {
   'azd-env-name': environmentName
 }
@@ -138,7 +147,7 @@ var sentinelWorkspaceId = hasSentinel ? resourceId(tableSubscriptionId, tableRes
 module identity 'identity.bicep' = {
   name: 'identity'
   params: {
-    location: location
+    location: place
     name: name
     tags: tags
   }
@@ -147,13 +156,12 @@ module identity 'identity.bicep' = {
 module storage 'storage.bicep' = {
   name: 'storage'
   params: {
-    location: location
-    storeName: 'pcstore${token}'
+    location: place
+    storeName: storeName
     hostName: hostStorageName
     storeSku: storeSku
-    principalId: identity.outputs.principalId
-    eventsPrincipalId: identity.outputs.eventsPrincipalId
     auditDays: auditDays
+    auditLocked: auditLocked
     keepDays: keepDays
     tags: tags
   }
@@ -162,9 +170,9 @@ module storage 'storage.bicep' = {
 module serviceBus 'servicebus.bicep' = {
   name: 'servicebus'
   params: {
-    location: location
+    location: place
     name: name
-    principalId: identity.outputs.principalId
+    queueNames: queueNames
     tags: tags
   }
 }
@@ -172,13 +180,29 @@ module serviceBus 'servicebus.bicep' = {
 module insights 'insights.bicep' = {
   name: 'insights'
   params: {
-    location: location
+    location: place
     name: name
     workspaceId: logWorkspaceId
     retentionDays: logDays
-    principalId: identity.outputs.principalId
     tags: tags
   }
+}
+
+module rights 'rights.bicep' = {
+  name: 'rights'
+  params: {
+    principalId: identity.outputs.principalId
+    eventsPrincipalId: identity.outputs.eventsPrincipalId
+    storeName: storeName
+    hostName: hostStorageName
+    namespaceName: name
+    componentName: name
+  }
+  dependsOn: [
+    storage
+    serviceBus
+    insights
+  ]
 }
 
 module table 'sentinel/table.bicep' = {
@@ -186,12 +210,22 @@ module table 'sentinel/table.bicep' = {
   scope: resourceGroup(tableSubscriptionId, tableResourceGroup)
   params: {
     workspaceName: tableWorkspace
-    location: empty(workspaceLocation) ? location : workspaceLocation
-    principalId: identity.outputs.principalId
+    location: empty(workspaceLocation) ? place : workspaceLocation
   }
   // The workspace may be the one that is made there.
   dependsOn: [
     insights
+  ]
+}
+
+module tableRights 'sentinel/rights.bicep' = {
+  name: '${name}-table-rights'
+  scope: resourceGroup(tableSubscriptionId, tableResourceGroup)
+  params: {
+    principalId: identity.outputs.principalId
+  }
+  dependsOn: [
+    table
   ]
 }
 
@@ -200,7 +234,7 @@ module rules 'sentinel/rules.bicep' = if (hasSentinel) {
   scope: resourceGroup(tableSubscriptionId, tableResourceGroup)
   params: {
     workspaceName: tableWorkspace
-    location: empty(workspaceLocation) ? location : workspaceLocation
+    location: empty(workspaceLocation) ? place : workspaceLocation
     rulesEnabled: sentinelRules
   }
   // A rule that asks a table which is not there is refused.
@@ -230,7 +264,7 @@ module roles 'roles.bicep' = [for (id, i) in subscriptions: if (assignRoles) {
 module app 'app.bicep' = {
   name: 'app'
   params: {
-    location: location
+    location: place
     name: name
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
@@ -256,6 +290,11 @@ module app 'app.bicep' = {
     instanceMemory: instanceMemory
     tags: tags
   }
+  // The host opens its store when it starts.
+  dependsOn: [
+    rights
+    tableRights
+  ]
 }
 
 module signIn 'signin.bicep' = if (!empty(apiClientId)) {
@@ -273,10 +312,10 @@ module signIn 'signin.bicep' = if (!empty(apiClientId)) {
 module alerts 'alerts.bicep' = {
   name: 'alerts'
   params: {
-    location: location
+    location: place
     name: name
     namespaceId: serviceBus.outputs.id
-    queueNames: serviceBus.outputs.queueNames
+    queueNames: queueNames
     componentId: insights.outputs.componentId
     actionGroupIds: actionGroupIds
     tags: tags

@@ -45,6 +45,19 @@ case $(az cloud show --query name --output tsv) in
   *) exchange=api://AzureADTokenExchange ;;
 esac
 
+# What was made a moment ago is not there yet for each of Entra's servers: then, and then alone, it is tried again for two minutes.
+made=false
+patiently() {
+  local tries=0
+  until "$@" 2>"$work/error"; do
+    if ! $made || ((++tries > 24)) || ! grep -qE 'ResourceNotFound|does not reference a valid application|NoBackingApplicationObject' "$work/error"; then
+      cat "$work/error" >&2
+      return 1
+    fi
+    sleep "${PORTCULLIS_PAUSE:-5}"
+  done
+}
+
 ask() {
   az rest --only-show-errors --output json --method get --url "$graph/$1"
 }
@@ -57,7 +70,7 @@ change() {
     return
   fi
   echo "$4"
-  az rest --only-show-errors --output json --method "$1" --url "$graph/$2" --headers Content-Type=application/json --body "@$3" >"$work/answer" ||
+  patiently az rest --only-show-errors --output json --method "$1" --url "$graph/$2" --headers Content-Type=application/json --body "@$3" >"$work/answer" ||
     die "could not $4. If it says Authorization_RequestDenied: have somebody run infra/registration.sh who is Application Administrator (for permissions in Graph: Privileged Role Administrator), then azd env set PORTCULLIS_API_CLIENT_ID with the client id that it prints, and azd env set PORTCULLIS_REGISTRATION skip"
 }
 
@@ -81,13 +94,17 @@ if [[ ! $client ]]; then
   json displayName="$name" signInAudience=AzureADMyOrg >"$work/body"
   change post applications "$work/body" "make the registration $name"
   if $what_if; then
-    echo "and then its scope, its app roles, its enterprise application"
+    echo '{}' | python3 "$here/registration.py" 00000000-0000-0000-0000-000000000000 "$host" >"$work/body"
+    change patch applications/ID "$work/body" "bring it into its form (zeros stand for the client id, which Entra gives it)"
+    echo "would then make its enterprise application, for which everybody needs an assignment"
+    echo "and once the app has an address and an identity: take the identity as its credential, and give that User.Read.All and GroupMember.Read.All in Microsoft Graph"
     exit 0
   fi
   client=$(member appId <"$work/answer")
+  made=true
 fi
 
-ask "applications(appId='$client')" >"$work/application" || die "there is no registration with the client id $client in the tenant $tenant"
+patiently ask "applications(appId='$client')" >"$work/application" || die "there is no registration with the client id $client in the tenant $tenant"
 id=$(member id <"$work/application")
 python3 "$here/registration.py" "$client" "$host" <"$work/application" >"$work/body"
 if [[ -s $work/body ]]; then
@@ -110,6 +127,7 @@ if ask "servicePrincipals(appId='$client')" >"$work/enterprise" 2>/dev/null; the
 else
   json appId="$client" >"$work/body"
   change post servicePrincipals "$work/body" "make the enterprise application of $client"
+  made=true
   enterprise=$($what_if || member id <"$work/answer")
   required=
 fi

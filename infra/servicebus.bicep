@@ -8,22 +8,11 @@ param location string
 @maxLength(50)
 param name string
 
-@description('The app\'s identity.')
-param principalId string
+@description('Its queues: those that functions/*/function.json name.')
+param queueNames array
 
 @description('Tags of the namespace.')
 param tags object = {}
-
-// The queues that functions/*/function.json name; a check holds the two against each other.
-var queueNames = [
-  'approval'
-  'sweep'
-  'alerts'
-]
-
-// Built-in roles have the same id in every tenant.
-var dataSender = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '69a216fc-b8fb-44d8-bc22-1f3c2cd27a39')
-var dataReceiver = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0')
 
 resource namespace 'Microsoft.ServiceBus/namespaces@2024-01-01' = {
   name: name
@@ -56,27 +45,6 @@ resource queues 'Microsoft.ServiceBus/namespaces/queues@2024-01-01' = [for queue
   }
 }]
 
-resource sender 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(namespace.id, principalId, dataSender)
-  scope: namespace
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: dataSender
-  }
-}
-
-resource receiver 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(namespace.id, principalId, dataReceiver)
-  scope: namespace
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: dataReceiver
-  }
-}
-
 output id string = namespace.id
-output queueNames array = queueNames
 // The endpoint is https://HOST:443/, and the host name is what client and host want.
 output hostName string = split(split(namespace.properties.serviceBusEndpoint, '://')[1], ':')[0]

@@ -42,7 +42,7 @@ resource signIn 'Microsoft.Web/sites/config@2024-04-01' = {
         login: {
           // Without it the token is one for Microsoft Graph, which the app cannot check.
           loginParameters: [
-            'scope=openid profile offline_access api://${apiClientId}/user_impersonation'
+            'scope=openid profile offline_access ${apiClientId}/user_impersonation'
           ]
         }
         validation: {

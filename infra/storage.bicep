@@ -22,16 +22,13 @@ param hostName string
 ])
 param storeSku string = 'Standard_ZRS'
 
-@description('The app\'s identity.')
-param principalId string
-
-@description('The identity that Event Grid writes dead letters with.')
-param eventsPrincipalId string
-
 @description('For how many days an audit record can be neither changed nor deleted, by nobody; 0 makes no such policy. The policy is made unlocked: who may write the account may still shorten it until you lock it, and once locked the account cannot be deleted while a record is younger.')
 @minValue(0)
 @maxValue(146000)
 param auditDays int = 0
+
+@description('Whether the policy of auditDays has been locked: then it is left as it is, since a locked one can be made longer by its own command alone, and a deployment that writes it is refused.')
+param auditLocked bool = false
 
 @description('For how many days deleted blobs and containers, and earlier versions of records, can be had back. Fewer cost less, since records are written often; more gives you longer to find that something was lost.')
 @minValue(1)
@@ -40,10 +37,6 @@ param keepDays int = 7
 
 @description('Tags of both accounts.')
 param tags object = {}
-
-// Built-in roles have the same id in every tenant.
-var blobDataOwner = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b')
-var blobDataContributor = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'ba92f5b4-2d11-453d-a403-e96b0029c9fe')
 
 resource store 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: storeName
@@ -111,7 +104,7 @@ resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@
 }
 
 // Each audit record is written once and never appended to, so nothing of what the policy forbids is ever needed.
-resource auditKept 'Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@2023-05-01' = if (auditDays > 0) {
+resource auditKept 'Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@2023-05-01' = if (auditDays > 0 && !auditLocked) {
   parent: audit
   name: 'default'
   properties: {
@@ -202,46 +195,6 @@ resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2023
   name: 'package'
   properties: {
     publicAccess: 'None'
-  }
-}
-
-resource hostRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(host.id, principalId, blobDataOwner)
-  scope: host
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: blobDataOwner
-  }
-}
-
-resource stateRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(state.id, principalId, blobDataContributor)
-  scope: state
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: blobDataContributor
-  }
-}
-
-resource auditRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(audit.id, principalId, blobDataContributor)
-  scope: audit
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: blobDataContributor
-  }
-}
-
-resource deadLettersRole 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(deadLetters.id, eventsPrincipalId, blobDataContributor)
-  scope: deadLetters
-  properties: {
-    principalId: eventsPrincipalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: blobDataContributor
   }
 }
 

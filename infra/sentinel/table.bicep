@@ -16,16 +16,11 @@ param retentionInDays int = 90
 @maxValue(4383)
 param totalRetentionInDays int = 365
 
-@description('The object id of the identity of the app, which may write rows and nothing else.')
-param principalId string
-
 @description('The name of the data collection rule.')
 param ruleName string = 'portcullis'
 
 var tableName = 'Portcullis_CL'
 var streamName = 'Custom-${tableName}'
-// Monitoring Metrics Publisher, a built-in role.
-var publisher = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-420c390055eb')
 
 var columns = loadJsonContent('table.json')
 // A table spells one of the types in another way than a data collection rule does.
@@ -99,16 +94,6 @@ resource rule 'Microsoft.Insights/dataCollectionRules@2023-03-11' = {
   dependsOn: [
     table
   ]
-}
-
-resource mayPublish 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: rule
-  name: guid(rule.id, principalId, publisher)
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: publisher
-  }
 }
 
 @description('The setting PORTCULLIS_LOGS_ENDPOINT.')
