@@ -74,6 +74,20 @@ async fn several_switches_at_once_are_found_out() {
     each_row((0..24).map(|seed| (format!("seed {seed}: {:?}", drawn(seed)), finds_out(drawn(seed))))).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_found_out_to_the_second() {
+    let numbers = |smallest_end_seconds, initiating_seconds, expiry_delay_seconds, operation_seconds| Switches {
+        smallest_end_seconds,
+        initiating_seconds,
+        expiry_delay_seconds,
+        operation_seconds,
+        page_size: 2,
+        ..Switches::default()
+    };
+    let worlds = [numbers(97, 47, 33, 7), numbers(5, 119, 121, 13), numbers(541, 1, 1, 1)];
+    each_row(worlds.map(|switches| (format!("{switches:?}"), finds_out(switches)))).await;
+}
+
 #[tokio::test]
 async fn the_answers_are_switches_of_a_world() {
     let switches = Switches { newer_initiate: NewerInitiate::Adds, source_must: SourceMust::Equal, ..Switches::default() };

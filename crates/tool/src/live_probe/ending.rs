@@ -11,9 +11,7 @@ use super::report::seen;
 use super::{Probe, Stage};
 
 /// The ends that are asked for until one is taken, in seconds from now. The first counts as no limit at all.
-const RUNGS: [i64; 11] = [10, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600];
-/// What a request takes to arrive, so that its end is not nearer than it was meant.
-const ON_THE_WAY: i64 = 2;
+const RUNGS: [i64; 11] = [3, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600];
 /// An opening whose end is watched is at least so long.
 const WATCHED: TimeDelta = TimeDelta::seconds(300);
 /// The last look before the end.
@@ -22,27 +20,55 @@ const JUST_BEFORE: TimeDelta = TimeDelta::seconds(5);
 const LATEST: TimeDelta = TimeDelta::minutes(30);
 
 impl Probe<'_> {
-    /// Asks for ever later ends until JIT takes one.
+    /// Asks for ever later ends until JIT takes one, and then for those between it and the last that was refused.
     pub(super) async fn nearest_end(&self) -> Stage {
         self.tell("asking JIT for short openings, to learn the shortest that it takes");
         let mut lines = Vec::new();
+        let (mut refused, mut taken) = (0, None);
         for rung in RUNGS {
-            let now = self.azure.now();
-            match self.ask(&[SECOND], now + TimeDelta::seconds(rung + ON_THE_WAY)).await {
-                Ok(asked) => {
-                    lines.push(seen(asked.start, format!("an end {rung} s away was taken")));
-                    let smallest = if rung == RUNGS[0] { 0 } else { rung };
-                    self.found("smallestEndSeconds", json!(smallest), lines);
-                    return Ok(());
+            match self.takes_end(rung, &mut lines).await? {
+                Some(apart) => {
+                    taken = Some(apart);
+                    break;
                 }
-                Err(trouble) if trouble.status() == Some(400) => {
-                    lines.push(seen(now, format!("an end {rung} s away was refused: {trouble}")))
-                }
-                Err(trouble) => return Err(trouble),
+                None => refused = rung,
             }
         }
-        self.open("smallestEndSeconds", "No end up to 10 minutes away was taken.", lines);
+        let Some(mut taken) = taken else {
+            self.open("smallestEndSeconds", "No end up to 10 minutes away was taken.", lines);
+            return Ok(());
+        };
+        if refused == 0 {
+            taken = 0;
+        }
+        while taken > refused + 1 && refused > 0 {
+            let between = refused + (taken - refused) / 2;
+            match self.takes_end(between, &mut lines).await? {
+                // What it took to arrive was less to come.
+                Some(apart) => taken = apart.min(between),
+                None => refused = between,
+            }
+        }
+        self.found("smallestEndSeconds", json!(taken), lines);
         Ok(())
+    }
+
+    /// Asks for an end so many seconds away; if it is taken, how far it was from the beginning that JIT wrote down.
+    async fn takes_end(&self, away: i64, lines: &mut Vec<String>) -> Result<Option<i64>, Trouble> {
+        let now = self.azure.now();
+        match self.ask(&[SECOND], now + TimeDelta::seconds(away)).await {
+            Ok(asked) => {
+                // The beginning may have a fraction, and the end that is asked for has none.
+                let apart = ((asked.end - asked.start).num_milliseconds() + 500) / 1000;
+                lines.push(seen(asked.start, format!("an end {apart} s after its beginning was taken")));
+                Ok(Some(apart))
+            }
+            Err(trouble) if trouble.status() == Some(400) => {
+                lines.push(seen(now, format!("an end {away} s away was refused: {trouble}")));
+                Ok(None)
+            }
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Opens to two sources at once, or to one where two are refused, and watches the end.

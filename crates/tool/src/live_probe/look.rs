@@ -104,8 +104,8 @@ pub async fn policy_now(azure: &Azure<'_>, policy: &Policy) -> Result<Value, Tro
     Ok(azure.get(&policy.path, JIT).await?.body)
 }
 
-/// Until when one looks every second; later every five.
-const CLOSELY: i64 = 15;
+/// Until when one looks every second; later every five. What takes longer is told to five seconds.
+const CLOSELY: i64 = 125;
 
 /// How long to wait before the next look, so that looks lie on whole steps after the time that is measured from.
 pub fn pause(from: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn looks_lie_on_whole_steps() {
         let from = DateTime::UNIX_EPOCH;
-        for (passed, next) in [(-3, 1), (0, 1), (14, 1), (15, 5), (17, 3), (20, 5), (119, 1)] {
+        for (passed, next) in [(-3, 1), (0, 1), (124, 1), (125, 5), (127, 3), (130, 5), (299, 1)] {
             assert_eq!(pause(from, from + TimeDelta::seconds(passed)), TimeDelta::seconds(next), "{passed}");
         }
     }

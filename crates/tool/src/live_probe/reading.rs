@@ -56,7 +56,12 @@ impl Probe<'_> {
             let next = if *more { ", and a next page" } else { ", and no next page" };
             seen(manners.at, format!("the list of {list} has {longest} on its longest page{next}"))
         });
-        self.found("pageSize", json!(page_size(&manners)), lines.collect());
+        let mut lines: Vec<String> = lines.collect();
+        let size = page_size(&manners);
+        if size == 0 {
+            lines.push(seen(manners.at, "no list was longer than a page, so that a page of more than these is told as all".to_owned()));
+        }
+        self.found("pageSize", json!(size), lines);
         Ok(())
     }
 
