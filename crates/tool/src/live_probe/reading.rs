@@ -59,7 +59,7 @@ impl Probe<'_> {
         let mut lines: Vec<String> = lines.collect();
         let size = page_size(&manners);
         if size == 0 {
-            lines.push(seen(manners.at, "no list was longer than a page, so that a page of more than these is told as all".to_owned()));
+            lines.push(seen(manners.at, "no list was longer than a page, so that a page of more than these is told as all"));
         }
         self.found("pageSize", json!(size), lines);
         Ok(())
