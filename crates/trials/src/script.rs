@@ -642,6 +642,32 @@ but:
     }
 
     #[test]
+    fn a_number_may_be_given_by_what_it_lies_between() {
+        let between = |wanted: &str| STORY.replace("{events: [late, never], pageSize: 1}", wanted);
+        let how = |wanted: &str, seconds| {
+            let switches = Switches { initiating_seconds: seconds, ..Switches::default() };
+            Script::read(&between(wanted)).unwrap().ends(&switches)[0].is
+        };
+        for (wanted, seconds, is) in [
+            ("{initiatingSeconds: {atLeast: 60}}", 59, How::Shut),
+            ("{initiatingSeconds: {atLeast: 60}}", 60, How::AlarmStanding),
+            ("{initiatingSeconds: {atLeast: 60, atMost: 90}}", 91, How::Shut),
+            ("{initiatingSeconds: [0, {atMost: 90, atLeast: 90}]}", 90, How::AlarmStanding),
+        ] {
+            assert_eq!(how(wanted, seconds), is, "{wanted} {seconds}");
+        }
+        for (wanted, says) in [
+            ("{initiatingSeconds: {}}", "say atLeast, atMost, or both"),
+            ("{initiatingSeconds: {atLeast: 2, atMost: 1}}", "no number is 2 at least and 1 at most"),
+            ("{initiatingSeconds: {more: 2}}", "unknown field"),
+            ("{events: {atLeast: 2}}", "events has no numbers"),
+        ] {
+            let why = Script::read(&between(wanted)).unwrap_err();
+            assert!(why.contains("but, when ") && why.contains(says), "{wanted}: {why}");
+        }
+    }
+
+    #[test]
     fn a_mistake_in_a_story_is_named_with_its_place() {
         const OPENS: &str = "{opens: {who: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 16m}}";
         let rows = [

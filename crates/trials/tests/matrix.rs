@@ -50,13 +50,31 @@ async fn killed_at_any_call_an_extended_grant_is_opened_and_ended() {
     killed("extended", 19).await;
 }
 
+/// In the usual world, in that in which everything comes twice, and with numbers that no setting of the matrix has.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_story_ends_as_it_must_where_nothing_goes_wrong() {
+    let odd = Unusual::read("initiatingSeconds=33,operationSeconds=7,expiryDelaySeconds=65,activityLogSeconds=133,pageSize=3").unwrap();
+    let worlds = [Unusual::default(), Unusual::twice(), odd];
+    let of = |story: &(String, Script)| worlds.each_ref().map(|world| Cell::undisturbed(story, world));
+    all_hold(stories().iter().flat_map(of).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_story_is_not_played_in_a_world_that_it_sets_otherwise() {
+    let why = Cell::read("nameless/requestor=filled/undisturbed", &stories()).unwrap_err();
+    assert!(why.contains("'nameless' sets a switch itself that 'requestor=filled' sets otherwise"), "{why}");
+    assert!(Cell::read("nameless/requestor=empty/undisturbed", &stories()).is_ok());
+}
+
 /// What is drawn is always the same: stories under settings of what nobody knows, disturbed at one of their calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn cells_that_are_drawn_from_all_of_them_end_as_they_must() {
     let (stories, settings) = (stories(), Unusual::every());
     let mut rng = fastrand::Rng::with_seed(4);
     let drawn = (0..100).map(|_| {
-        let undisturbed = Cell::undisturbed(&stories[rng.usize(..stories.len())], &settings[rng.usize(..settings.len())]);
+        let (story, setting) = (&stories[rng.usize(..stories.len())], &settings[rng.usize(..settings.len())]);
+        let undisturbed = Cell::undisturbed(story, setting);
+        let undisturbed = if undisturbed.is_of_its_world() { undisturbed } else { Cell::undisturbed(story, &Unusual::default()) };
         // Fewer than any story makes.
         let disturbance = Disturbance::At(Wrong::ALL[rng.usize(..Wrong::ALL.len())], rng.u32(..250));
         Cell { disturbance, ..undisturbed }
