@@ -52,6 +52,9 @@ const BETWEEN_READS: i64 = 30;
 /// What opens after a read began need not be in it.
 const READ_TAKES: i64 = 10;
 
+/// So many seconds after its delete a rule is there again.
+const RETURNS: i64 = 5;
+
 /// So much later comes the event that is overtaken.
 const REORDERED: i64 = 30;
 
@@ -466,10 +469,13 @@ impl Judge<'_> {
             let waits = if stays.iter().any(|stay| stay.uncovered) { opens_within(self.switches) } else { 0 };
             let stays = joined(stays, gap);
             let last = self.script.lasts.seconds();
+            // What is deleted right before JIT's own end does not return any more.
+            let early =
+                if self.switches.deleted_rule_returns == Returns::Always { RETURNS + 2 * self.switches.operation_seconds } else { 0 };
             let fits = |(span, (since, until, within)): (&Span, &(i64, i64, i64))| {
                 let (since, until, shuts) = (*since, *until, shuts.max(*within) + waits);
                 let ended = match span.until {
-                    Some(ended) => ended >= until && ended <= until.max(span.from) + shuts,
+                    Some(ended) => ended + early >= until && ended <= until.max(span.from) + shuts,
                     None => until >= last || end.is == How::AlarmStanding,
                 };
                 (since..=since + opens).contains(&span.from) && ended
