@@ -118,7 +118,9 @@ impl Alarm {
         self.port.map_or_else(|| format!("{machine}: {self}"), |port| format!("{machine} port {port}: {self}"))
     }
 
-    /// Whether it stands all the time, and somebody hears of it by then. The look that sees again clears it and deletes in one, or after one more where a machine is
+    /// Whether it stands all the time, and somebody hears of it by then.
+    ///
+    /// The look that sees again clears it and deletes in one, or after one more where a machine is
     /// gone: that the rule goes some seconds later is Azure's time.
     fn stands_from_to(&self, from: i64, to: i64) -> bool {
         self.heard.is_some_and(|heard| heard <= from) && self.cleared.is_none_or(|cleared| cleared + MINUTE >= to)
