@@ -57,7 +57,7 @@ var questions = [
     key: 'alarms'
     severity: 1
     about: 'Portcullis raised an alarm: a port could not be shut, or something stays open that nobody decided on. GET /api/alarms has each that stands, with its cure.'
-    query: 'traces | where message has "row sent" and message has "alarm-raised"'
+    query: 'traces | where message has "an alarm was raised"'
     operator: 'GreaterThan'
     threshold: 0
   }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use portcullis_domain::arm_id::{NsgId, SubnetId, VmId};
 use portcullis_domain::json::tree;
 use portcullis_domain::network::Nic;
 use portcullis_domain::reconcile::Mode;
@@ -24,7 +23,7 @@ use crate::functions::App;
 /// What opens a port through JIT.
 const INITIATE: &str = "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action";
 
-/// So many groups' rights are read: roles are mostly given to subscriptions.
+/// So many groups' rights are read: roles are given to subscriptions, or at least to whole groups alike.
 const MOST_GROUPS: usize = 10;
 
 /// So many holders of a role are told by their object ids.
@@ -69,12 +68,12 @@ impl App {
         let unknown = |said: &str, cure: &str| Check::not_well("rights", State::NotKnown, said, cure);
         let Some(policies) = policies else {
             return unknown(
-                "the app's rights are read where JIT's policies and machines are, and those could not be listed",
+                "the app's rights are read in the groups of JIT policies, and those could not be listed",
                 "see the check `policies`",
             );
         };
         if policies.groups.is_empty() {
-            let said = "the app's rights are read where JIT's policies and machines are, and there are none";
+            let said = "the app's rights are read in the groups of JIT policies, and there are none";
             return unknown(said, "nothing, until a machine is protected with JIT");
         }
         for group in policies.groups.iter().take(MOST_GROUPS) {
@@ -87,13 +86,11 @@ impl App {
             }
         }
         let said = match policies.groups.len() {
-            1 => "the app has every right of its roles where JIT's machines are".to_owned(),
-            count if count <= MOST_GROUPS => format!("the app has every right of its roles in the {count} groups where JIT's machines are"),
-            count => {
-                format!(
-                    "the app has every right of its roles in {MOST_GROUPS} of the {count} groups where JIT's machines are; in the others nobody looked"
-                )
-            }
+            1 => "the app has every right of its roles in the group of the JIT policy".to_owned(),
+            count if count <= MOST_GROUPS => format!("the app has every right of its roles in the {count} groups of JIT policies"),
+            count => format!(
+                "the app has every right of its roles in {MOST_GROUPS} of {count} groups of JIT policies; at the others nobody looked"
+            ),
         };
         Check::well("rights", said)
     }
@@ -196,13 +193,7 @@ impl Policies {
         wrong.extend(unfinished.map(|policy| format!("JIT policy {} is {}", policy.id.name(), policy.state)));
         let empty = read.iter().filter(|policy| policy.vms.is_empty());
         wrong.extend(empty.map(|policy| format!("JIT policy {} protects no machine", policy.id.name())));
-        let mut groups: BTreeSet<String> = read.iter().map(|policy| policy.id.resource_group()).collect();
-        let machines: BTreeSet<&VmId> = read.iter().flat_map(|policy| &policy.vms).map(|known| &known.vm).collect();
-        // A rule is deleted where its security group is, which may be the network's group.
-        for nic in nics.iter().filter(|nic| nic.vm.as_ref().is_some_and(|vm| machines.contains(vm))) {
-            groups.extend(nic.nsg.iter().map(NsgId::resource_group));
-            groups.extend(nic.subnets.iter().map(SubnetId::resource_group));
-        }
+        let groups = read.iter().map(|policy| policy.id.resource_group()).collect();
         let seen = survey(read, &[], nics);
         let remarks: BTreeSet<&str> = seen.values().flat_map(|one| &one.remarks).map(|remark| remark.evidence.as_str()).collect();
         wrong.extend(remarks.into_iter().map(str::to_owned));

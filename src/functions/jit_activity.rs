@@ -91,7 +91,7 @@ pub(super) async fn one(app: &App, event: &Value) -> Result<Ended, Stopped> {
     }
     let id = activity.id(event);
     let now = app.store.keep_event(&id, &activity).await?;
-    app.send_or_keep(&Message::Event { id: id.clone(), round: Round::First, tries: 0 }, now).await?;
+    app.send_or_keep(&Message::Event { id: id.clone(), round: Round::First, rounds_sent: false, tries: 0 }, now).await?;
     info!(event.id = id, operation = ?activity.operation, resource = %activity.resource, "event passed on");
     Ok(Ended::done(format!("event {id} passed on")))
 }

@@ -45,6 +45,9 @@ pub enum Message {
         id: String,
         /// Which of its rounds.
         round: Round,
+        /// Whether the later rounds are sent, so that a first one that has to wait sends them once.
+        #[serde(default)]
+        rounds_sent: bool,
         /// How often it was sent again because something did not answer.
         #[serde(default)]
         tries: u32,
@@ -213,7 +216,7 @@ mod tests {
     fn a_message_has_one_top_level_key_and_survives_the_wire() {
         let at = portcullis_domain::time::parse("2026-01-15T09:00:00Z").unwrap();
         for message in [
-            Message::Event { id: "e".to_owned(), round: Round::Second, tries: 1 },
+            Message::Event { id: "e".to_owned(), round: Round::Second, rounds_sent: true, tries: 1 },
             Message::Unstored { event: json!({"id": 1}), tries: 0 },
             Message::Look { vm: vm(), wake: Some(at), due: Some(DueEntry { at, run: "0a1b".to_owned() }), busy: Some(at), tries: 2 },
             Message::Shard { subscription: "s".to_owned(), tries: 0 },

@@ -187,10 +187,13 @@ impl App {
         }
     }
 
-    /// Counts the alarms that audit records tell of.
+    /// Counts the alarms that audit records tell of, and logs those that are raised: Azure Monitor asks the log for them.
     fn count(&self, audit: &AuditRecord) {
         match audit.kind {
-            AuditKind::AlarmRaised => self.azure.telemetry.measure(Measure::AlarmRaised { code: &audit.code }),
+            AuditKind::AlarmRaised => {
+                warn!(audit.id = audit.id, code = audit.code, "an alarm was raised");
+                self.azure.telemetry.measure(Measure::AlarmRaised { code: &audit.code });
+            }
             AuditKind::AlarmCleared => self.azure.telemetry.measure(Measure::AlarmCleared { code: &audit.code }),
             _ => {}
         }

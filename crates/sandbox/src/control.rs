@@ -51,7 +51,7 @@ impl Control {
     /// What was changed from outside stands in the world's log beside everything else that changed it.
     fn log_change(&self, call: &Call) {
         let path = call.path.trim_end_matches('/');
-        if call.method != Method::GET && ["/faults", "/switches", "/events", "/kill"].contains(&path) {
+        if call.method != Method::GET && ["/faults", "/switches", "/events", "/events/take", "/kill"].contains(&path) {
             let caller = Caller::world("control API");
             self.world.lock().record(&caller, "control", &call.method.as_str().to_ascii_lowercase(), path, 200);
         }
@@ -256,10 +256,11 @@ impl Control {
             invocation: String,
         }
         let named = Named::deserialize(body).map_err(|error| bad(format!("give traceparent, function and invocation: {error}")))?;
-        let trace_id = named.traceparent.split('-').nth(1).filter(|id| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit()));
-        let trace_id = trace_id.ok_or_else(|| bad("traceparent is 00-, 32 hex digits, -, 16 hex digits, -01".to_owned()))?;
-        self.world.name_trace(&trace_id.to_ascii_lowercase(), &named.function, &named.invocation);
-        Ok(json!({ "traceId": trace_id.to_ascii_lowercase() }))
+        let trace_id =
+            named.traceparent.split('-').nth(1).filter(|id| id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')));
+        let trace_id = trace_id.ok_or_else(|| bad("traceparent is 00-, 32 hex digits in lower case, -, 16 of them, -01".to_owned()))?;
+        self.world.name_trace(trace_id, &named.function, &named.invocation);
+        Ok(json!({ "traceId": trace_id }))
     }
 
     fn token(&self, body: Value) -> Result<Value, Refused> {
@@ -364,12 +365,15 @@ mod tests {
     #[tokio::test]
     async fn another_host_names_the_traces_that_it_gives() {
         let control = a_control();
-        let traceparent = "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let named = json!({"traceparent": traceparent, "function": "approval", "invocation": "i-1"}).to_string();
         assert_eq!(answered(&control, "POST", "/traces", &named).await.0, 200);
-        let of = control.world.trace(&traceparent.to_ascii_lowercase());
+        let of = control.world.trace(traceparent);
         assert_eq!(of, Some(("approval".to_owned(), "i-1".to_owned())));
-        for wrong in [json!({"traceparent": "1-2-3", "function": "approval", "invocation": "i-1"}), json!({"function": "approval"})] {
+        for wrong in [
+            json!({"traceparent": traceparent.to_uppercase(), "function": "approval", "invocation": "i-1"}),
+            json!({"function": "approval"}),
+        ] {
             let (status, body) = answered(&control, "POST", "/traces", &wrong.to_string()).await;
             assert!(status == 400 && body["error"].as_str().unwrap().contains("traceparent"), "{body}");
         }

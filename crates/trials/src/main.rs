@@ -137,6 +137,7 @@ async fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>>
 
 /// Plays the matrix, prints its table, and gives how many cells failed.
 async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
+    let failures = Failures::begin(arguments)?;
     let stories = stories(arguments).await?;
     let settings = match &arguments.switches {
         Some(file) => Unusual::read_file(file).map_err(|why| anyhow!("{why}"))?,
@@ -167,7 +168,6 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     }
     let drawn = if arguments.sample.is_some() { format!(" drawn from {all} by seed {}", arguments.seed) } else { String::new() };
     println!("{} cells{drawn}", cells.len());
-    let failures = Failures::begin(arguments)?;
     let ended = AtomicUsize::new(0);
     let outcomes = run(arguments.jobs, &cells, |cell, outcome| {
         say(arguments, cell, outcome);

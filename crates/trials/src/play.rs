@@ -37,8 +37,11 @@ pub struct Played {
     pub watch: Watch,
     /// What people ended.
     pub ended: Vec<Ended>,
-    /// What people wanted and was not done, and what they were answered: such a step may be meant so, or a mistake of the story.
+    /// What people wanted of Azure and was not done, and what they were answered: such a step may be meant so, or a mistake of the
+    /// story.
     pub refused: Vec<String>,
+    /// What the app answered otherwise than it must.
+    pub wrong: Vec<String>,
 }
 
 /// Something granted that an operator ended, and was told so.
@@ -64,6 +67,7 @@ struct Stage {
     /// How often somebody could not sign in by now.
     turned_away: usize,
     refused: Vec<String>,
+    wrong: Vec<String>,
 }
 
 /// Plays a story in a world with these switches and, from the beginning on, this fault; when it is over, that is taken away, and it is
@@ -74,7 +78,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
     story.change(|state| state.faults.extend(fault.clone()));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
-    let mut stage = Stage { story, watch, ended: Vec::new(), beside: fault, turned_away: 0, refused: Vec::new() };
+    let mut stage = Stage { story, watch, ended: Vec::new(), beside: fault, turned_away: 0, refused: Vec::new(), wrong: Vec::new() };
     for step in &script.steps {
         stage.until(step.at).await?;
         stage.does(&step.what).await?;
@@ -84,7 +88,7 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
         stage.ends();
         stage.until(Time(script.lasts.0 + longer)).await?;
     }
-    Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended, refused: stage.refused })
+    Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended, refused: stage.refused, wrong: stage.wrong })
 }
 
 /// Whether the app starts with a story's settings, in the usual world. The error says what is wrong with which.
@@ -261,7 +265,13 @@ impl Stage {
         if let Some(incident) = asks.incident {
             wish["incident"] = json!(incident);
         }
-        self.posts(id_of(&asks.who)?, "/grants", &wish).await?;
+        match (self.posts(id_of(&asks.who)?, "/grants", &wish).await?, asks.refused) {
+            (Some(answer), false) => {
+                self.wrong.push(format!("the app refused {} port {} for {}: {answer}", asks.vm, asks.port, asks.person))
+            }
+            (None, true) => self.wrong.push(format!("the app took {} port {} for {}, and must refuse it", asks.vm, asks.port, asks.person)),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -275,9 +285,12 @@ impl Stage {
         for grant in grants {
             let grant = Grant::deserialize(&grant).map_err(|why| why.to_string())?;
             let path = format!("/grants/{}/close", grant.id);
-            if self.posts(estate::SECURITY_OBJECT_ID, &path, &json!({"vm": vm(machine)})).await? {
-                let at = Time(self.story.now() - self.watch.begun);
-                self.ended.push(Ended { vm: machine.to_owned(), port: grant.port, from: grant.sources, at });
+            match self.posts(estate::SECURITY_OBJECT_ID, &path, &json!({"vm": vm(machine)})).await? {
+                Some(answer) => self.wrong.push(format!("the app refused to end what is granted on {machine}: {answer}")),
+                None => {
+                    let at = Time(self.story.now() - self.watch.begun);
+                    self.ended.push(Ended { vm: machine.to_owned(), port: grant.port, from: grant.sources, at });
+                }
             }
         }
         Ok(())
@@ -299,16 +312,13 @@ impl Stage {
         }
     }
 
-    /// Whether it was taken. Whoever is not answered asks again.
-    async fn posts(&mut self, who: &str, path: &str, body: &Value) -> Result<bool, String> {
+    /// What was answered, unless it was taken. Whoever is not answered asks again.
+    async fn posts(&mut self, who: &str, path: &str, body: &Value) -> Result<Option<String>, String> {
         for _ in 0..ASKED_AGAIN {
             let (status, answer) = self.story.posts(who, path, body).await;
             if status < 500 {
                 // That it is there already says that an answer was lost.
-                if status != 409 {
-                    self.was_answered(&format!("POST {path}"), &(status, answer));
-                }
-                return Ok(status < 300 || status == 409);
+                return Ok((status >= 300 && status != 409).then(|| format!("{status} {answer}")));
             }
             let is_about_keys = answer["error"]["code"] == "SignInUnavailable";
             tokio::time::sleep(if is_about_keys { KEYS_COUNT } else { SIGN_IN_COUNTS }).await;

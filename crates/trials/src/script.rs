@@ -152,6 +152,9 @@ pub struct Asks {
     /// The number of the incident that it is asked for on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<u32>,
+    /// Whether the app must refuse it at once, whatever the rules say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
 /// A machine, or a port of it.

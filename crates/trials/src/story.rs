@@ -66,26 +66,20 @@ fn handler() -> PathBuf {
     handler.unwrap_or_else(|| panic!("there is no portcullis-handler beside {}: run `cargo build --workspace --bins`", program.display()))
 }
 
-/// Why the handler that stories are played with is not the one of these sources, if it is older than one of them: it is a program of
-/// another package, which nothing builds with this one. One that lies elsewhere than they do was put there.
+/// Why the handler that stories are played with is not the one of its sources, if it is older than one of them: it is a program of
+/// another package, which nothing builds with this one. What it was built of Cargo writes down beside it; one that lies elsewhere was
+/// put there.
 pub fn is_stale() -> Option<String> {
-    let (root, handler) = (root().canonicalize().ok()?, handler().canonicalize().ok()?);
-    if !handler.starts_with(root.join("target")) {
-        return None;
-    }
-    let built = handler.metadata().and_then(|known| known.modified()).ok()?;
-    let mut folders: Vec<PathBuf> = ["src", "crates/domain/src", "crates/rules/src"].map(|folder| root.join(folder)).into();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if entry.metadata().and_then(|known| known.modified()).is_ok_and(|changed| changed > built) {
-                return Some(format!("{} is older than {}: run `cargo build --workspace --bins`", handler.display(), path.display()));
-            }
-        }
-    }
-    None
+    let handler = handler();
+    let built_of = std::fs::read_to_string(handler.with_extension("d")).ok()?;
+    let changed = |path: &Path| path.metadata().and_then(|known| known.modified());
+    let built = changed(&handler).ok()?;
+    let (_, sources) = built_of.split_once(": ")?;
+    // A blank in a path is written with a backslash before it.
+    let sources = sources.replace("\\ ", "\0");
+    let sources = sources.split_whitespace().map(|path| PathBuf::from(path.replace('\0', " ")));
+    let newer = sources.into_iter().find(|path| changed(path).is_ok_and(|changed| changed > built))?;
+    Some(format!("{} is older than {}: run `cargo build --workspace --bins`", handler.display(), newer.display()))
 }
 
 impl Default for Setting {

@@ -140,6 +140,7 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
     let mut verdict = Verdict { told: Vec::new(), wrong: played.story.broken() };
     verdict.wrong.extend(mistold);
+    verdict.wrong.extend(played.wrong.iter().cloned());
     verdict.wrong.extend(failed(played).filter(|_| judge.is_undisturbed() && !script.fails()));
     verdict.wrong.extend(doubled_rows(played).filter(|_| judge.is_undisturbed() && switches.messages == Messages::Once));
     let ends = script.ends(switches);
@@ -197,6 +198,7 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
     let grace = UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF;
     let (all, mistold) = alarms(played);
     wrong.extend(mistold);
+    wrong.extend(played.wrong.iter().cloned());
     wrong.extend(doubled_rows(played).filter(|_| is_untroubled));
     wrong.extend(failed(played).filter(|_| is_untroubled));
     for place in played.watch.places() {
@@ -467,14 +469,14 @@ impl Judge<'_> {
         for (sources, stays) in &known {
             let spans = merged(&self.played.watch.let_in(place, sources), gap);
             let shuts = shuts + self.next_sweep(stays);
-            // How long nobody can help it counts from when it is there.
-            let waits = if stays.iter().any(|stay| stay.uncovered) { opens_within(self.switches) } else { 0 };
             let stays = joined(stays, gap);
             let last = self.script.lasts.seconds();
-            // What is deleted right before JIT's own end does not return any more.
-            let early =
-                if self.switches.deleted_rule_returns == Returns::Always { RETURNS + 2 * self.switches.operation_seconds } else { 0 };
-            let fits = |(span, (since, until, within)): (&Span, &(i64, i64, i64))| {
+            let returns = self.switches.deleted_rule_returns == Returns::Always;
+            let fits = |(span, (since, until, within, uncovered)): (&Span, &(i64, i64, i64, bool))| {
+                // How long nobody can help it counts from when it is there, and what is deleted right before JIT's own end does not
+                // return any more.
+                let waits = if *uncovered { opens_within(self.switches) } else { 0 };
+                let early = if *uncovered && returns { RETURNS + self.switches.operation_seconds } else { 0 };
                 let (since, until, shuts) = (*since, *until, shuts.max(*within) + waits);
                 let ended = match span.until {
                     Some(ended) => ended + early >= until && ended <= until.max(span.from) + shuts,
@@ -482,20 +484,20 @@ impl Judge<'_> {
                 };
                 (since..=since + opens).contains(&span.from) && ended
             };
-            let is_at_sight = stays.iter().all(|(since, until, _)| since == until);
+            let is_at_sight = stays.iter().all(|(since, until, ..)| since == until);
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
             let is_never_seen = spans.is_empty() && is_at_sight;
             // Who was kept out, or had to wait, is no harm; who is let in is so while it is due, or later by what was put off.
             let is_within = |span: &Span| {
                 let begins = stays.iter().filter(|(since, ..)| *since <= span.from);
-                let mut ends = begins.map(|(_, until, within)| *until.max(&span.from) + shuts.max(*within));
+                let mut ends = begins.map(|(_, until, within, _)| *until.max(&span.from) + shuts.max(*within));
                 ends.any(|by| span.until.map_or(end.is == How::AlarmStanding || by >= self.now, |ended| ended <= by))
             };
             let is_right =
                 if is_put_off { spans.iter().all(is_within) } else { spans.len() == stays.len() && spans.iter().zip(&stays).all(fits) };
             if !is_right && !is_never_seen {
                 let was: Vec<String> = spans.iter().map(ToString::to_string).collect();
-                let must: Vec<String> = stays.iter().map(|(since, until, _)| format!("{}-{}", clock(*since), clock(*until))).collect();
+                let must: Vec<String> = stays.iter().map(|(since, until, ..)| format!("{}-{}", clock(*since), clock(*until))).collect();
                 wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
             }
         }
@@ -637,17 +639,17 @@ fn unexpected_alerts(played: &Played, is_untroubled: bool) -> impl Iterator<Item
     unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert)))
 }
 
-/// Stays in seconds, each with how much later it may end; those with at most such a gap between them as one, as what was seen is.
-fn joined(stays: &[&Stay], gap: i64) -> Vec<(i64, i64, i64)> {
-    let mut joined: Vec<(i64, i64, i64)> = Vec::new();
+/// Stays in seconds, each with how much later it may end and whether nothing covers a part of it; those with at most such a gap between them as one, as what was seen is.
+fn joined(stays: &[&Stay], gap: i64) -> Vec<(i64, i64, i64, bool)> {
+    let mut joined: Vec<(i64, i64, i64, bool)> = Vec::new();
     let mut stays = stays.to_vec();
     stays.sort_by_key(|stay| stay.since);
     for stay in stays {
         let (since, until, within) = (stay.since.seconds(), stay.until.seconds(), stay.within.map_or(0, Time::seconds));
-        match joined.last_mut().filter(|(_, last, _)| since - *last <= gap) {
-            Some(last) if until >= last.1 => (last.1, last.2) = (until, within),
+        match joined.last_mut().filter(|(_, last, ..)| since - *last <= gap) {
+            Some(last) if until >= last.1 => (last.1, last.2, last.3) = (until, within, last.3 | stay.uncovered),
             Some(_) => {}
-            None => joined.push((since, until, within)),
+            None => joined.push((since, until, within, stay.uncovered)),
         }
     }
     joined

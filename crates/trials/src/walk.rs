@@ -162,7 +162,16 @@ fn wish(rng: &mut Rng, granted: &mut Vec<Granted>) -> Step {
                 });
             }
             if tried.is_asked {
-                Deed::Asks(Asks { who: "sam.security".to_owned(), person: who, vm, port, from, time, incident: tried.incident })
+                Deed::Asks(Asks {
+                    who: "sam.security".to_owned(),
+                    person: who,
+                    vm,
+                    port,
+                    from,
+                    time,
+                    incident: tried.incident,
+                    refused: false,
+                })
             } else {
                 Deed::Opens(Opens { who, vm, port, from, time })
             }

@@ -16,16 +16,33 @@ use super::super::{App, Ended, Message, Round, Stopped, call_pause, in_lanes};
 use super::see::usable;
 use crate::azure::jit::Read;
 use crate::azure::{CallFailed, FailureKind};
-use crate::store::Written;
+use crate::store::{Held, StoreError, Written};
 
 /// After this many tries a policy that cannot be read is left to the sweep, which reads it too.
 const MOST_TRIES: u32 = 12;
 
-pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round) -> Result<Ended, Stopped> {
+pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round, rounds_sent: bool) -> Result<Ended, Stopped> {
     let Some(held) = app.store.event::<Activity>(id).await? else {
         app.store.check().await?;
         return app.reject("approval", &message.body(), "its event is not in the store").await;
     };
+    if round != Round::First || rounds_sent {
+        return worked_on(app, message, id, round, held).await;
+    }
+    for (round, after) in [(Round::Second, 20), (Round::Third, 90)] {
+        let again = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: 0 };
+        app.send_or_keep(&again, held.now + TimeDelta::seconds(after)).await?;
+    }
+    let message = Message::Event { id: id.to_owned(), round, rounds_sent: true, tries: message.tries() };
+    match worked_on(app, &message, id, round, held).await {
+        Err(unreadable @ Stopped::Store(StoreError::Unreadable { .. })) => Err(unreadable),
+        // What has to wait sends them once, and not with each try.
+        Err(stopped) => Ok(Box::pin(app.put_off(&message, stopped)).await),
+        ended => ended,
+    }
+}
+
+async fn worked_on(app: &App, message: &Message, id: &str, round: Round, held: Held<Activity>) -> Result<Ended, Stopped> {
     let activity = held.document;
     let mut claim = Claim {
         event: id.to_owned(),
@@ -58,19 +75,12 @@ pub(super) async fn run(app: &App, message: &Message, id: &str, round: Round) ->
         }
     }
     let vms: Vec<Affected> = vms.into_iter().filter(|affected| app.governs(&affected.vm.subscription())).collect();
-    let turn = match activity.operation {
+    let _turn = match activity.operation {
         Operation::Initiate => app.sent.turn(&(&activity.resource, said_by(&claim))).await,
         Operation::Write | Operation::Delete => None,
     };
     let (claim, affected, now) = (&claim, &vms, held.now);
     in_lanes(affected, |affected| send_look(app, affected, claim, round, now)).await?;
-    drop(turn);
-    if round == Round::First {
-        // Last, so that a first round that is tried again and again has not sent them with each try.
-        for (round, after) in [(Round::Second, 20), (Round::Third, 90)] {
-            app.send_or_keep(&Message::Event { id: id.to_owned(), round, tries: 0 }, now + TimeDelta::seconds(after)).await?;
-        }
-    }
     info!(event.id = id, round = ?round, vms = vms.len(), "event worked on");
     Ok(Ended::done(format!("event {id}: {} VMs are looked at", vms.len())))
 }

@@ -27,7 +27,7 @@ pub async fn run(app: &App, body: &str) -> Ended {
 async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
     // Boxed, so that an event does not take the room of a look, nor either of them that of what seldom happens.
     let ended = match message {
-        Message::Event { id, round, .. } => Box::pin(event::run(app, message, id, *round)).await,
+        Message::Event { id, round, rounds_sent, .. } => Box::pin(event::run(app, message, id, *round, *rounds_sent)).await,
         Message::Unstored { event, .. } => Box::pin(jit_activity::one(app, event)).await,
         Message::Look { vm, wake, due, busy, .. } => {
             Box::pin(look::run(app, message, look::Cause { vm, wake: *wake, due: due.as_ref(), busy: *busy })).await

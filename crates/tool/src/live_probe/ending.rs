@@ -11,7 +11,7 @@ use super::report::seen;
 use super::{Probe, Stage};
 
 /// The ends that are asked for until one is taken, in seconds from now. The first counts as no limit at all.
-const RUNGS: [i64; 11] = [3, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600];
+const RUNGS: [i64; 11] = [10, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600];
 /// An opening whose end is watched is at least so long.
 const WATCHED: TimeDelta = TimeDelta::seconds(300);
 /// The last look before the end.
@@ -27,45 +27,49 @@ impl Probe<'_> {
         let (mut refused, mut taken) = (0, None);
         for rung in RUNGS {
             match self.takes_end(rung, &mut lines).await? {
-                Some(apart) => {
+                Ok(apart) => {
                     taken = Some(apart);
                     break;
                 }
-                None => refused = rung,
+                Err(left) => refused = left.max(refused),
             }
         }
         let Some(mut taken) = taken else {
             self.open("smallestEndSeconds", "No end up to 10 minutes away was taken.", lines);
             return Ok(());
         };
-        if refused == 0 {
+        if taken <= RUNGS[0] {
             taken = 0;
         }
-        while taken > refused + 1 && refused > 0 {
-            let between = refused + (taken - refused) / 2;
-            match self.takes_end(between, &mut lines).await? {
-                // What it took to arrive was less to come.
-                Some(apart) => taken = apart.min(between),
-                None => refused = between,
+        while taken > refused + 1 {
+            // What was asked for is done before the next is asked for, which would else wait for it and come too late.
+            self.settled(self.azure.now()).await?;
+            match self.takes_end(refused + (taken - refused) / 2, &mut lines).await? {
+                Ok(apart) if apart < taken => taken = apart,
+                Err(left) if left > refused => refused = left,
+                // What it takes to arrive is more than is left to find out.
+                Ok(_) | Err(_) => break,
             }
         }
         self.found("smallestEndSeconds", json!(taken), lines);
         Ok(())
     }
 
-    /// Asks for an end so many seconds away; if it is taken, how far it was from the beginning that JIT wrote down.
-    async fn takes_end(&self, away: i64, lines: &mut Vec<String>) -> Result<Option<i64>, Trouble> {
-        let now = self.azure.now();
-        match self.ask(&[SECOND], now + TimeDelta::seconds(away)).await {
+    /// Asks for an end so many seconds away. How far it was, as JIT saw it: if it was taken from the beginning that it wrote down, if
+    /// it was refused from its answer.
+    async fn takes_end(&self, away: i64, lines: &mut Vec<String>) -> Result<Result<i64, i64>, Trouble> {
+        let end = self.azure.now() + TimeDelta::seconds(away);
+        match self.ask(&[SECOND], end).await {
             Ok(asked) => {
                 // The beginning may have a fraction, and the end that is asked for has none.
                 let apart = ((asked.end - asked.start).num_milliseconds() + 500) / 1000;
                 lines.push(seen(asked.start, format!("an end {apart} s after its beginning was taken")));
-                Ok(Some(apart))
+                Ok(Ok(apart))
             }
             Err(trouble) if trouble.status() == Some(400) => {
-                lines.push(seen(now, format!("an end {away} s away was refused: {trouble}")));
-                Ok(None)
+                let left = (end - self.azure.now()).num_seconds();
+                lines.push(seen(self.azure.now(), format!("an end {left} s away was refused: {trouble}")));
+                Ok(Err(left))
             }
             Err(trouble) => Err(trouble),
         }
