@@ -47,6 +47,8 @@ pub struct Played {
 /// Something granted that an operator ended, and was told so.
 #[derive(Clone, Debug)]
 pub struct Ended {
+    /// The grant's id.
+    pub grant: String,
     /// The machine.
     pub vm: String,
     /// The port.
@@ -289,7 +291,13 @@ impl Stage {
                 Some(answer) => self.wrong.push(format!("the app refused to end what is granted on {machine}: {answer}")),
                 None => {
                     let at = Time(self.story.now() - self.watch.begun);
-                    self.ended.push(Ended { vm: machine.to_owned(), port: grant.port, from: grant.sources, at });
+                    self.ended.push(Ended {
+                        grant: grant.id.to_string(),
+                        vm: machine.to_owned(),
+                        port: grant.port,
+                        from: grant.sources,
+                        at,
+                    });
                 }
             }
         }

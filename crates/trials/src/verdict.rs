@@ -118,12 +118,13 @@ impl Alarm {
         self.port.map_or_else(|| format!("{machine}: {self}"), |port| format!("{machine} port {port}: {self}"))
     }
 
-    /// Whether it stands all the time, and somebody hears of it by then.
+    /// Until when it counts as standing, if somebody has heard of it by `at`.
     ///
-    /// The look that sees again clears it and deletes in one, or after one more where a machine is
-    /// gone: that the rule goes some seconds later is Azure's time.
-    fn stands_from_to(&self, from: i64, to: i64) -> bool {
-        self.heard.is_some_and(|heard| heard <= from) && self.cleared.is_none_or(|cleared| cleared + MINUTE >= to)
+    /// The look that sees again clears it and deletes in one, or after one more where a machine is gone: that the rule goes some
+    /// seconds later is Azure's time.
+    fn stands_until(&self, at: i64) -> Option<i64> {
+        let is_heard = self.heard.is_some_and(|heard| heard <= at);
+        is_heard.then(|| self.cleared.map_or(i64::MAX, |cleared| cleared + MINUTE))
     }
 }
 
@@ -237,7 +238,10 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
 fn ended(played: &Played, granted: &Granted) -> Option<Time> {
     let is_it = |ended: &&Ended| (&ended.vm, ended.port) == (&granted.vm, granted.port) && ended.from.covers(&granted.from);
     let within = |ended: &&Ended| (granted.since..granted.until).contains(&ended.at);
-    played.ended.iter().filter(is_it).filter(within).map(|ended| ended.at).min()
+    // Whether an operator may is decided later, and refused where it cannot be: then they are told so, and the grant goes on.
+    let declined: Vec<Value> = played.story.audits().into_iter().filter(|audit| audit["kind"] == "declined").collect();
+    let is_declined = |ended: &&Ended| declined.iter().any(|audit| audit["what"].as_str().is_some_and(|what| what.contains(&ended.grant)));
+    played.ended.iter().filter(is_it).filter(within).filter(|ended| !is_declined(ended)).map(|ended| ended.at).min()
 }
 
 /// Whether somebody whom a rule lets in was kept out, where nothing was in the way of that: between the time that an opening takes, and
@@ -311,6 +315,18 @@ fn proofs(played: &Played, place: &Place) -> Vec<i64> {
     audits_of(played, place).iter().filter(is_proof).filter_map(at).collect()
 }
 
+/// Whether an alarm stands all the time, be it one after another: what it is about may change its cause.
+fn one_stands(alarms: &[Alarm], from: i64, to: i64) -> bool {
+    let mut at = from;
+    loop {
+        match alarms.iter().filter_map(|alarm| alarm.stands_until(at)).max() {
+            Some(until) if until >= to => return true,
+            Some(until) if until > at => at = until,
+            _ => return false,
+        }
+    }
+}
+
 /// The claim: what nothing covers does not stay open for longer than this without an alarm. What is open again within a minute was
 /// open all the time, unless it was proved shut while it really was.
 fn silent(beyond: &[Span], proofs: &[i64], alarms: &[Alarm], grace: i64, now: i64) -> Vec<String> {
@@ -322,7 +338,7 @@ fn silent(beyond: &[Span], proofs: &[i64], alarms: &[Alarm], grace: i64, now: i6
     let long = runs.filter(|span| span.length(now) > grace);
     let silent = long.filter(|span| {
         let (from, to) = (span.from + grace, span.until.unwrap_or(now));
-        !alarms.iter().any(|alarm| alarm.stands_from_to(from, to))
+        !one_stands(alarms, from, to)
     });
     silent.map(|span| format!("it was open {} without being due, and no alarm stood", span)).collect()
 }
@@ -684,6 +700,29 @@ mod tests {
     fn silent_in(spans: &[(i64, Option<i64>)], proofs: &[i64]) -> usize {
         let spans: Vec<Span> = spans.iter().map(|(from, until)| Span { from: *from, until: *until }).collect();
         silent(&spans, proofs, &[], 300, 10_000).len()
+    }
+
+    #[test]
+    fn alarms_may_stand_one_after_another_and_not_apart() {
+        let alarm = |heard, cleared| Alarm {
+            vm: String::new(),
+            port: None,
+            code: "slow".to_owned(),
+            earlier: Vec::new(),
+            raised: heard,
+            heard: Some(heard),
+            cleared,
+        };
+        for (alarms, stands) in [
+            (vec![alarm(0, Some(500)), alarm(560, None)], true),
+            (vec![alarm(0, Some(500)), alarm(561, None)], false),
+            (vec![alarm(101, None)], false),
+            (vec![alarm(100, Some(940))], true),
+            (vec![alarm(100, Some(939))], false),
+            (vec![Alarm { heard: None, ..alarm(0, None) }], false),
+        ] {
+            assert_eq!(one_stands(&alarms, 100, 1_000), stands, "{} alarms", alarms.len());
+        }
     }
 
     #[test]
