@@ -250,7 +250,7 @@ async fn a_walk_that_keeps_somebody_out_is_told_so_where_nothing_was_in_the_way(
     assert_eq!(judge_walk(&granted(None), true, &played), kept_out);
     assert_eq!(judge_walk(&granted(None), false, &played), Vec::<String>::new());
     assert_eq!(judge_walk(&granted(Some(Time::minutes(3))), true, &played), Vec::<String>::new());
-    played.ended.push(Ended { vm: "web-2".to_owned(), port: 22, from: from.clone(), at: Time::minutes(4) });
+    played.ended.push(Ended { grant: "a-grant".to_owned(), vm: "web-2".to_owned(), port: 22, from: from.clone(), at: Time::minutes(4) });
     assert_eq!(judge_walk(&granted(None), true, &played), Vec::<String>::new());
 }
 
