@@ -318,17 +318,15 @@ impl<'a> Asked<'a> {
             Action::Close | Action::Read => None,
         };
         let context = context.unwrap_or_else(Context::empty);
-        let of = action;
-        let action = uid("Action", action.text())?;
         // Whatever fits the schema at one clock fits it at all: two values differ, and are of the same kind.
         let schema = match self.rules.zones.first() {
             Some((first, _)) if *first != zone => {
-                self.request(*first, of)?;
+                self.request(*first, action)?;
                 None
             }
             _ => Some(&self.rules.schema),
         };
-        Request::new(self.principal.clone(), action, self.resource.clone(), context, schema).map_err(told)
+        Request::new(self.principal.clone(), uid("Action", action.text())?, self.resource.clone(), context, schema).map_err(told)
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::script::{Asks, Deed, MACHINES, OneOrMany, Opens, Right, Script, Time, person, switched};
 use crate::story::{COUNTS, Setting, Story, policy, vm};
-use crate::watch::{Watch, jit_allow};
+use crate::watch::{Watch, clock, jit_allow};
 
 /// How often somebody asks again whom the app could not answer, and after how many seconds.
 const ASKED_AGAIN: usize = 6;
@@ -37,8 +37,8 @@ pub struct Played {
     pub watch: Watch,
     /// What people ended.
     pub ended: Vec<Ended>,
-    /// What people wanted of Azure and was not done, and what they were answered: such a step may be meant so, or a mistake of the
-    /// story.
+    /// What people wanted of Azure and was not done, with what they were answered, and ends of what is not granted: such a step may be
+    /// meant so, or a mistake of the story.
     pub refused: Vec<String>,
     /// What the app answered otherwise than it must.
     pub wrong: Vec<String>,
@@ -226,8 +226,9 @@ impl Stage {
 
     /// Whether a fault is not the story's own.
     fn disturbs(&self, fault: &Fault) -> bool {
-        let text = |fault: &Fault| (fault.face.clone(), fault.method.clone(), fault.path.clone());
-        let is_alike = |beside: &Fault| text(beside) == text(fault) && beside.by == fault.by && beside.effect == fault.effect;
+        let Fault { face, method, path, by, effect, .. } = fault;
+        let is_alike =
+            |beside: &Fault| (&beside.face, &beside.method, &beside.path, &beside.by, &beside.effect) == (face, method, path, by, effect);
         self.beside.as_ref().is_some_and(is_alike)
     }
 
@@ -243,12 +244,20 @@ impl Stage {
         self.was_answered(&format!("opens {} port {}", opens.vm, opens.port), &answer);
     }
 
+    /// The time of the story.
+    fn time(&self) -> Time {
+        Time(self.story.now() - self.watch.begun)
+    }
+
     /// Keeps what was not done.
     fn was_answered(&mut self, what: &str, (status, answer): &(u16, Value)) {
         if *status >= 300 {
-            let at = crate::watch::clock((self.story.now() - self.watch.begun).num_seconds());
-            self.refused.push(format!("{what} at {at}: {status} {answer}"));
+            self.was_not_done(what, &format!("{status} {answer}"));
         }
+    }
+
+    fn was_not_done(&mut self, what: &str, why: &str) {
+        self.refused.push(format!("{what} at {}: {why}", clock(self.time().seconds())));
     }
 
     async fn writes_policy(&self, who: &str) -> Result<(), String> {
@@ -281,8 +290,7 @@ impl Stage {
         let record = self.story.record(machine).unwrap_or_default();
         let grants = record["grants"].as_array().cloned().unwrap_or_default();
         if grants.is_empty() {
-            let at = crate::watch::clock((self.story.now() - self.watch.begun).num_seconds());
-            self.refused.push(format!("closes {machine} at {at}: nothing is granted there"));
+            self.was_not_done(&format!("closes {machine}"), "nothing is granted there");
         }
         for grant in grants {
             let grant = Grant::deserialize(&grant).map_err(|why| why.to_string())?;
@@ -290,7 +298,7 @@ impl Stage {
             match self.posts(estate::SECURITY_OBJECT_ID, &path, &json!({"vm": vm(machine)})).await? {
                 Some(answer) => self.wrong.push(format!("the app refused to end what is granted on {machine}: {answer}")),
                 None => {
-                    let at = Time(self.story.now() - self.watch.begun);
+                    let at = self.time();
                     self.ended.push(Ended {
                         grant: grant.id.to_string(),
                         vm: machine.to_owned(),
@@ -330,8 +338,7 @@ impl Stage {
             }
             let is_about_keys = answer["error"]["code"] == "SignInUnavailable";
             tokio::time::sleep(if is_about_keys { KEYS_COUNT } else { SIGN_IN_COUNTS }).await;
-            let now = self.story.now() - self.watch.begun;
-            self.until(Time(now + TimeDelta::seconds(ASKED_AGAIN_AFTER))).await?;
+            self.until(Time(self.time().0 + TimeDelta::seconds(ASKED_AGAIN_AFTER))).await?;
         }
         Err(format!("POST {path} was never answered"))
     }
