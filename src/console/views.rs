@@ -779,6 +779,8 @@ mod tests {
             }),
             last_delete: Some(at("09:00:05")),
             first_shut_read: None,
+            first_shut_reads: 0,
+            versions: String::new(),
             no_proof_before: Some(at("09:01:00")),
             trouble: Some(Trouble { cause: Cause::Lock, said: "ScopeLocked".to_owned() }),
             deleted: [(rule("shut"), at("09:00:02"))].into(),

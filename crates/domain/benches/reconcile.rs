@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ended: now,
             openings: &openings,
             groups_settled: true,
+            versions: "",
             jit: Some(Jit::default()),
             gone: false,
             limits,

@@ -186,12 +186,13 @@ impl Audits {
         });
     }
 
-    /// The end of a closing: the port is proved shut, or what had to go from it is proved gone while `stays` stays.
-    pub(crate) fn proved(&mut self, record: &mut VmRecord, port: u16, closing: &Closing, stays: &[&Opening]) {
+    /// The end of a closing: the port is proved shut, or what had to go from it is proved gone while `stays` stays. `written` says
+    /// that its groups were written to between the two reads.
+    pub(crate) fn proved(&mut self, record: &mut VmRecord, port: u16, closing: &Closing, stays: &[&Opening], written: bool) {
         let attempts = record.attempts.get(&port).copied();
         let vm = record.vm.name().to_owned();
         let kind = if stays.is_empty() { AuditKind::ProvedShut } else { AuditKind::ProvedGone };
-        let why = proof(closing, stays, self.now);
+        let why = proof(closing, stays, written, self.now);
         self.add(record, kind, |audit| {
             audit.port = Some(port);
             audit.code = closing.why.code().to_owned();
@@ -250,13 +251,16 @@ impl Audits {
 }
 
 /// The proof in words: how long it took, what was deleted, what stays, and what became of connections.
-fn proof(closing: &Closing, stays: &[&Opening], now: DateTime<Utc>) -> String {
+fn proof(closing: &Closing, stays: &[&Opening], written: bool, now: DateTime<Utc>) -> String {
     let names = |rules: &[&Opening]| rules.iter().map(|opening| opening.named()).collect::<Vec<_>>().join(", ");
     let (by_us, others): (Vec<&Opening>, Vec<&Opening>) =
         closing.targets.iter().partition(|target| closing.deleted.contains_key(&target.rule));
     let took = spoken(now - closing.since);
     let seen = if stays.is_empty() { "shut" } else { "gone" };
     let mut told = vec![format!("it was seen {seen} twice, {took} after it was known that it must be")];
+    if written {
+        told.push("its groups were written to in between".to_owned());
+    }
     if !stays.is_empty() {
         told.push(format!("{} stays", names(stays)));
     }

@@ -12,6 +12,8 @@ use crate::source::Sources;
 pub struct Nsg {
     /// Its id.
     pub id: NsgId,
+    /// Which version of it this is: each write gives it another (recorded). Empty where Azure does not say.
+    pub etag: String,
     /// `Succeeded` when no write is under way.
     pub provisioning_state: String,
     /// Whether Azure cuts flows that a changed rule no longer allows; without it, connections survive a closing.
@@ -30,6 +32,7 @@ impl Nsg {
         let properties = body.get("properties").unwrap_or(&Value::Null);
         Ok(Nsg {
             id: NsgId::parse(text(body, "id"))?,
+            etag: text(body, "etag").to_owned(),
             provisioning_state: text(properties, "provisioningState").to_owned(),
             flush_connection: properties.get("flushConnection").and_then(Value::as_bool).unwrap_or(false),
             rules: items(properties, "securityRules").iter().filter_map(|r| SecurityRule::read(r).ok()).collect(),
@@ -42,6 +45,13 @@ impl Nsg {
     pub fn is_settled(&self) -> bool {
         self.provisioning_state.eq_ignore_ascii_case("Succeeded")
     }
+}
+
+/// Which versions of these groups were read, in one text: it is the same as long as nobody has written to any of them.
+pub fn versions(groups: &[Nsg]) -> String {
+    let mut versions: Vec<&str> = groups.iter().map(|group| group.etag.as_str()).collect();
+    versions.sort_unstable();
+    versions.join(" ")
 }
 
 /// Whether a rule lets traffic through.

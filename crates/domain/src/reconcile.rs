@@ -53,6 +53,8 @@ pub struct Look<'a> {
     pub openings: &'a [Opening],
     /// Whether every security group in front of the VM is settled.
     pub groups_settled: bool,
+    /// The versions of these groups, see [`versions`](crate::nsg::versions): while they stay, nobody has written to any.
+    pub versions: &'a str,
     /// What JIT's policies say of the VM; absent where they could not be read. What the groups alone show to be wrong is
     /// shut then, too; nothing is proved, and nothing opened.
     pub jit: Option<Jit<'a>>,
@@ -149,6 +151,10 @@ pub const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
 
 /// No read proves anything before this long after a record's start: its rule may not be written yet.
 pub const AFTER_START: TimeDelta = TimeDelta::seconds(60);
+
+/// What is written to a group between the two reads makes the first of them again, so many times: what JIT writes for other
+/// machines must not hold up a proof for ever.
+const MOST_FIRST_READS: u32 = 4;
 
 /// A record this new may still bring a rule, whatever its status says (`Initiating` was reported to last up to two
 /// minutes).
@@ -618,18 +624,24 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
         let newest = look.records().iter().filter(concerned).map(|r| r.start).max();
         let initiating = look.records().iter().filter(concerned).any(|r| r.is_initiating(look.now));
         closing.no_proof_before = newest.map(|start| start + AFTER_START).or(closing.no_proof_before.filter(|_| look.jit.is_none()));
+        if shows {
+            closing.first_shut_reads = 0;
+        }
         if shows || !look.groups_settled || initiating || look.jit.is_none() {
             closing.first_shut_read = None;
             continue;
         }
+        let written_between = closing.versions != look.versions;
         let early = closing.no_proof_before.is_some_and(|earliest| look.now < earliest);
         match closing.first_shut_read {
-            None => closing.first_shut_read = Some(look.ended),
             Some(first) if early || look.now < first + BETWEEN_READS => {}
+            // A rule that came back and went again between two reads was seen in neither.
+            Some(_) if written_between && closing.first_shut_reads < MOST_FIRST_READS => closing.read_shut(look.ended, look.versions),
+            None => closing.read_shut(look.ended, look.versions),
             Some(_) => {
                 let Some(closing) = record.closings.remove(&port) else { continue };
                 let stays: Vec<&Opening> = openings.iter().filter(|opening| opening.ports.contains(port)).collect();
-                audits.proved(record, port, &closing, &stays);
+                audits.proved(record, port, &closing, &stays, written_between);
                 remember_gone(record, &closing, look.now);
                 if stays.is_empty() {
                     record.shut.insert(port, look.now);
@@ -774,6 +786,8 @@ mod tests {
             intent: None,
             last_delete: None,
             first_shut_read: None,
+            first_shut_reads: 0,
+            versions: String::new(),
             no_proof_before: None,
             trouble: None,
             deleted: BTreeMap::new(),
@@ -879,6 +893,47 @@ mod tests {
             assert!(!kinds(&story.look("10:01:00").audits).contains(&"proved-shut"), "{what}");
             assert!(kinds(&story.look("10:01:31").audits).contains(&"proved-shut"), "{what}");
         }
+    }
+
+    #[test]
+    fn a_write_to_a_group_between_the_reads_makes_another_first_read() {
+        let mut story = Story::of(vec![any(1)]);
+        story.look_and_shut("10:00:00");
+        story.look("10:00:05");
+        story.versions = "it came back and went";
+        assert_eq!(kinds(&story.look("10:00:40").audits), Vec::<&str>::new());
+        assert_eq!(story.memory.closings[&22].first_shut_read, Some(at("10:00:41")));
+        story.conclude("10:00:41");
+        assert_eq!(story.next(), Some(at("10:01:12")));
+        let audits = story.look("10:01:12").audits;
+        assert!(
+            audits[0].why.starts_with("it was seen shut twice, 1 min 12 s after it was known that it must be; deleted"),
+            "{}",
+            audits[0].why
+        );
+    }
+
+    #[test]
+    fn a_group_that_is_written_to_all_the_time_does_not_hold_up_a_proof_for_ever() {
+        let mut story = Story::of(vec![any(1)]);
+        story.look_and_shut("10:00:00");
+        for (time, versions) in [("10:00:05", "1"), ("10:00:40", "2"), ("10:01:20", "3"), ("10:02:00", "4")] {
+            story.versions = versions;
+            assert_eq!(kinds(&story.look(time).audits), Vec::<&str>::new(), "{time}");
+        }
+        story.versions = "5";
+        let audits = story.look("10:02:40").audits;
+        assert!(audits[0].why.contains("; its groups were written to in between; "), "{}", audits[0].why);
+
+        let mut returning = Story::of(vec![any(1)]);
+        returning.look_and_shut("10:00:00");
+        for (time, versions) in [("10:00:05", "1"), ("10:00:40", "2"), ("10:01:20", "3"), ("10:02:00", "4")] {
+            returning.versions = versions;
+            returning.look(time);
+        }
+        returning.openings = vec![any(1)];
+        returning.look_and_shut("10:02:40");
+        assert_eq!(returning.memory.closings[&22].first_shut_reads, 0, "what came back is proved gone anew");
     }
 
     #[test]

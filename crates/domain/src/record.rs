@@ -245,6 +245,12 @@ pub struct Closing {
     /// When the first read without the opening ended, since the last delete.
     #[serde(default, deserialize_with = "crate::time::stored")]
     pub first_shut_read: Option<DateTime<Utc>>,
+    /// How many first reads there were since it was last seen open: what is written to a group after one makes another.
+    #[serde(default)]
+    pub first_shut_reads: u32,
+    /// The versions of the groups at the first read.
+    #[serde(default)]
+    pub versions: String,
     /// Before this time no read proves anything: 60 s after the start of the newest record of the port.
     #[serde(default, deserialize_with = "crate::time::stored")]
     pub no_proof_before: Option<DateTime<Utc>>,
@@ -301,6 +307,8 @@ impl Closing {
             intent: None,
             last_delete: None,
             first_shut_read: None,
+            first_shut_reads: 0,
+            versions: String::new(),
             no_proof_before: None,
             trouble: None,
             deleted: BTreeMap::new(),
@@ -309,6 +317,13 @@ impl Closing {
             behind: Behind::default(),
             told: BTreeMap::new(),
         }
+    }
+
+    /// Remembers a read that showed nothing of the opening as the first of two.
+    pub(crate) fn read_shut(&mut self, ended: DateTime<Utc>, versions: &str) {
+        self.first_shut_read = Some(ended);
+        self.first_shut_reads += 1;
+        versions.clone_into(&mut self.versions);
     }
 
     /// All that its rules let in.
@@ -702,6 +717,8 @@ mod tests {
             intent: None,
             last_delete: None,
             first_shut_read: Some(now()),
+            first_shut_reads: 1,
+            versions: String::new(),
             no_proof_before: None,
             trouble: None,
             deleted: BTreeMap::new(),

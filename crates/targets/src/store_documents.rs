@@ -78,6 +78,7 @@ fn a_look(record: &VmRecord, mode: Mode, newer: Newer, openings: &[Opening]) {
             ended: now,
             openings,
             groups_settled: true,
+            versions: "",
             jit,
             gone: false,
             limits: Limits { longest_opening: TimeDelta::hours(8) },

@@ -247,6 +247,9 @@ pub struct End {
     /// The causes of the alarms that are raised, where that is said: each of these, and no other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// The causes of alarms that may be raised besides, and may not: where seconds decide whether somebody has to be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_raise: Vec<String>,
     /// Who is to be let in when. What is let in otherwise must be shut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lets_in: Vec<Stay>,
@@ -567,11 +570,22 @@ fn check_ends(ends: &[End]) -> Result<(), String> {
         if ends[..place].iter().any(|other| (&other.vm, other.port) == (&end.vm, end.port)) {
             return Err(format!("{what} ends twice"));
         }
-        if let Some(unknown) = end.alarms.iter().find(|code| Cause::ALL.iter().all(|cause| cause.text() != **code)) {
-            return Err(format!("{what}: alarms: there is no cause '{unknown}': {}", Cause::ALL.map(Cause::text).join(", ")));
+        for (key, codes) in [("alarms", &end.alarms), ("mayRaise", &end.may_raise)] {
+            if let Some(unknown) = codes.iter().find(|code| Cause::ALL.iter().all(|cause| cause.text() != **code)) {
+                return Err(format!("{what}: {key}: there is no cause '{unknown}': {}", Cause::ALL.map(Cause::text).join(", ")));
+            }
         }
         if !end.alarms.is_empty() && !matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding) {
             return Err(format!("{what}: alarms: nothing is raised where it is {}; it may be shutAfterAlarm or alarmStanding", end.is));
+        }
+        if let Some(sure) = end.alarms.iter().find(|code| end.may_raise.contains(code)) {
+            return Err(format!("{what}: mayRaise: alarms says that {sure} is raised"));
+        }
+        if !end.may_raise.is_empty() && matches!(end.is, How::OpenCovered | How::NeverOpen) {
+            return Err(format!("{what}: mayRaise: where it is {} nothing is raised", end.is));
+        }
+        if !end.may_raise.is_empty() && end.alarms.is_empty() && end.is != How::Shut {
+            return Err(format!("{what}: mayRaise: without alarms any may be raised where it is {}", end.is));
         }
         for stay in &end.lets_in {
             demand_sources(&stay.from).map_err(|why| format!("{what}: letsIn: {why}"))?;
@@ -697,6 +711,14 @@ but:
             ),
             ("since: 0, until: 0", "since: 6m, until: 5m", "ends: web-1 port 22: letsIn: since 6m is later than until 5m"),
             ("is: shut, ", "is: shut, alarms: [lock], ", "ends: web-1 port 22: alarms: nothing is raised where it is proved shut"),
+            ("is: shut, ", "is: shut, mayRaise: [locked], ", "ends: web-1 port 22: mayRaise: there is no cause 'locked': slow, lock"),
+            ("is: shut, ", "is: neverOpen, mayRaise: [lock], ", "mayRaise: where it is never open nothing is raised"),
+            ("is: alarmStanding", "is: alarmStanding, mayRaise: [lock]", "mayRaise: without alarms any may be raised where it is"),
+            (
+                "is: alarmStanding",
+                "is: alarmStanding, alarms: [lock], mayRaise: [lock]",
+                "web-1 port 22: mayRaise: alarms says that lock is raised",
+            ),
             ("is: alarmStanding", "is: alarmStanding, alarms: [locked]", "port 22: alarms: there is no cause 'locked': slow, lock"),
             ("is: alarmStanding}", "is: alarmStanding}, {vm: web-1, port: 22, is: shut}", "web-1 port 22 ends twice"),
             (OPENS, "{asks: {person: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 4m}}", "for: 4m cannot be asked for: 5m to 24h"),

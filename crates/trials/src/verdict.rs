@@ -371,12 +371,14 @@ impl Judge<'_> {
         match &how {
             Err(why) => wrong.push(why.clone()),
             Ok(how) if self.is_accepted(end.is, *how) => {}
+            Ok(How::ShutAfterAlarm)
+                if end.is == How::Shut && alarms.iter().flat_map(Alarm::codes).all(|code| end.may_raise.contains(code)) => {}
             Ok(how) => wrong.push(format!("it ended {how}, and must end {}", end.is)),
         }
         // Where the story names no cause, it says whether there is an alarm at all.
         let is_expected = |alarm: &&Alarm| match end.alarms.as_slice() {
-            [] => matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding),
-            causes => alarm.codes().all(|code| causes.contains(code)),
+            [] if matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding) => true,
+            causes => alarm.codes().all(|code| causes.contains(code) || end.may_raise.contains(code)),
         };
         // Where an operation takes so long, that is an alarm by itself.
         let is_expected = |alarm: &&Alarm| is_expected(alarm) || is_slow(self.switches) && alarm.codes().all(|code| code == SLOW);
@@ -490,9 +492,9 @@ impl Judge<'_> {
             let returns = self.switches.deleted_rule_returns == Returns::Always;
             let fits = |(span, (since, until, within, uncovered)): (&Span, &(i64, i64, i64, bool))| {
                 // How long nobody can help it counts from when it is there, and what is deleted right before JIT's own end does not
-                // return any more.
+                // return any more, to either of its groups.
                 let waits = if *uncovered { opens_within(self.switches) } else { 0 };
-                let early = if *uncovered && returns { RETURNS + self.switches.operation_seconds } else { 0 };
+                let early = if *uncovered && returns { 2 * (RETURNS + self.switches.operation_seconds) } else { 0 };
                 let (since, until, shuts) = (*since, *until, shuts.max(*within) + waits);
                 let ended = match span.until {
                     Some(ended) => ended + early >= until && ended <= until.max(span.from) + shuts,

@@ -425,6 +425,7 @@ fn seen_as<'a>(app: &App, now: DateTime<Utc>, ended: DateTime<Utc>, sight: &'a S
         ended,
         openings: &sight.seen.openings,
         groups_settled: sight.groups_settled,
+        versions: &sight.versions,
         gone: sight.gone,
         jit: Some(Jit { records: &sight.seen.records, remarks: &sight.seen.remarks }),
         limits: app.limits,

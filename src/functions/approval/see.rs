@@ -10,7 +10,7 @@ use portcullis_domain::arm_id::{ArmIdError, NicId, NsgId, VmId};
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::json::tree;
 use portcullis_domain::network::{Nic, Vm, subnet_nics, subnet_nsg};
-use portcullis_domain::nsg::Nsg;
+use portcullis_domain::nsg::{Nsg, versions};
 use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::record::VmRecord;
 use portcullis_domain::ruling::starts_of;
@@ -29,6 +29,8 @@ pub(super) struct Sight {
     pub seen: VmSeen,
     /// Whether every security group in front of the VM is settled.
     pub groups_settled: bool,
+    /// The versions of these groups.
+    pub versions: String,
     /// The JIT policies of the VM's resource group, with what they list for the VM and their records of it.
     pub policies: Vec<JitPolicy>,
     /// When the records of these policies started, those of other VMs too.
@@ -121,6 +123,7 @@ async fn see_vm(app: &App, record: &VmRecord) -> Result<Sight, NotSeen> {
         gone: place.gone,
         tags: place.tags,
         groups_settled: groups.iter().all(Nsg::is_settled),
+        versions: versions(&groups),
         seen: VmSeen { openings: found, records: records_of(&jit.policies, vm), remarks: remarks_of(&jit.policies, vm, place.gone) },
         policies: jit.policies,
         starts: jit.starts,
@@ -183,6 +186,7 @@ async fn see_orphans(app: &App, id: &NsgId) -> Result<Sight, NotSeen> {
         gone: true,
         tags: BTreeMap::new(),
         groups_settled: groups.iter().all(Nsg::is_settled),
+        versions: versions(&groups),
         seen: VmSeen { openings: orphans(&groups, &nics).into_iter().map(|(_, opening)| opening).collect(), ..VmSeen::default() },
         policies: Vec::new(),
         starts: Vec::new(),
