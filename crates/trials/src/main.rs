@@ -14,7 +14,7 @@ use comfy_table::{Cell as Field, CellAlignment, Table, presets};
 use portcullis_trials::disturbance::{Disturbance, Wrong};
 use portcullis_trials::matrix::{Cell, Outcome, Unusual, at_once, disturbed, run, shipped_stories};
 use portcullis_trials::play::can_begin;
-use portcullis_trials::script::Script;
+use portcullis_trials::script::{How, Script};
 use portcullis_trials::story::is_stale;
 use portcullis_trials::verdict::audit_line;
 use portcullis_trials::walk::{Walk, shown};
@@ -181,6 +181,7 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     })
     .await;
     let played: Vec<(&Cell, &Outcome)> = cells.iter().zip(&outcomes).collect();
+    println!("\n{}", by_world(&played));
     println!("\n{}", table(&played, &counted, &calls));
     let failed = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty()).count();
     let unmet = outcomes.iter().filter(|outcome| !outcome.is_met).count();
@@ -224,9 +225,7 @@ fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table
         count.0 += 1;
         count.1 += usize::from(!outcome.wrong.is_empty());
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    let right = |text: String| Field::new(text).set_alignment(CellAlignment::Right);
+    let mut table = blank();
     let heading = ["story".to_owned(), "calls".to_owned()].into_iter().chain(columns.iter().cloned());
     table.set_header(heading);
     let stories: std::collections::BTreeSet<&str> = played.iter().map(|(cell, _)| cell.story.as_str()).collect();
@@ -242,6 +241,36 @@ fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table
         table.add_row(row);
     }
     table
+}
+
+/// A line a world: how many cells were played in it, how their ports ended, and how many of the cells failed.
+fn by_world(played: &[(&Cell, &Outcome)]) -> Table {
+    let mut worlds: BTreeMap<String, Vec<&Outcome>> = BTreeMap::new();
+    for (cell, outcome) in played {
+        worlds.entry(cell.setting.to_string()).or_default().push(outcome);
+    }
+    let mut table = blank();
+    let ends = How::ALL.map(|how| how.to_string());
+    table.set_header(["world".to_owned(), "cells".to_owned()].into_iter().chain(ends).chain(["failed".to_owned()]));
+    for (world, outcomes) in worlds {
+        let ended = How::ALL.map(|how| outcomes.iter().flat_map(|outcome| &outcome.ends).filter(|end| **end == how).count());
+        let failed = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty()).count();
+        let mut row = vec![Field::new(world), right(outcomes.len().to_string())];
+        row.extend(ended.map(|count| right(if count == 0 { "-".to_owned() } else { count.to_string() })));
+        row.push(right(if failed == 0 { "-".to_owned() } else { format!("{failed} FAILED") }));
+        table.add_row(row);
+    }
+    table
+}
+
+fn blank() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table
+}
+
+fn right(text: String) -> Field {
+    Field::new(text).set_alignment(CellAlignment::Right)
 }
 
 /// The file that names what failed, from the first failure on: a run that is broken off has told its own.

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::disturbance::{Disturbance, Wrong};
 use crate::play::{Played, counter, play};
-use crate::script::{Script, WATCHED_LONGER, switched};
+use crate::script::{How, Script, WATCHED_LONGER, switched};
 use crate::story::said;
 use crate::story::settings::settings;
 use crate::verdict::{Verdict, is_slow, judge};
@@ -200,8 +200,8 @@ impl Cell {
     /// Plays it and judges how it ended.
     pub async fn outcome(&self) -> Outcome {
         match self.played().await {
-            Ok((played, verdict)) => Outcome { is_met: self.is_met(&played), told: verdict.told, wrong: verdict.wrong },
-            Err(why) => Outcome { told: Vec::new(), wrong: vec![why], is_met: true },
+            Ok((played, verdict)) => Outcome { is_met: self.is_met(&played), ends: verdict.ends, told: verdict.told, wrong: verdict.wrong },
+            Err(why) => Outcome::failed(why),
         }
     }
 
@@ -227,12 +227,20 @@ impl Cell {
 /// How a cell ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How each port ended, for people.
+    /// How each port ended of which that can be said.
+    pub ends: Vec<How>,
+    /// The same with all that there is to see of it, for people.
     pub told: Vec<String>,
     /// What is not as it must be.
     pub wrong: Vec<String>,
     /// Whether the story came to the call at which it was to be disturbed.
     pub is_met: bool,
+}
+
+impl Outcome {
+    fn failed(why: String) -> Self {
+        Outcome { ends: Vec::new(), told: Vec::new(), wrong: vec![why], is_met: true }
+    }
 }
 
 /// Every cell of a story in a world that is disturbed at each `every`-th of its calls.
@@ -280,7 +288,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(480);
 pub async fn run(jobs: NonZeroUsize, cells: &[Cell], ended: impl Fn(&Cell, &Outcome)) -> Vec<Outcome> {
     let of = |outcome: &Result<Outcome, String>| match outcome {
         Ok(outcome) => outcome.clone(),
-        Err(why) => Outcome { told: Vec::new(), wrong: vec![why.clone()], is_met: true },
+        Err(why) => Outcome::failed(why.clone()),
     };
     let played = cells.iter().cloned().map(|cell| async move { cell.outcome().await }).collect();
     let outcomes = at_once(jobs, played, |place, outcome| ended(&cells[place], &of(outcome))).await;

@@ -271,6 +271,11 @@ pub enum How {
     NeverOpen,
 }
 
+impl How {
+    /// All of them.
+    pub const ALL: [How; 5] = [How::Shut, How::ShutAfterAlarm, How::AlarmStanding, How::OpenCovered, How::NeverOpen];
+}
+
 /// A time for which somebody is to be let in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -81,7 +81,9 @@ pub fn is_slow(switches: &Switches) -> bool {
 
 /// The end of a story.
 pub struct Verdict {
-    /// How each port ended, for people.
+    /// How each port ended of which that can be said.
+    pub ends: Vec<How>,
+    /// The same with all that there is to see of it, for people.
     pub told: Vec<String>,
     /// What is not as it must be; nothing if all is.
     pub wrong: Vec<String>,
@@ -139,14 +141,15 @@ impl fmt::Display for Alarm {
 pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
     let (alarms, mistold) = alarms(played);
     let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
-    let mut verdict = Verdict { told: Vec::new(), wrong: played.story.broken() };
+    let mut verdict = Verdict { ends: Vec::new(), told: Vec::new(), wrong: played.story.broken() };
     verdict.wrong.extend(mistold);
     verdict.wrong.extend(played.wrong.iter().cloned());
     verdict.wrong.extend(failed(played).filter(|_| judge.is_undisturbed() && !script.fails()));
     verdict.wrong.extend(doubled_rows(played).filter(|_| judge.is_undisturbed() && switches.messages == Messages::Once));
     let ends = script.ends(switches);
     for end in ends {
-        let (told, wrong) = judge.port(end);
+        let (how, told, wrong) = judge.port(end);
+        verdict.ends.extend(how);
         verdict.told.push(told);
         verdict.wrong.extend(wrong.into_iter().map(|why| format!("{} port {}: {why}", end.vm, end.port)));
     }
@@ -363,7 +366,7 @@ impl Judge<'_> {
     }
 
     /// How a port ended, and what is wrong with it.
-    fn port(&self, end: &End) -> (String, Vec<String>) {
+    fn port(&self, end: &End) -> (Option<How>, String, Vec<String>) {
         let place: Place = (end.vm.clone(), end.port);
         let alarms = of_port(&self.alarms, &place);
         let mut wrong = Vec::new();
@@ -417,7 +420,8 @@ impl Judge<'_> {
                 }
             }
         }
-        (self.told(&place, &how, &alarms), wrong)
+        let told = self.told(&place, &how, &alarms);
+        (how.ok(), told, wrong)
     }
 
     /// Whether what was found at a port was seen to be gone after it was last open, since JIT shut it while nobody could look.
