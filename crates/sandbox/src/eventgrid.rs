@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::face::{Answer, Call};
 use crate::host::{Host, Outcome};
-use crate::state::{Caller, PendingEvent, State};
+use crate::servicebus;
+use crate::state::{Caller, Due, DueKind, Message, PendingEvent, QueueSubscription, State};
 use crate::switches::{EventSchema, Events};
 use crate::world::World;
 
@@ -35,10 +36,18 @@ pub fn publish(state: &mut State, action: &str, subject: &str, data: Value) {
     let operation = data.get("operationName").and_then(Value::as_str).unwrap_or_default();
     let of = data.get("subscriptionId").and_then(Value::as_str).or_else(|| subject.split('/').nth(2)).unwrap_or_default();
     let leads_nowhere = state.subscriptions.iter().any(|known| known.id.eq_ignore_ascii_case(of) && !known.events);
-    if !starts_with(operation, FILTER) || leads_nowhere {
+    let passes = starts_with(operation, FILTER) && !leads_nowhere;
+    let mut queues = state.event_grid.queues.clone();
+    let kind = kind(action);
+    queues.retain(|queue| queue.subscription.eq_ignore_ascii_case(of) && queue.wants(&kind, subject));
+    for queue in queues {
+        let event = envelope(state, action, subject, data.clone(), queue.schema);
+        push_to_queue(state, &queue.queue(), event);
+    }
+    if !passes {
         return;
     }
-    let body = envelope(state, action, subject, data);
+    let body = envelope(state, action, subject, data, state.switches.event_schema);
     let now = state.now;
     match state.switches.events {
         Events::InOrder => push(state, body, now),
@@ -55,13 +64,47 @@ pub fn publish(state: &mut State, action: &str, subject: &str, data: Value) {
     }
 }
 
+/// Puts an event on its way to a queue, as the switches say.
+fn push_to_queue(state: &mut State, queue: &str, event: Value) {
+    let now = state.now;
+    let is_held = |due: &Due| due.at > now && matches!(&due.what, DueKind::EventArrives { queue: its, .. } if its == queue);
+    let times = match state.switches.events {
+        Events::InOrder => vec![now],
+        Events::Late => vec![now + LATE],
+        Events::Doubled => vec![now, now],
+        Events::Reordered if state.due.iter().any(is_held) => vec![now],
+        Events::Reordered => vec![now + HELD],
+        Events::Never => Vec::new(),
+    };
+    for at in times {
+        state.later(at, DueKind::EventArrives { queue: queue.to_owned(), event: event.clone() });
+    }
+}
+
+/// An event comes into a queue: one message each (documentation). A queue that is gone takes none.
+pub fn arrives(state: &mut State, queue: &str, event: &Value) {
+    let is_taken = servicebus::enqueue(state, queue, Message { body: event.to_string(), ..Message::default() });
+    record(state, event, if is_taken { StatusCode::OK } else { StatusCode::NOT_FOUND });
+}
+
+fn kind(action: &str) -> String {
+    format!("Microsoft.Resources.Resource{action}Success")
+}
+
+impl QueueSubscription {
+    fn wants(&self, kind: &str, subject: &str) -> bool {
+        (self.types.is_empty() || self.types.iter().any(|wanted| wanted.eq_ignore_ascii_case(kind)))
+            && starts_with(subject, &self.begins_with)
+    }
+}
+
 fn starts_with(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-fn envelope(state: &mut State, action: &str, subject: &str, data: Value) -> Value {
+fn envelope(state: &mut State, action: &str, subject: &str, data: Value, schema: EventSchema) -> Value {
     let id = state.take_uuid();
-    let kind = format!("Microsoft.Resources.Resource{action}Success");
+    let kind = kind(action);
     let ticks = state.now.timestamp_subsec_nanos() % 1_000_000_000 / 100;
     let time = format!("{}.{ticks:07}Z", state.now.format("%Y-%m-%dT%H:%M:%S"));
     let subscription = match data.get("subscriptionId").and_then(Value::as_str) {
@@ -69,7 +112,7 @@ fn envelope(state: &mut State, action: &str, subject: &str, data: Value) -> Valu
         None => subject.split('/').nth(2).unwrap_or_default(),
     };
     let source = format!("/subscriptions/{subscription}");
-    match state.switches.event_schema {
+    match schema {
         EventSchema::EventGrid => json!({
             "id": id,
             "topic": source,

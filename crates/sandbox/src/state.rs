@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::bounds;
 use crate::faults::{Fault, Meeting};
 use crate::servicebus::Line;
-use crate::switches::Switches;
+use crate::switches::{EventSchema, Switches};
 
 /// The whole simulated world.
 ///
@@ -472,6 +472,36 @@ pub struct EventGrid {
     pub dead_letters: Vec<Value>,
     /// How many events were delivered and answered with success.
     pub delivered: u64,
+    /// Queues that somebody has subscribed to the events of a subscription.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueSubscription>,
+}
+
+/// An event subscription that leads to a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct QueueSubscription {
+    /// Its name.
+    pub name: String,
+    /// The subscription whose events it wants.
+    pub subscription: String,
+    /// The resource id of the queue.
+    pub queue_id: String,
+    /// The schema that it has chosen.
+    pub schema: EventSchema,
+    /// The types of events that it wants; all, if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// How the subjects begin that it wants.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub begins_with: String,
+}
+
+impl QueueSubscription {
+    /// The queue's name.
+    pub fn queue(&self) -> String {
+        self.queue_id.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
+    }
 }
 
 /// An event on its way to a function.
@@ -807,6 +837,13 @@ pub enum DueKind {
         /// The rule's body.
         #[serde(deserialize_with = "bounds::rule")]
         rule: Value,
+    },
+    /// An event comes into a queue that is subscribed to it.
+    EventArrives {
+        /// The queue.
+        queue: String,
+        /// The event.
+        event: Value,
     },
 }
 

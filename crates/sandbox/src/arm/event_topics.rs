@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use crate::eventgrid::FUNCTION;
 use crate::state::State;
+use crate::switches::EventSchema;
 
 use super::envelope::{Outcome, Reply, method_not_allowed, resource_not_found};
+use super::event_subscriptions::schema_name;
 use super::path::{Form, Kind, Path, Resource, last};
 use super::subscriptions::find;
 use super::{Request, paging};
@@ -31,7 +33,7 @@ pub(super) fn serve(state: &State, request: &Request, path: &Path, resource: &Re
     }
     let subscription = path.subscription.as_deref().unwrap_or_default();
     let there = find(state, subscription).is_some_and(|known| known.events);
-    let all: Vec<Value> = if there { vec![body(subscription, resource.kind)] } else { Vec::new() };
+    let all: Vec<Value> = if there { vec![body(subscription, resource.kind, state.switches.event_schema)] } else { Vec::new() };
     match resource.form {
         Form::Collection => paging::reply(state, request, all),
         Form::Item | Form::Action(_) => {
@@ -42,7 +44,7 @@ pub(super) fn serve(state: &State, request: &Request, path: &Path, resource: &Re
     }
 }
 
-fn body(subscription: &str, kind: Kind) -> Value {
+fn body(subscription: &str, kind: Kind, schema: EventSchema) -> Value {
     let id = format!("/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.EventGrid/systemTopics/{TOPIC}");
     match kind {
         Kind::EventSubscription => json!({
@@ -61,7 +63,7 @@ fn body(subscription: &str, kind: Kind) -> Value {
                         "maxEventsPerBatch": 1,
                     },
                 },
-                "eventDeliverySchema": "EventGridSchema",
+                "eventDeliverySchema": schema_name(schema),
                 "filter": {"includedEventTypes": [
                     "Microsoft.Resources.ResourceActionSuccess",
                     "Microsoft.Resources.ResourceWriteSuccess",

@@ -7,6 +7,7 @@ mod activity;
 mod authorization;
 mod compute;
 mod envelope;
+mod event_subscriptions;
 mod event_topics;
 mod events;
 mod incidents;
@@ -32,6 +33,7 @@ mod versions;
 use http::Method;
 
 use crate::entra;
+use crate::eventgrid;
 use crate::face::{Answer, Call};
 use crate::state::{Caller, Deed, DueKind, State};
 
@@ -138,6 +140,7 @@ pub fn happen(state: &mut State, what: DueKind) {
         DueKind::PolicySettles { policy } => jit_life::settles(state, &policy),
         DueKind::OperationEnds { operation } => operations::ends(state, &operation),
         DueKind::RuleReturns { nsg, rule } => jit_life::rule_returns(state, &nsg, rule),
+        DueKind::EventArrives { queue, event } => eventgrid::arrives(state, &queue, &event),
     }
 }
 
@@ -249,6 +252,7 @@ fn route(state: &mut State, request: &Request, path: &Path, resource: &Resource)
         },
         Kind::RoleAssignment | Kind::RoleDefinition => roles::serve(state, request, resource),
         Kind::SystemTopic | Kind::EventSubscription => event_topics::serve(state, request, path, resource),
+        Kind::ScopedEventSubscription => event_subscriptions::serve(state, request, path, resource),
         Kind::Incident => incidents::serve(state, request, resource),
     }
 }
@@ -279,6 +283,7 @@ fn remaining(note: &Note, method: &Method) -> Vec<(&'static str, &'static str)> 
                 | Kind::RoleDefinition
                 | Kind::SystemTopic
                 | Kind::EventSubscription
+                | Kind::ScopedEventSubscription
                 | Kind::Incident,
             ),
         ) => {

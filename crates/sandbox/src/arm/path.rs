@@ -92,6 +92,7 @@ kinds! {
     RoleDefinition = "Microsoft.Authorization/roleDefinitions",
     SystemTopic = "Microsoft.EventGrid/systemTopics",
     EventSubscription = "Microsoft.EventGrid/systemTopics/eventSubscriptions",
+    ScopedEventSubscription = "Microsoft.EventGrid/eventSubscriptions",
     Incident = "Microsoft.SecurityInsights/incidents",
 }
 

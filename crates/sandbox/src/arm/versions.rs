@@ -115,7 +115,7 @@ fn of(kind: Kind) -> &'static Taken {
         Kind::Pricing => &PRICING,
         Kind::ActivityLog => &ACTIVITY_LOG,
         Kind::Lock | Kind::Permission | Kind::RoleAssignment | Kind::RoleDefinition => &AUTHORIZATION,
-        Kind::SystemTopic | Kind::EventSubscription => &EVENT_GRID,
+        Kind::SystemTopic | Kind::EventSubscription | Kind::ScopedEventSubscription => &EVENT_GRID,
         Kind::Incident => &SENTINEL,
     }
 }
