@@ -8,26 +8,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::{Effect, Fault};
-use portcullis_sandbox::state::{Lock, LockLevel, NeededRight};
+use portcullis_sandbox::servicebus;
+use portcullis_sandbox::state::{Lock, LockLevel, Message, NeededRight, State};
 use portcullis_sandbox::switches::*;
-use portcullis_tool::live_probe::ACTIONS;
 use portcullis_tool::live_probe::questions::QUESTIONS;
 use portcullis_tool::live_probe::report::Report;
 use portcullis_trials::story::{each_row, settings::settings};
 use serde_json::{Value, json};
 
-use world::{PERSON, World, vm};
+use world::{PERSON, World, queue, vm};
 
 /// What a probe can find out of a world with these switches, whose plan is on.
 fn expected(switches: &Switches) -> BTreeMap<String, Value> {
     let all = serde_json::to_value(switches).unwrap();
     let unseen = |name: &str| match name {
         "planOffRefuses" => true,
+        // What a queue's reader is given twice is between the broker and the Functions host.
+        "messages" => true,
+        // Nothing names what the events of requests do that do not come.
+        "eventResource" => switches.events == Events::Never,
         // Nothing is ever under way.
         "busyNsg" => switches.operation_seconds == 0,
         // Its rule is never gone for good.
         "recordOfDeletedRule" => switches.deleted_rule_returns == Returns::Always,
-        _ => QUESTIONS.iter().any(|question| question.name == name && !question.otherwise.is_empty()),
+        _ => false,
     };
     all.as_object().unwrap().iter().filter(|(name, _)| !unseen(name)).map(|(name, setting)| (name.clone(), setting.clone())).collect()
 }
@@ -109,6 +113,85 @@ async fn a_policy_that_allows_five_minutes_is_enough() {
     world.is_as_it_was(&report);
 }
 
+#[tokio::test]
+async fn with_a_machine_alone_the_rest_says_how_it_is_found_out() {
+    let mut world = World::begin(|_| {}).await;
+    world.alone = true;
+    let report = world.probe().await.unwrap();
+    let mut wanted = expected(&Switches::default());
+    let besides = ["events", "eventResource", "incidentEntities", "logsUnpackedCounts"];
+    wanted.retain(|name, _| !besides.contains(&name.as_str()));
+    assert_eq!(answers(&report), wanted, "{}", report.to_text());
+    let text = report.to_text();
+    for question in QUESTIONS.iter().filter(|question| besides.contains(&question.name)) {
+        assert!(text.contains(question.otherwise), "{text}");
+    }
+    assert!(text.contains("an entry of the activity log names"), "{text}");
+    world.is_as_it_was(&report);
+}
+
+/// What is in a queue is somebody's.
+#[tokio::test]
+async fn a_queue_that_is_used_is_left_as_it_is() {
+    let message = |state: &mut State, body: &str| {
+        let message = Message { body: body.to_owned(), ..Message::default() };
+        assert!(servicebus::enqueue(state, "probe", message));
+    };
+    let waiting = |world: &World| {
+        let state = world.sandbox.world.lock();
+        let messages = state.queues["probe"].messages.iter();
+        messages.filter(|message| message.lock.is_none()).map(|message| message.body.clone()).collect::<Vec<_>>()
+    };
+    let world = World::begin(|state| message(state, "theirs")).await;
+    let report = world.probe().await.unwrap();
+    assert!(report.findings["events"].why.contains("probe holds messages already"), "{}", report.to_text());
+    assert_eq!(waiting(&world), ["theirs"]);
+    world.is_as_it_was(&report);
+
+    let world = World::begin(|_| {}).await;
+    let sends = |sandbox: &portcullis_sandbox::sandbox::Sandbox| {
+        let mut state = sandbox.world.lock();
+        let is_there = state.queues["probe"].messages.iter().any(|message| message.body == "theirs");
+        let is_first = !is_there && !state.event_grid.queues.is_empty();
+        if is_first {
+            message(&mut state, "theirs");
+        }
+        is_first
+    };
+    let report = world.probe_while(sends).await.unwrap();
+    assert!(report.findings["events"].why.contains("what is no event"), "{}", report.to_text());
+    assert!(waiting(&world).contains(&"theirs".to_owned()), "{:?}", waiting(&world));
+    world.is_as_it_was(&report);
+}
+
+#[tokio::test]
+async fn who_may_do_more_than_the_app_is_told_to_ask_as_the_app() {
+    let world = World::begin(|state| {
+        let person = state.principals.iter_mut().find(|person| person.object_id == PERSON).unwrap();
+        person.assignments[0].actions.push("Microsoft.SecurityInsights/*".to_owned());
+    })
+    .await;
+    let report = world.probe().await.unwrap();
+    let why = &report.findings["incidentEntities"].why;
+    assert!(report.answer("incidentEntities").is_none() && why.contains("that has `Portcullis read incidents` alone"), "{why}");
+}
+
+#[tokio::test]
+async fn an_event_subscription_that_cannot_be_taken_away_is_said() {
+    let world = World::begin(|state| {
+        let person = state.principals.iter_mut().find(|person| person.object_id == PERSON).unwrap();
+        person.assignments[0].actions.retain(|action| action != "Microsoft.EventGrid/eventSubscriptions/delete");
+    })
+    .await;
+    let report = world.probe().await.unwrap();
+    assert_eq!(report.answer("events"), Some(&json!("inOrder")));
+    let [left] = report.left.as_slice() else { panic!("{:?}", report.left) };
+    assert!(
+        left.contains("/eventSubscriptions/portcullis-live-probe may be there still.") && left.ends_with("Delete it by hand."),
+        "{left}"
+    );
+}
+
 /// Everything else is found out.
 #[tokio::test]
 async fn what_a_machine_or_an_asker_cannot_show_is_not_guessed() {
@@ -138,8 +221,8 @@ async fn where_the_plan_is_off_it_is_seen_which_calls_are_refused() {
         .await;
         let report = world.probe().await.unwrap();
         assert_eq!(report.answer("planOffRefuses"), Some(&serde_json::to_value(setting).unwrap()), "{}", report.to_text());
-        // Besides: how ids are written, pages, and management groups.
-        assert_eq!(answers(&report).len(), others + 1, "{}", report.to_text());
+        // Besides: how ids are written, pages, and management groups; and what has nothing to do with JIT.
+        assert_eq!(answers(&report).len(), others + 1 + 3, "{}", report.to_text());
         world.is_as_it_was(&report);
     }
 }
@@ -159,7 +242,7 @@ async fn the_actions_that_are_named_are_needed_and_suffice() {
         let state = world.sandbox.world.lock();
         state.rights.borrow().iter().filter(is_its).map(|right| (right.action.clone(), right.held)).collect()
     };
-    assert_eq!(needed, ACTIONS.iter().map(|action| ((*action).to_owned(), true)).collect());
+    assert_eq!(needed, world::actions().map(|action| (action.to_owned(), true)).collect());
 }
 
 /// What each right is for is not found out without it, with Azure's words; everything else is.
@@ -316,7 +399,11 @@ async fn without_a_word_that_it_may_nothing_is_opened() {
         (vec!["--vm", "web-1", "--yes-this-vm-may-be-opened"], 2),
         (vec!["--yes-this-vm-may-be-opened"], 2),
         (vec!["--vm", &web, "--plan", "--arm-endpoint", "http://127.0.0.1:9"], 1),
+        (vec!["--vm", &web, "--plan", "--logs-endpoint", "https://127.0.0.1:9"], 2),
+        (vec!["--vm", &web, "--plan", "--events-queue", "probe"], 2),
+        (vec!["--vm", &web, "--plan", "--events-queue", &queue(), "--bus-endpoint", "http://127.0.0.1:9"], 1),
         (vec!["--vm", &web, "--plan"], 0),
+        (vec!["--vm", &web, "--plan", "--events-queue", &queue(), "--workspace", &estate::workspace_id()], 0),
     ] {
         let output = world.command(&arguments).await;
         let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -56,6 +56,7 @@ impl Probe<'_> {
         self.note(|notes| notes.asked_jit = true);
         let answer = self.azure.write_patiently(Method::POST, &format!("{}/initiate", policy.path), JIT, Some(&body)).await?;
         let text = |field: &str| answer.body[field].as_str().unwrap_or_default().to_owned();
+        self.note(|notes| notes.requests.push(answer.correlation.clone()));
         Ok(Asked {
             start: time::parse(&text("startTimeUtc")).unwrap_or(answer.at),
             end: time::parse(&end).unwrap_or(answer.at),

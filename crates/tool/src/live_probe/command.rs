@@ -7,11 +7,13 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use portcullis_domain::arm_id::VmId;
 
-use super::Probe;
 use super::azure::Azure;
+use super::bus::{Bus, QueueId};
 use super::clock::WallClock;
-use super::machine::{FIRST, Machine, SECOND, WHOLE};
+use super::ingestion::Ingestion;
+use super::machine::{FIRST, SECOND, WHOLE};
 use super::token::Token;
+use super::{Probe, incidents};
 
 /// Which machine, and how Azure is reached.
 #[derive(Args, Debug)]
@@ -28,12 +30,69 @@ pub struct Arguments {
     /// Print the report as JSON, whose `switches` a world of `portcullis sandbox` takes
     #[arg(long)]
     json: bool,
+    /// The resource id of a queue of Service Bus that nothing else uses: the events of what is asked are sent there, to learn how they
+    /// arrive
+    #[arg(long, value_name = "ID")]
+    events_queue: Option<QueueId>,
+    /// The resource id of Microsoft Sentinel's workspace with an incident, to learn which right it takes to read what one names
+    #[arg(long, value_name = "ID", value_parser = incidents::workspace)]
+    workspace: Option<String>,
+    /// The address of a data collection endpoint, to learn whether it counts what a packed body unpacks to; nothing is stored
+    #[arg(long, value_name = "URL", requires_all = ["logs_rule_id", "logs_stream"])]
+    logs_endpoint: Option<String>,
+    /// The immutable id of a data collection rule of that endpoint
+    #[arg(long, value_name = "ID", requires = "logs_endpoint")]
+    logs_rule_id: Option<String>,
+    /// A stream of that rule
+    #[arg(long, value_name = "NAME", requires = "logs_endpoint")]
+    logs_stream: Option<String>,
     /// Azure Resource Manager; another one for Azure Government
     #[arg(long, value_name = "URL", default_value = "https://management.azure.com")]
     arm_endpoint: String,
     /// An access token for it, better given in the environment; without one the Azure CLI is asked
-    #[arg(long, value_name = "TOKEN", env = "PORTCULLIS_ARM_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = ARM_TOKEN, hide_env_values = true)]
     token: Option<String>,
+    /// Where the queue's namespace is; another one for Azure Government
+    #[arg(long, value_name = "URL", requires = "events_queue")]
+    bus_endpoint: Option<String>,
+    /// An access token for Service Bus, better given in the environment; without one the Azure CLI is asked
+    #[arg(long, value_name = "TOKEN", env = BUS_TOKEN, hide_env_values = true)]
+    bus_token: Option<String>,
+    /// An access token for Azure Monitor, better given in the environment; without one the Azure CLI is asked
+    #[arg(long, value_name = "TOKEN", env = LOGS_TOKEN, hide_env_values = true)]
+    logs_token: Option<String>,
+}
+
+const ARM_TOKEN: &str = "PORTCULLIS_ARM_TOKEN";
+const BUS_TOKEN: &str = "PORTCULLIS_BUS_TOKEN";
+const LOGS_TOKEN: &str = "PORTCULLIS_LOGS_TOKEN";
+
+impl Arguments {
+    /// Every address that a token is sent to must keep it secret on the way.
+    fn demand_https(&self) -> anyhow::Result<()> {
+        let endpoints = [
+            ("--arm-endpoint", Some(&self.arm_endpoint)),
+            ("--bus-endpoint", self.bus_endpoint.as_ref()),
+            ("--logs-endpoint", self.logs_endpoint.as_ref()),
+        ];
+        for (name, endpoint) in endpoints {
+            if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.starts_with("https://")) {
+                bail!("{name} {endpoint}: give an address that begins with https://, since an access token is sent there");
+            }
+        }
+        Ok(())
+    }
+
+    fn bus(&self, http: &reqwest::Client) -> Option<Bus> {
+        let queue = self.events_queue.clone()?;
+        let endpoint = self.bus_endpoint.clone().unwrap_or_else(|| queue.endpoint());
+        Some(Bus::new(http.clone(), queue, &endpoint, Token::of(self.bus_token.clone(), BUS_TOKEN)))
+    }
+
+    fn ingestion(&self, http: &reqwest::Client) -> Option<Ingestion> {
+        let (endpoint, rule, stream) = (self.logs_endpoint.as_ref()?, self.logs_rule_id.as_ref()?, self.logs_stream.as_ref()?);
+        Some(Ingestion::new(http.clone(), endpoint, rule, stream, Token::of(self.logs_token.clone(), LOGS_TOKEN)))
+    }
 }
 
 /// Asks, and prints the report. It exits with 1 where something could not be put back.
@@ -42,18 +101,18 @@ pub async fn run(arguments: Arguments, http: reqwest::Client) -> anyhow::Result<
     if !confirmed && !arguments.plan && !std::io::stdin().is_terminal() {
         bail!("this opens a port of {}: say --yes-this-vm-may-be-opened, or --plan to see what would be done", arguments.vm.name());
     }
-    if !arguments.arm_endpoint.starts_with("https://") {
-        bail!("--arm-endpoint {}: give an address that begins with https://, since an access token is sent there", arguments.arm_endpoint);
-    }
+    arguments.demand_https()?;
     let clock = WallClock;
-    let azure = Azure::new(http, &arguments.arm_endpoint, Token::of(arguments.token), &clock);
+    let (bus, ingestion) = (arguments.bus(&http), arguments.ingestion(&http));
+    let azure = Azure::new(http, &arguments.arm_endpoint, Token::of(arguments.token, ARM_TOKEN), &clock);
     let tell = |what: &str| anstream::eprintln!("{what}");
     let probe = Probe::prepare(azure, &arguments.vm, &tell).await?;
+    let probe = probe.with_queue(bus).with_ingestion(ingestion).with_workspace(arguments.workspace);
     if arguments.plan {
-        anstream::println!("{}", plan(&probe.machine));
+        anstream::println!("{}", plan(&probe));
         return Ok(ExitCode::SUCCESS);
     }
-    anstream::eprintln!("{}\n", plan(&probe.machine));
+    anstream::eprintln!("{}\n", plan(&probe));
     if !confirmed {
         confirm(arguments.vm.name())?;
     }
@@ -91,7 +150,23 @@ async fn twice_interrupted() {
 }
 
 /// What is going to be done, and how long it takes.
-pub(super) fn plan(machine: &Machine) -> String {
+fn plan(probe: &Probe<'_>) -> String {
+    let machine = &probe.machine;
+    let mut besides = Vec::new();
+    if let Some(bus) = &probe.bus {
+        besides.push(format!(
+            "Meanwhile send the events of the VM's resource group to the queue {}, by an event subscription that is taken away again; ask twice\
+             \n     in a row, so that it is seen whether one event passes another; and wait for them 20 minutes at most.",
+            bus.queue.name()
+        ));
+    }
+    if probe.workspace.is_some() {
+        besides.push("Read what the workspace's first incident names.".to_owned());
+    }
+    if probe.ingestion.is_some() {
+        besides.push("Send the data collection endpoint an empty list of rows, packed, that unpacks to 2 MB.".to_owned());
+    }
+    let besides: String = besides.iter().zip(7..).map(|(what, number)| format!("\n  {number}. {what}")).collect();
     let groups: Vec<&str> = machine.groups.iter().map(|group| group.id.name()).collect();
     let (port, policy) = match &machine.policy {
         Some(policy) => (policy.port.number.to_string(), policy.path.as_str()),
@@ -106,18 +181,41 @@ pub(super) fn plan(machine: &Machine) -> String {
          \n  4. Ask for short openings and for one to both addresses, and wait until JIT shuts it at its end.\
          \n  5. Open once more, write the policy with {WHOLE} as the only source of that port of this VM, ask for a part of it, and put the\
          \n     policy back: {policy}\
-         \n  6. Delete what rules of the probe are left, and wait until the activity log shows the first request, 65 minutes at most.\
+         \n  6. Delete what rules of the probe are left, and wait until the activity log shows the first request, 65 minutes at most.{besides}\
          \n\nIt needs the actions\n  {actions}\nand asks without them what it can. Portcullis must not govern the subscription meanwhile. Ctrl-C stops it, and puts back what it changed.",
         vm = machine.vm.name(),
         groups = groups.join(", "),
-        actions = ACTIONS.join("\n  ")
+        actions = actions(probe).join("\n  ")
     )
 }
 
-/// The rights that everything together needs.
-pub const ACTIONS: [&str; 11] = [
+fn actions(probe: &Probe<'_>) -> Vec<&'static str> {
+    let for_events: &[&str] = if probe.bus.is_some() { &ACTIONS_FOR_EVENTS } else { &[] };
+    let for_incidents: &[&str] = if probe.workspace.is_some() { &ACTIONS_FOR_INCIDENTS } else { &[] };
+    let for_logs: &[&str] = if probe.ingestion.is_some() { &ACTIONS_FOR_LOGS } else { &[] };
+    ACTIONS.iter().chain(for_events).chain(for_incidents).chain(for_logs).copied().collect()
+}
+
+/// What it needs besides to learn how events arrive; Azure also wants the right to write the queue that is subscribed.
+pub const ACTIONS_FOR_EVENTS: [&str; 4] = [
+    "Microsoft.EventGrid/eventSubscriptions/delete",
+    "Microsoft.EventGrid/eventSubscriptions/read",
+    "Microsoft.EventGrid/eventSubscriptions/write",
+    "Microsoft.ServiceBus/namespaces/messages/receive/action",
+];
+
+/// What it needs besides in the workspace, to learn which right incidents take.
+pub const ACTIONS_FOR_INCIDENTS: [&str; 2] = ["Microsoft.Authorization/permissions/read", "Microsoft.SecurityInsights/incidents/read"];
+
+/// What it needs besides at the data collection rule.
+pub const ACTIONS_FOR_LOGS: [&str; 1] = ["Microsoft.Insights/Telemetry/Write"];
+
+/// The rights that everything else together needs.
+pub const ACTIONS: [&str; 13] = [
     "Microsoft.Compute/virtualMachines/read",
     "Microsoft.Compute/virtualMachines/write",
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions/read",
+    "Microsoft.EventGrid/systemTopics/read",
     "Microsoft.Insights/eventtypes/values/read",
     "Microsoft.Network/networkInterfaces/read",
     "Microsoft.Network/networkSecurityGroups/read",

@@ -41,7 +41,9 @@ impl Probe<'_> {
         }
         self.found("activityLogSeconds", seconds(made, readable.unwrap_or(now)), lines);
         let named = entries.resources.into_iter().map(|id| seen(now, format!("an entry of the activity log names {}", plain(&id))));
-        self.open("eventResource", "", named.collect());
+        if !self.is_told("eventResource") && self.bus.is_none() {
+            self.open("eventResource", "", named.collect());
+        }
         Ok(())
     }
 

@@ -4,10 +4,14 @@
 
 mod asking;
 pub mod azure;
+pub mod bus;
 pub mod clock;
 mod command;
 mod deleting;
 mod ending;
+mod events;
+mod incidents;
+pub mod ingestion;
 mod logging;
 mod look;
 mod machine;
@@ -28,7 +32,9 @@ use portcullis_domain::arm_id::VmId;
 use serde_json::Value;
 
 use azure::{Azure, Trouble};
-pub use command::{ACTIONS, Arguments, run};
+use bus::Bus;
+pub use command::{ACTIONS, ACTIONS_FOR_EVENTS, ACTIONS_FOR_INCIDENTS, ACTIONS_FOR_LOGS, Arguments, run};
+use ingestion::Ingestion;
 use look::Asked;
 use machine::Machine;
 use report::{Finding, Report};
@@ -43,6 +49,9 @@ const LONGEST: TimeDelta = TimeDelta::minutes(45);
 pub struct Probe<'a> {
     azure: Azure<'a>,
     machine: Machine,
+    bus: Option<Bus>,
+    ingestion: Option<Ingestion>,
+    workspace: Option<String>,
     notes: Mutex<Notes>,
     tell: &'a (dyn Fn(&str) + Send + Sync),
 }
@@ -55,6 +64,10 @@ struct Notes {
     first: Option<Asked>,
     /// Whether JIT was asked for anything, answered or not.
     asked_jit: bool,
+    /// What ties each request that JIT took to its events.
+    requests: Vec<String>,
+    /// Whether the queue was subscribed to events, answered or not.
+    subscribed: bool,
     /// The machines that were written into the policy, answered or not.
     written: Option<Value>,
     /// What could not be put back, once that was tried.
@@ -66,7 +79,25 @@ impl<'a> Probe<'a> {
     pub async fn prepare(azure: Azure<'a>, vm: &VmId, tell: &'a (dyn Fn(&str) + Send + Sync)) -> anyhow::Result<Self> {
         let machine = Machine::find(&azure, vm).await?;
         azure.demand_life(LONGEST)?;
-        Ok(Probe { azure, machine, notes: Mutex::default(), tell })
+        Ok(Probe { azure, machine, bus: None, ingestion: None, workspace: None, notes: Mutex::default(), tell })
+    }
+
+    /// Asks besides how events arrive, at this queue.
+    #[must_use]
+    pub fn with_queue(self, bus: Option<Bus>) -> Self {
+        Probe { bus, ..self }
+    }
+
+    /// Asks besides what the ingestion endpoint takes.
+    #[must_use]
+    pub fn with_ingestion(self, ingestion: Option<Ingestion>) -> Self {
+        Probe { ingestion, ..self }
+    }
+
+    /// Asks besides which right incidents take, in the workspace with this resource id.
+    #[must_use]
+    pub fn with_workspace(self, workspace: Option<String>) -> Self {
+        Probe { workspace, ..self }
     }
 
     /// Asks everything until it is done or `stop` comes, and puts back what it changed. Should `hurry` come meanwhile, that is given up.
@@ -75,12 +106,17 @@ impl<'a> Probe<'a> {
             () = self.ask_everything() => false,
             () = stop => true,
         };
-        let left = match self.noted(|notes| notes.left.clone()) {
-            Some(left) => left,
-            None => tokio::select! {
-                left = self.put_back() => left,
-                () = hurry => vec![self.given_up()],
-            },
+        let all_back = async {
+            let mut left = match self.noted(|notes| notes.left.clone()) {
+                Some(left) => left,
+                None => self.put_back().await,
+            };
+            left.extend(self.unsubscribe().await);
+            left
+        };
+        let left = tokio::select! {
+            left = all_back => left,
+            () = hurry => vec![self.given_up()],
         };
         self.judge_letters();
         Report {
@@ -96,6 +132,14 @@ impl<'a> Probe<'a> {
     async fn ask_everything(&self) {
         let read = self.read().await;
         self.settle(&[], read);
+        let schema = self.event_schema().await;
+        self.settle(&["eventSchema"], schema);
+        let entities = self.incident_entities().await;
+        self.settle(&["incidentEntities"], entities);
+        let ingestion = self.unpacked_counts().await;
+        self.settle(&["logsUnpackedCounts"], ingestion);
+        let subscribed = self.subscribe().await;
+        self.settle(&["events", "eventResource"], subscribed);
         let opening = ["requestor", "initiatingSeconds", "operationSeconds", "ruleNames", "rulesLand"];
         match self.first_opening().await {
             Ok(first) => {
@@ -118,11 +162,15 @@ impl<'a> Probe<'a> {
         self.settle(&["smallestEndSeconds"], nearest);
         let ended = self.watched_end().await;
         self.settle(&["pluralSources", "expiryDelaySeconds"], ended);
+        let in_a_row = self.in_a_row().await;
+        self.settle(&[], in_a_row);
         let written = self.writing().await;
         self.settle(&["putClosesRecords", "sourceMust"], written);
-        // Before the wait for the log, which may take an hour: nothing stays open for it.
+        // Before the waits for events and the log, which may take an hour: nothing stays open for them.
         let left = self.put_back().await;
         self.note(|notes| notes.left = Some(left));
+        let arriving = self.arriving().await;
+        self.settle(&["events", "eventResource"], arriving);
         let log = self.wait_for_log().await;
         self.settle(&["activityLogSeconds"], log);
     }
@@ -176,10 +224,15 @@ impl<'a> Probe<'a> {
         let policy = self.machine.policy.as_ref().map(|policy| policy.path.as_str()).unwrap_or_default();
         format!(
             "Putting back was stopped. Look at the sources in the policy {policy}, and for rules with `JITRule-` in their name and a source \
-             of {} or {} in {}.",
+             of {} or {} in {}.{}",
             machine::FIRST,
             machine::SECOND,
-            groups.join(" and ")
+            groups.join(" and "),
+            if self.noted(|notes| notes.subscribed) {
+                " Delete the event subscription portcullis-live-probe of the subscription."
+            } else {
+                ""
+            }
         )
     }
 }

@@ -9,7 +9,7 @@ pub struct Question {
     pub name: &'static str,
     /// The question.
     pub asks: &'static str,
-    /// How it can be found out where the probe cannot; empty where it can.
+    /// How it is found out where the probe was given a VM alone; empty where that is enough.
     pub otherwise: &'static str,
 }
 
@@ -17,7 +17,7 @@ const fn question(name: &'static str, asks: &'static str) -> Question {
     Question { name, asks, otherwise: "" }
 }
 
-const fn elsewhere(name: &'static str, asks: &'static str, otherwise: &'static str) -> Question {
+const fn besides(name: &'static str, asks: &'static str, otherwise: &'static str) -> Question {
     Question { name, asks, otherwise }
 }
 
@@ -33,17 +33,13 @@ pub const QUESTIONS: [Question; 27] = [
     question("requestor", "Does a record say who asked?"),
     question("planOffRefuses", "Which calls of JIT are refused where Defender for Servers Plan 2 is off?"),
     question("subscriptionParents", "Is who reads a subscription told the management groups above it?"),
-    elsewhere(
+    besides(
         "incidentEntities",
         "Which right does it take to read what an incident names?",
-        "Give the app's identity `Portcullis read incidents` alone, and run `portcullis doctor` while there is an incident: its check \
-         `incidents` names the action that is missing, if one is.",
+        "Say --workspace with Microsoft Sentinel's workspace, as an identity that has `Portcullis read incidents` alone there. Or give the app's \
+         identity that role, and run `portcullis doctor` while there is an incident.",
     ),
-    elsewhere(
-        "eventResource",
-        "Which resource does the event of a request name?",
-        "Subscribe a queue to the subscription's Event Grid topic, ask JIT to open, and read `data.resourceUri` of the events.",
-    ),
+    besides("eventResource", "Which resource does the event of a request name?", "Say --events-queue with a queue of Service Bus."),
     question("initiatingSeconds", "How long is a record `Initiating` before its rule is there, in seconds?"),
     question("expiryDelaySeconds", "How long after its record's end does a rule go, in seconds?"),
     question("recordOfDeletedRule", "What does a record become whose rule was deleted?"),
@@ -54,26 +50,18 @@ pub const QUESTIONS: [Question; 27] = [
     question("busyNsg", "How is a second write to a group refused while one is under way?"),
     question("nsgIfMatch", "What does a delete of a rule make of `If-Match`?"),
     question("activityLogSeconds", "How late does the activity log show a request, in seconds?"),
-    elsewhere(
-        "events",
-        "How do events arrive?",
-        "Subscribe a queue to the subscription's Event Grid topic for a week, and lay its events beside the activity log.",
-    ),
-    elsewhere(
-        "eventSchema",
-        "Which schema have events?",
-        "The event subscription chooses it: read `eventDeliverySchema` of yours. Portcullis takes both.",
-    ),
-    elsewhere(
+    besides("events", "How do events arrive?", "Say --events-queue with a queue of Service Bus."),
+    question("eventSchema", "Which schema has the event subscription that leads to Portcullis?"),
+    besides(
         "messages",
         "How are messages of a queue delivered?",
         "Look in the log of the Functions app for one message id in several invocations. Portcullis takes them all.",
     ),
     question("pageSize", "How much stands on a page of a list? 0 is all."),
-    elsewhere(
+    besides(
         "logsUnpackedCounts",
         "Does the ingestion endpoint hold its limit of 1 MB against what a packed body unpacks to?",
-        "Send 2 MB of rows, packed by gzip, to your data collection endpoint: 413 says that it does. Portcullis stays below either limit.",
+        "Say --logs-endpoint, --logs-rule-id and --logs-stream, which the outputs of the deployment name. Portcullis stays below either limit.",
     ),
 ];
 
@@ -116,6 +104,14 @@ pub fn meaning(name: &str, answer: &Value) -> &'static str {
         }
         ("activityLogSeconds", _) => "Soon enough to confirm who opened.",
         ("pageSize", _) => "Portcullis reads every page.",
+        ("events", "never") => "Portcullis finds out by its sweep, within five minutes.",
+        ("events", "late") => "Portcullis mostly finds out by its sweep, within five minutes.",
+        ("events", _) => "Portcullis takes each event for a sign to look, whenever and however often it comes.",
+        ("eventResource", _) => "Portcullis looks at all that an event may mean.",
+        ("eventSchema", _) => "Portcullis takes both.",
+        ("incidentEntities", "ownAction") => "The role `Portcullis read incidents` needs the action of its own, which it has.",
+        ("incidentEntities", _) => "The right to read incidents is enough.",
+        ("logsUnpackedCounts", _) => "Portcullis stays below either limit.",
         _ => "",
     }
 }
@@ -144,7 +140,8 @@ mod tests {
     fn an_answer_means_something_exactly_where_the_probe_can_give_one() {
         let switches = serde_json::to_value(Switches::default()).unwrap();
         for question in QUESTIONS {
-            assert_eq!(meaning(question.name, &switches[question.name]).is_empty(), !question.otherwise.is_empty(), "{}", question.name);
+            let is_never_answered = question.name == "messages";
+            assert_eq!(meaning(question.name, &switches[question.name]).is_empty(), is_never_answered, "{}", question.name);
         }
     }
 }

@@ -14,7 +14,7 @@ pub enum Token {
     /// One that was given, which cannot be renewed.
     Given(String),
     /// The Azure CLI, asked again when the last one is refused.
-    AzureCli(Mutex<Option<String>>),
+    AzureCli(Mutex<Option<String>>, &'static str),
 }
 
 /// Who asks, as a token says.
@@ -29,23 +29,23 @@ pub enum Asker {
 }
 
 impl Token {
-    /// The given one, or else the Azure CLI's.
-    pub fn of(given: Option<String>) -> Self {
+    /// The given one, or else the Azure CLI's; one can be given in this environment variable.
+    pub fn of(given: Option<String>, variable: &'static str) -> Self {
         match given.filter(|token| !token.trim().is_empty()) {
             Some(token) => Token::Given(token.trim().to_owned()),
-            None => Token::AzureCli(Mutex::default()),
+            None => Token::AzureCli(Mutex::default(), variable),
         }
     }
 
-    /// A token for this endpoint; the error says what to do.
-    pub async fn get(&self, endpoint: &str) -> Result<String, String> {
+    /// A token for this audience; the error says what to do.
+    pub async fn get(&self, audience: &str) -> Result<String, String> {
         match self {
             Token::Given(token) => Ok(token.clone()),
-            Token::AzureCli(last) => {
+            Token::AzureCli(last, variable) => {
                 if let Some(token) = held(last).clone() {
                     return Ok(token);
                 }
-                let token = from_azure_cli(endpoint).await?;
+                let token = from_azure_cli(audience, variable).await?;
                 *held(last) = Some(token.clone());
                 Ok(token)
             }
@@ -56,7 +56,7 @@ impl Token {
     pub fn forget(&self, refused: &str) -> bool {
         match self {
             Token::Given(_) => false,
-            Token::AzureCli(last) => {
+            Token::AzureCli(last, _) => {
                 let mut last = held(last);
                 if last.as_deref() == Some(refused) {
                     *last = None;
@@ -70,7 +70,7 @@ impl Token {
     pub fn life(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
         match self {
             Token::Given(token) => Some(DateTime::from_timestamp(claims(token)["exp"].as_i64()?, 0)? - now),
-            Token::AzureCli(_) => None,
+            Token::AzureCli(..) => None,
         }
     }
 
@@ -78,7 +78,7 @@ impl Token {
     pub fn asker(&self) -> Asker {
         match self {
             Token::Given(token) => asker(token),
-            Token::AzureCli(last) => held(last).as_deref().map_or(Asker::Unknown, asker),
+            Token::AzureCli(last, _) => held(last).as_deref().map_or(Asker::Unknown, asker),
         }
     }
 }
@@ -87,9 +87,9 @@ fn held(last: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
     last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn from_azure_cli(endpoint: &str) -> Result<String, String> {
-    let arguments = ["account", "get-access-token", "--resource", endpoint, "--query", "accessToken", "--output", "tsv"];
-    let cure = "sign in with `az login`, or put an access token into PORTCULLIS_ARM_TOKEN";
+async fn from_azure_cli(audience: &str, variable: &str) -> Result<String, String> {
+    let arguments = ["account", "get-access-token", "--resource", audience, "--query", "accessToken", "--output", "tsv"];
+    let cure = format!("sign in with `az login`, or put an access token into {variable}");
     let output = tokio::process::Command::new("az").args(arguments).output().await;
     let output = output.map_err(|why| format!("the Azure CLI cannot be asked for a token ({why}): {cure}"))?;
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -131,15 +131,15 @@ mod tests {
     #[test]
     fn a_token_that_cannot_be_renewed_says_how_long_it_lives() {
         let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(r#"{"exp": 3600}"#));
-        assert_eq!(Token::of(Some(token)).life(DateTime::UNIX_EPOCH), Some(TimeDelta::hours(1)));
-        assert_eq!(Token::of(Some("nonsense".to_owned())).life(DateTime::UNIX_EPOCH), None);
+        assert_eq!(Token::of(Some(token), "X").life(DateTime::UNIX_EPOCH), Some(TimeDelta::hours(1)));
+        assert_eq!(Token::of(Some("nonsense".to_owned()), "X").life(DateTime::UNIX_EPOCH), None);
     }
 
     #[tokio::test]
     async fn a_token_that_was_given_is_the_only_one() {
-        let token = Token::of(Some(" a ".to_owned()));
+        let token = Token::of(Some(" a ".to_owned()), "X");
         assert_eq!(token.get("https://x").await.unwrap(), "a");
         assert!(!token.forget("a"));
-        assert!(matches!(Token::of(Some("  ".to_owned())), Token::AzureCli(_)));
+        assert!(matches!(Token::of(Some("  ".to_owned()), "X"), Token::AzureCli(..)));
     }
 }

@@ -7,25 +7,39 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use portcullis_domain::arm_id::VmId;
 use portcullis_sandbox::faults::{Effect, Fault};
+use portcullis_sandbox::logs::{RULE_ID, STREAM};
 use portcullis_sandbox::sandbox::{Sandbox, SandboxOptions};
-use portcullis_sandbox::state::{Assignment, Principal, State};
+use portcullis_sandbox::state::{Assignment, Incident, Principal, Queue, State};
 use portcullis_sandbox::{entra, estate};
 use portcullis_tool::live_probe::azure::Azure;
+use portcullis_tool::live_probe::bus::Bus;
 use portcullis_tool::live_probe::clock::Clock;
+use portcullis_tool::live_probe::ingestion::Ingestion;
 use portcullis_tool::live_probe::report::Report;
 use portcullis_tool::live_probe::token::Token;
-use portcullis_tool::live_probe::{ACTIONS, Probe};
+use portcullis_tool::live_probe::{ACTIONS, ACTIONS_FOR_EVENTS, ACTIONS_FOR_INCIDENTS, ACTIONS_FOR_LOGS, Probe};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 /// Who runs the probe: a person with its rights in the subscription and no others.
 pub const PERSON: &str = "5a4db0c5-00b0-4000-8000-0000000000f1";
 const ARM: &str = "https://management.azure.com";
+/// Everything that a probe needs that is asked all there is to ask.
+pub fn actions() -> impl Iterator<Item = &'static str> {
+    ACTIONS.into_iter().chain(ACTIONS_FOR_EVENTS).chain(ACTIONS_FOR_INCIDENTS).chain(ACTIONS_FOR_LOGS)
+}
+
+/// A queue that nothing else uses.
+pub fn queue() -> String {
+    estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.ServiceBus/namespaces/bus/queues", "probe")
+}
 
 /// A running sandbox without a host, and what it began with.
 pub struct World {
     /// The sandbox.
     pub sandbox: Sandbox,
+    /// Whether the probe has a VM alone, and neither queue, workspace nor ingestion endpoint.
+    pub alone: bool,
     machines: Value,
     denied: Vec<String>,
     dir: tempfile::TempDir,
@@ -77,7 +91,10 @@ impl World {
     pub async fn begin(change: impl FnOnce(&mut State)) -> World {
         let mut state = State::default();
         estate::small(&mut state);
-        let actions = ACTIONS.iter().map(|action| (*action).to_owned()).collect();
+        state.queues.insert("probe".to_owned(), Queue::default());
+        let incident = incident(&state);
+        state.workspaces[0].incidents.push(incident);
+        let actions = actions().map(str::to_owned).collect();
         state.principals.push(Principal {
             object_id: PERSON.to_owned(),
             upn: "petra.probe@sandbox.example".to_owned(),
@@ -94,7 +111,7 @@ impl World {
             let state = sandbox.world.lock();
             (machines(&state), rules(&state, "Deny"))
         };
-        World { sandbox, machines, denied, dir }
+        World { sandbox, alone: false, machines, denied, dir }
     }
 
     /// Asks everything about web-1.
@@ -165,18 +182,27 @@ impl World {
     }
 
     async fn prepared<'a>(&self, name: &str, moved: &'a Moved<'_>) -> anyhow::Result<Probe<'a>> {
-        let azure = Azure::new(self.sandbox.client()?, self.sandbox.url("arm"), Token::of(Some(self.token())), moved);
-        Probe::prepare(azure, &VmId::parse(&vm(name))?, &|_| {}).await
+        let http = self.sandbox.client()?;
+        let token = |audience| Token::of(Some(self.token(audience)), "X");
+        let azure = Azure::new(http.clone(), self.sandbox.url("arm"), token(ARM), moved);
+        let queue = queue().parse().map_err(anyhow::Error::msg)?;
+        let bus = Bus::new(http.clone(), queue, self.sandbox.url("servicebus"), token("https://servicebus.azure.net"));
+        let logs = Ingestion::new(http, self.sandbox.url("logs"), RULE_ID, STREAM, token("https://monitor.azure.com"));
+        let probe = Probe::prepare(azure, &VmId::parse(&vm(name))?, &|_| {}).await?;
+        if self.alone {
+            return Ok(probe);
+        }
+        Ok(probe.with_queue(Some(bus)).with_ingestion(Some(logs)).with_workspace(Some(estate::workspace_id())))
     }
 
-    fn token(&self) -> String {
-        entra::mint(&self.sandbox.world.lock(), PERSON, ARM).unwrap()
+    fn token(&self, audience: &str) -> String {
+        entra::mint(&self.sandbox.world.lock(), PERSON, audience).unwrap()
     }
 
     /// Runs the command itself.
     pub async fn command(&self, arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.arg("live-probe").args(arguments).env("PORTCULLIS_ARM_TOKEN", self.token()).env("NO_COLOR", "1");
+        command.arg("live-probe").args(arguments).env("PORTCULLIS_ARM_TOKEN", self.token(ARM)).env("NO_COLOR", "1");
         if !arguments.contains(&"--arm-endpoint") {
             command.args(["--arm-endpoint", self.sandbox.url("arm")]);
         }
@@ -204,6 +230,7 @@ impl World {
         self.is_shut();
         let state = self.sandbox.world.lock();
         assert_eq!(machines(&state), self.machines);
+        assert_eq!(state.event_grid.queues, []);
         // JIT may write some of its own when the policy is written.
         let denied = rules(&state, "Deny");
         assert!(self.denied.iter().all(|rule| denied.contains(rule)), "{denied:?}");
@@ -213,6 +240,13 @@ impl World {
     pub fn is_shut(&self) {
         assert_eq!(rules(&self.sandbox.world.lock(), "Allow"), Vec::<String>::new());
     }
+}
+
+fn incident(state: &State) -> Incident {
+    serde_json::from_value(json!({
+        "id": "5a4db0c5-00b0-4000-8000-0000000000f7", "number": 7, "severity": "High", "status": "Active", "created": state.now,
+    }))
+    .unwrap()
 }
 
 /// The machines of the policy; ids may come back in the letters in which Azure gave them.
