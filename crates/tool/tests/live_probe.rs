@@ -114,6 +114,28 @@ async fn a_policy_that_allows_five_minutes_is_enough() {
 }
 
 #[tokio::test]
+async fn what_no_switch_plays_is_told_besides() {
+    let world = World::begin(|state| {
+        state.switches.smallest_end_seconds = 300;
+        state.switches.record_of_deleted_rule = RecordOfDeletedRule::Disappears;
+        state.switches.put_closes_records = true;
+        let of_old = json!([{
+            "virtualMachines": [{"id": vm("db-1"), "ports": [{
+                "number": 3389, "allowedSourceAddressPrefix": "10.1.1.1", "endTimeUtc": "2026-01-01T10:00:00Z",
+                "status": "Revoked", "statusReason": "Expired",
+            }]}],
+            "startTimeUtc": "2026-01-01T09:00:00Z", "requestor": "ada.admin@sandbox.example", "justification": "of old",
+        }]);
+        state.resources.get_mut(&world::policy()).unwrap()["properties"]["requests"] = of_old;
+    })
+    .await;
+    let report = world.probe().await.unwrap();
+    let told: Vec<String> = report.besides.iter().map(|one| format!("{}\n  {}", one.asks, one.seen.join("\n  "))).collect();
+    insta::assert_snapshot!("besides", told.join("\n"));
+    world.is_as_it_was(&report);
+}
+
+#[tokio::test]
 async fn with_a_machine_alone_the_rest_says_how_it_is_found_out() {
     let mut world = World::begin(|_| {}).await;
     world.alone = true;

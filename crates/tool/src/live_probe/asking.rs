@@ -54,17 +54,20 @@ impl Probe<'_> {
             "justification": "portcullis live-probe: the source is an address of documentation",
         });
         self.note(|notes| notes.asked_jit = true);
-        let answer = self.azure.write_patiently(Method::POST, &format!("{}/initiate", policy.path), JIT, Some(&body)).await?;
+        let answer = self.azure.write_patiently(Method::POST, &format!("{}/initiate", policy.path), JIT, Some(&body)).await;
+        let answer = answer.inspect_err(|trouble| self.note(|notes| notes.refused += usize::from(trouble.status() == Some(400))))?;
         let text = |field: &str| answer.body[field].as_str().unwrap_or_default().to_owned();
         self.note(|notes| notes.requests.push(answer.correlation.clone()));
-        Ok(Asked {
+        let asked = Asked {
             start: time::parse(&text("startTimeUtc")).unwrap_or(answer.at),
             end: time::parse(&end).unwrap_or(answer.at),
             sources: Sources::read(sources.iter().copied()),
             requestor: text("requestor"),
             correlation: answer.correlation,
             before: before.openings,
-        })
+        };
+        self.note(|notes| notes.last = Some(asked.clone()));
+        Ok(asked)
     }
 
     /// Asks JIT to open for so long, or as long as the policy allows, and waits until it has.

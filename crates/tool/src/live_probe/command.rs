@@ -179,8 +179,8 @@ fn plan(probe: &Probe<'_>) -> String {
          \n  2. Ask JIT to open port {port} to {FIRST}, then to {SECOND}: addresses of documentation, which nobody has.\
          \n  3. Ask again, delete the rules that JIT wrote for it, and wait 2 minutes whether they come back.\
          \n  4. Ask for short openings and for one to both addresses, and wait until JIT shuts it at its end.\
-         \n  5. Open once more, write the policy with {WHOLE} as the only source of that port of this VM, ask for a part of it, and put the\
-         \n     policy back: {policy}\
+         \n  5. Open once more, write the policy as it is and then with {WHOLE} as the only source of that port of this VM, ask for a part of\
+         \n     it, and put the policy back: {policy}\
          \n  6. Delete what rules of the probe are left, and wait until the activity log shows the first request, 65 minutes at most.{besides}\
          \n\nIt needs the actions\n  {actions}\nand asks without them what it can. Portcullis must not govern the subscription meanwhile. Ctrl-C stops it, and puts back what it changed.",
         vm = machine.vm.name(),

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::azure::Trouble;
-use super::look::{Asked, Look, pause};
+use super::look::{Asked, Look, pause, record_told};
 use super::machine::{NETWORK, SECOND};
 use super::opening::LONG;
 use super::report::seen;
@@ -130,16 +130,14 @@ impl Probe<'_> {
             self.open("recordOfDeletedRule", "The rule comes back each time, so that its record is that of a rule.", Vec::new());
             return Ok(());
         }
-        let (setting, told) = match look.record(asked) {
-            None => (Some("disappears"), "gone".to_owned()),
-            Some(record) => {
-                let setting = match record.status {
-                    RecordStatus::Initiated => Some("staysInitiated"),
-                    RecordStatus::Revoked if !record.was_replaced() && look.at < record.end => Some("revoked"),
-                    _ => None,
-                };
-                (setting, format!("`{}`, `{}`", String::from(record.status.clone()), record.status_reason))
-            }
+        let told = record_told(&look, asked);
+        let setting = match look.record(asked) {
+            None => Some("disappears"),
+            Some(record) => match record.status {
+                RecordStatus::Initiated => Some("staysInitiated"),
+                RecordStatus::Revoked if !record.was_replaced() && look.at < record.end => Some("revoked"),
+                _ => None,
+            },
         };
         let lines = vec![seen(
             look.at,

@@ -5,6 +5,7 @@ use portcullis_domain::jit::{JitPolicy, JitRecord, RecordStatus};
 use portcullis_domain::nsg::Nsg;
 use portcullis_domain::opening::{Opening, openings};
 use portcullis_domain::source::Sources;
+use portcullis_rules::plain::plain;
 use serde_json::Value;
 
 use super::azure::{Azure, Trouble};
@@ -87,16 +88,27 @@ impl Look {
         self.openings.iter().filter(is_of).filter(is_new).collect()
     }
 
-    /// The records that the probe may have asked for and that are not over.
+    /// The records that the probe may have asked for.
+    pub fn own(&self, machine: &Machine) -> impl Iterator<Item = &JitRecord> {
+        let began = machine.began - SAME;
+        self.records.iter().filter(move |record| is_of_probe(&record.sources) && record.start >= began)
+    }
+
+    /// Those that are not over.
     pub fn own_live(&self, machine: &Machine) -> Vec<&JitRecord> {
-        let is_own = |record: &&JitRecord| is_of_probe(&record.sources) && record.start >= machine.began - SAME;
-        self.records.iter().filter(is_own).filter(|record| record.may_be_open() && record.end > self.at).collect()
+        self.own(machine).filter(|record| record.may_be_open() && record.end > self.at).collect()
     }
 
     /// Whether a rule of the probe may still be about to come.
     pub fn is_initiating(&self, machine: &Machine) -> bool {
         self.own_live(machine).iter().any(|record| record.status == RecordStatus::Initiating)
     }
+}
+
+/// What became of the record of what was asked for, in words.
+pub fn record_told(look: &Look, asked: &Asked) -> String {
+    let of = |record: &JitRecord| format!("`{}`, `{}`", String::from(record.status.clone()), plain(&record.status_reason));
+    look.record(asked).map_or_else(|| "gone".to_owned(), of)
 }
 
 /// The policy as it is now.

@@ -2,6 +2,7 @@
 //!
 //! It opens to addresses of documentation alone, which nobody has, and puts back what it changed, however it ends.
 
+mod afterwards;
 mod asking;
 pub mod azure;
 pub mod bus;
@@ -37,7 +38,7 @@ pub use command::{ACTIONS, ACTIONS_FOR_EVENTS, ACTIONS_FOR_INCIDENTS, ACTIONS_FO
 use ingestion::Ingestion;
 use look::Asked;
 use machine::Machine;
-use report::{Finding, Report};
+use report::{Besides, Finding, Report};
 
 /// What a question ends in: either it was settled, or the trouble that kept it from being.
 type Stage = Result<(), Trouble>;
@@ -60,6 +61,11 @@ pub struct Probe<'a> {
 #[derive(Debug, Default)]
 struct Notes {
     findings: BTreeMap<&'static str, Finding>,
+    besides: Vec<Besides>,
+    /// How many requests JIT refused.
+    refused: usize,
+    /// The last request that JIT took.
+    last: Option<Asked>,
     /// The first request, which the activity log is asked about.
     first: Option<Asked>,
     /// Whether JIT was asked for anything, answered or not.
@@ -125,6 +131,7 @@ impl<'a> Probe<'a> {
             ended: self.azure.now(),
             stopped,
             findings: self.noted(|notes| notes.findings.clone()),
+            besides: self.noted(|notes| notes.besides.clone()),
             left,
         }
     }
@@ -166,6 +173,8 @@ impl<'a> Probe<'a> {
         self.settle(&[], in_a_row);
         let written = self.writing().await;
         self.settle(&["putClosesRecords", "sourceMust"], written);
+        let kept = self.refusals_kept().await;
+        self.settle(&[], kept);
         // Before the waits for events and the log, which may take an hour: nothing stays open for them.
         let left = self.put_back().await;
         self.note(|notes| notes.left = Some(left));
@@ -173,6 +182,8 @@ impl<'a> Probe<'a> {
         self.settle(&["events", "eventResource"], arriving);
         let log = self.wait_for_log().await;
         self.settle(&["activityLogSeconds"], log);
+        let ended = self.end_of_deleted().await;
+        self.settle(&[], ended);
     }
 
     /// Says why questions stay open that this stage was to answer and said nothing of.
@@ -192,6 +203,10 @@ impl<'a> Probe<'a> {
     fn open(&self, name: &'static str, why: &str, seen: Vec<String>) {
         let finding = Finding { answer: None, why: why.to_owned(), seen };
         self.note(|notes| drop(notes.findings.insert(name, finding)));
+    }
+
+    fn also(&self, asks: &'static str, seen: Vec<String>) {
+        self.note(|notes| notes.besides.push(Besides { asks, seen }));
     }
 
     fn answered(&self, name: &str) -> Option<Value> {

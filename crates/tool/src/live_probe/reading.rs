@@ -18,6 +18,7 @@ impl Probe<'_> {
         let pages = self.pages().await;
         self.settle(&["pageSize"], pages);
         self.plan_is_on();
+        self.oldest_record();
         Ok(())
     }
 

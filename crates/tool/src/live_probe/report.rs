@@ -18,6 +18,15 @@ pub struct Finding {
     pub seen: Vec<String>,
 }
 
+/// What was seen besides, which no switch plays and Portcullis does not depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Besides {
+    /// What it answers.
+    pub asks: &'static str,
+    /// What was seen, each with its time.
+    pub seen: Vec<String>,
+}
+
 /// Everything that was found out, and what is left of the asking.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -31,6 +40,8 @@ pub struct Report {
     pub stopped: bool,
     /// By the names of the questions.
     pub findings: BTreeMap<&'static str, Finding>,
+    /// What was seen besides.
+    pub besides: Vec<Besides>,
     /// What could not be put back, each with what to do.
     pub left: Vec<String>,
 }
@@ -98,6 +109,7 @@ impl Report {
             "stopped": self.stopped,
             "switches": switches,
             "questions": questions.collect::<Vec<_>>(),
+            "besides": self.besides.iter().map(|one| json!({"asks": one.asks, "seen": one.seen})).collect::<Vec<_>>(),
             "settings": self.settings(),
             "left": self.left,
         })
@@ -106,6 +118,10 @@ impl Report {
     /// For people.
     pub fn to_text(&self) -> String {
         let mut parts = vec![self.heading(), self.table(), self.details()];
+        if !self.besides.is_empty() {
+            let told = self.besides.iter().map(|one| format!("  {}\n{}", one.asks, indented(&one.seen)));
+            parts.push(format!("Seen besides\n\n{}", told.collect::<Vec<_>>().join("\n\n")));
+        }
         parts.push(format!("Settings of Portcullis\n\n{}", indented(&self.settings())));
         let left = match self.left.is_empty() {
             true => vec!["Nothing: the policy is as it was, and no rule of the probe is left.".to_owned()],

@@ -6,8 +6,9 @@ use portcullis_domain::jit::{JitPolicy, RecordStatus};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::asking::Opened;
 use super::azure::Trouble;
-use super::look::{pause, policy_now};
+use super::look::{pause, policy_now, record_told};
 use super::machine::{FIRST, JIT, Machine, Policy, WHOLE};
 use super::opening::LONG;
 use super::report::seen;
@@ -15,6 +16,8 @@ use super::{Probe, Stage};
 
 /// What a PUT does to openings, it has done so long after the policy is settled.
 const CLOSED_WITHIN: TimeDelta = TimeDelta::seconds(30);
+/// How long the last opening is asked for, whose rules are deleted long before its end.
+const LAST: TimeDelta = TimeDelta::minutes(10);
 /// A policy is settled within this time.
 const SETTLED_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
@@ -22,10 +25,13 @@ impl Probe<'_> {
     /// Narrows the policy for the machine's port while it is open, asks for a part of what it then allows, and puts it back.
     pub(super) async fn writing(&self) -> Stage {
         let policy = self.policy()?;
-        let opened = self.open_for(&[FIRST], LONG).await?;
+        let mut opened = self.open_for(&[FIRST], LONG).await?;
         let body = policy_now(&self.azure, policy).await?;
         demand_nobody_else(&body, &self.machine, opened.look.at)?;
         demand_as_it_was(&body, policy)?;
+        if self.write_the_same(policy, &opened).await? {
+            opened = self.open_for(&[FIRST], LONG).await?;
+        }
         self.tell(&format!("writing the policy with {WHOLE} as the only source of port {} of this VM", policy.port.number));
         let narrowed = narrowed(policy, &self.machine.vm);
         self.note(|notes| notes.written = Some(narrowed.clone()));
@@ -34,9 +40,7 @@ impl Probe<'_> {
         self.azure.pass(CLOSED_WITHIN).await;
         let look = self.look().await?;
         let rules = look.rules(&opened.asked).len();
-        let record = look.record(&opened.asked);
-        let told =
-            record.map_or("gone".to_owned(), |record| format!("`{}`, `{}`", String::from(record.status.clone()), record.status_reason));
+        let (record, told) = (look.record(&opened.asked), record_told(&look, &opened.asked));
         let lines = vec![
             seen(opened.look.at, format!("the port was open to {FIRST}")),
             seen(at, "the policy was written and settled"),
@@ -47,8 +51,26 @@ impl Probe<'_> {
         self.source_inside().await
     }
 
+    /// Writes the policy as it is while a port is open; whether that has shut it.
+    async fn write_the_same(&self, policy: &Policy, opened: &Opened) -> Result<bool, Trouble> {
+        self.tell("writing the policy as it is");
+        self.put(policy, machines_of(policy)).await?;
+        let at = self.settled_policy(policy).await?;
+        self.azure.pass(CLOSED_WITHIN).await;
+        let look = self.look().await?;
+        let (rules, told) = (look.rules(&opened.asked).len(), record_told(&look, &opened.asked));
+        self.also(
+            "What does a PUT that changes nothing do to what is open?",
+            vec![
+                seen(at, "the policy was written as it is, and settled"),
+                seen(look.at, format!("of the opening there are {rules} rules, and its record is {told}")),
+            ],
+        );
+        Ok(rules == 0)
+    }
+
     async fn source_inside(&self) -> Stage {
-        let inside = self.ask(&[FIRST], self.azure.now() + self.machine.time_at_most(LONG)).await;
+        let inside = self.ask(&[FIRST], self.azure.now() + self.machine.time_at_most(LAST)).await;
         let refused = match inside {
             Ok(asked) => {
                 let line = seen(asked.start, format!("the policy allows {WHOLE}, and a request for {FIRST} was taken"));
@@ -58,7 +80,7 @@ impl Probe<'_> {
             Err(trouble) if trouble.status() == Some(400) => trouble,
             Err(trouble) => return Err(trouble),
         };
-        let asked = self.ask(&[WHOLE], self.azure.now() + self.machine.time_at_most(LONG)).await?;
+        let asked = self.ask(&[WHOLE], self.azure.now() + self.machine.time_at_most(LAST)).await?;
         let line = format!("the policy allows {WHOLE}, and a request for it was taken, one for {FIRST} was not: {refused}");
         self.found("sourceMust", json!("equal"), vec![seen(asked.start, line)]);
         Ok(())
