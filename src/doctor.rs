@@ -3,6 +3,7 @@
 
 mod incidents;
 mod judged;
+mod rulings;
 pub mod subscription;
 
 use std::convert::Infallible;
@@ -10,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use portcullis_domain::duration::spoken;
+use portcullis_domain::initiate::Newer;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -86,19 +89,23 @@ const WITHIN: Duration = Duration::from_secs(15);
 
 impl App {
     /// Looks at everything, or at one subscription alone besides what all have in common.
-    pub async fn examine(&self, only: Option<Uuid>, loopback: bool) -> Examination {
+    ///
+    /// `somebody` is the object id of a person whose groups may be asked for: of whoever wants the examination.
+    pub async fn examine(&self, somebody: &str, only: Option<Uuid>, loopback: bool) -> Examination {
         let until = Instant::now() + WITHIN;
-        let (governed, services, dead, rules, incidents) = tokio::join!(
+        let (governed, services, dead, rules, incidents, graph) = tokio::join!(
             self.governed_subscriptions(),
             self.services(loopback),
             self.left(),
             self.rulebook.rules(),
             self.examine_incidents(until),
+            self.examine_graph(somebody, until),
         );
+        let groups = self.examine_groups(governed.as_ref().ok().and_then(|all| all.first()), until).await;
         // A token was asked for by now, if one can be had.
-        let mut checks = vec![mode(self.mode), identity(self.azure.own.get(), governed.as_ref().err())];
+        let mut checks = vec![mode(self.mode), self.settings(loopback), identity(self.azure.own.get(), governed.as_ref().err())];
         checks.extend(services);
-        checks.push(incidents);
+        checks.extend([incidents, graph, groups]);
         checks.push(dead_letters(dead.as_ref().map_err(ToString::to_string)));
         checks.push(judged::rules(rules.map(|_| ())));
         checks.push(subscriptions(governed.as_deref(), only));
@@ -108,6 +115,23 @@ impl App {
         checks.extend(found);
         checks.sort_by_key(|check| (check.state, check.name, check.subscription));
         Examination { checks, left_out }
+    }
+
+    fn settings(&self, loopback: bool) -> Check {
+        let named = match self.subscriptions.len() {
+            0 => "every subscription that the app sees is governed".to_owned(),
+            count => format!("the subscriptions that are named are governed, {count} in all"),
+        };
+        let said = format!(
+            "{named}; an opening may stand for {}, one sweep of a subscription has {} machines shut at most, and a newer request of JIT {} an older one",
+            spoken(self.limits.longest_opening),
+            self.close_cap,
+            match self.newer {
+                Newer::Replaces => "takes the place of",
+                Newer::Adds => "stands beside",
+            }
+        );
+        judged::settings(said, self.has_telemetry || loopback)
     }
 
     /// What is seen of the store, the rows and the clocks.

@@ -1,19 +1,24 @@
 //! What the examination of the installation found, for who operates or audits it.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::{Extension, Json};
 use uuid::Uuid;
 
 use super::Console;
 use super::answer::Refusal;
 use super::question::{OF_DOCTOR, Question};
+use super::token::Caller;
 use crate::doctor::Examination;
 
 /// `GET /doctor`: asks Azure anew each time.
-pub(super) async fn get(State(console): State<Console>, RawQuery(query): RawQuery) -> Result<Json<Examination>, Refusal> {
+pub(super) async fn get(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Examination>, Refusal> {
     let question = Question::read(query.as_deref(), &OF_DOCTOR).map_err(Refusal::BadQuestion)?;
     let only = question.subscription.and_then(|id| Uuid::parse_str(&id).ok());
-    Ok(Json(console.app.examine(only, console.loopback).await))
+    Ok(Json(console.app.examine(&caller.object_id, only, console.loopback).await))
 }
 
 #[cfg(test)]

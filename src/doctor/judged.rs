@@ -21,6 +21,19 @@ pub(super) fn mode(mode: Mode) -> Check {
     }
 }
 
+/// What the settings make of the installation. Wrong ones keep the program from starting, and are named in its log.
+pub(super) fn settings(said: String, has_telemetry: bool) -> Check {
+    match has_telemetry {
+        true => Check::well("settings", said),
+        false => Check::not_well(
+            "settings",
+            State::Attention,
+            "APPLICATIONINSIGHTS_CONNECTION_STRING is not set: Application Insights is told nothing, and alerts on its logs hear nothing",
+            "set it to the connection string of the app's Application Insights, as the templates do (docs/telemetry.md)",
+        ),
+    }
+}
+
 pub(super) fn identity(own: Option<&str>, failed: Option<&CallFailed>) -> Check {
     match (own, failed) {
         (Some(own), _) => Check::well("identity", format!("the app signs in as object id {own}")),
@@ -194,6 +207,7 @@ mod tests {
         let all = AllLeft { items: vec![left], more: true };
         let checks = [
             mode(Mode::Observe),
+            settings(String::new(), false),
             identity(None, None),
             subscriptions(Ok(&[]), None),
             rows(Ok(Some(at(0)))),

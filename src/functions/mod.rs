@@ -68,6 +68,8 @@ pub struct App {
     pub close_cap: usize,
     /// The subscriptions that are governed; empty means all that the identity can see.
     pub subscriptions: Vec<uuid::Uuid>,
+    /// Whether Application Insights is told of the work.
+    pub has_telemetry: bool,
     /// The rules.
     pub rulebook: Rulebook,
     /// What is known of people.
@@ -104,6 +106,7 @@ impl App {
             newer: settings.jit_newer,
             close_cap: usize::try_from(settings.close_cap).unwrap_or(usize::MAX),
             subscriptions: settings.subscriptions.clone(),
+            has_telemetry: settings.insights.is_some(),
             rulebook: Rulebook::new(settings.policies.clone()),
             people: Arc::default(),
             management_groups: Arc::default(),

@@ -4,7 +4,7 @@ use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::roles::DUTIES;
 use portcullis_sandbox::state::{Assignment, Incident, IncidentSeverity, IncidentStatus, Lock, LockLevel, State};
-use portcullis_sandbox::switches::IncidentEntities;
+use portcullis_sandbox::switches::{IncidentEntities, SubscriptionParents};
 use portcullis_trials::story::{Setting, Story, policy, vm};
 use serde_json::{Value, json};
 
@@ -45,6 +45,8 @@ async fn an_installation_that_is_as_it_must_be_is_well_in_everything() {
         "clock",
         "deadletters",
         "events",
+        "graph",
+        "groups",
         "identity",
         "incidents",
         "ingestion",
@@ -54,6 +56,7 @@ async fn an_installation_that_is_as_it_must_be_is_well_in_everything() {
         "policies",
         "rights",
         "rules",
+        "settings",
         "store",
         "subscriptions",
     ];
@@ -115,6 +118,39 @@ async fn whatever_is_broken_in_the_installation_is_told_by_its_name() {
     story.fault("arm", "GET", "/jitNetworkAccessPolicies", Effect::status(503, None), None);
     let checks = examined(&story, "").await;
     assert!(not_well(&checks).contains(&"policies notKnown".to_owned()), "{checks:#?}");
+}
+
+/// A rule that names a management group, which somebody has to know of every machine.
+const QUARANTINED: &str =
+    r#"@id("quarantined") @reason("Nothing below it is opened") forbid (principal, action, resource in ManagementGroup::"quarantine");"#;
+
+#[tokio::test]
+async fn whatever_keeps_rules_from_knowing_what_they_ask_for_is_told_by_its_name() {
+    let told = async |story: &Story, name: &str| {
+        let checks = examined(story, "").await;
+        let check = checks.iter().find(|check| check["name"] == name).unwrap();
+        format!("{} {}", check["state"].as_str().unwrap(), check["cure"].as_str().unwrap())
+    };
+    let story = Story::begin().await;
+    story.fault("graph", "POST", "/checkMemberGroups", Effect::status(403, None), None);
+    assert!(told(&story, "graph").await.starts_with("failing run infra/registration.sh"), "{}", told(&story, "graph").await);
+    story.heal();
+    story.fault("graph", "POST", "/checkMemberGroups", Effect::status(503, None), None);
+    assert_eq!(told(&story, "graph").await, "notKnown ask again");
+
+    let named = async |parents| {
+        let world = Setting::with(|state| {
+            state.switches.subscription_parents = parents;
+            gives_the_app(state, &["observe", "open", "close", "examine"]);
+        });
+        told(&world.ruled_by("quarantined.cedar", QUARANTINED).begin().await, "groups").await
+    };
+    assert_eq!(named(SubscriptionParents::Shown).await, "well ");
+    for parents in [SubscriptionParents::Refused, SubscriptionParents::Withheld] {
+        assert!(named(parents).await.starts_with("failing assign the role `Portcullis management groups`"), "{parents:?}");
+    }
+    let ruleless = Setting::default().without_rules().begin().await;
+    assert_eq!([told(&ruleless, "graph").await, told(&ruleless, "groups").await], ["notKnown see the check `rules`"; 2]);
 }
 
 #[tokio::test]

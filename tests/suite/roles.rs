@@ -95,11 +95,12 @@ async fn to_examine_takes_the_role_for_it_and_without_it_says_what_it_could_not_
             answer["checks"].as_array().unwrap().iter().map(|check| (text(check, "name"), text(check, "state"))).collect();
         (needed(&story), states)
     };
-    let (needed, states) = examined(&["observe", "examine", "incidents"]).await;
-    let of_duties = roles(&["examine", "incidents"]);
-    assert!(of_duties.is_subset(&needed) && needed.is_subset(&roles(&["observe", "examine", "incidents"])), "{needed:#?}");
+    let (needed, states) = examined(&["observe", "examine", "incidents", "groups"]).await;
+    let of_duties = roles(&["examine", "incidents", "groups"]);
+    assert!(of_duties.is_subset(&needed) && needed.is_subset(&roles(&["observe", "examine", "incidents", "groups"])), "{needed:#?}");
     assert!(states.iter().all(|(_, state)| state != "notKnown"), "{states:#?}");
     let (_, states) = examined(&["observe"]).await;
+    assert!(states.contains(&("groups".to_owned(), "failing".to_owned())), "{states:#?}");
     let unknown: BTreeSet<&str> = states.iter().filter(|(_, state)| state == "notKnown").map(|(name, _)| name.as_str()).collect();
     assert_eq!(unknown, BTreeSet::from(["rights", "plan", "initiate", "events"]));
 }
