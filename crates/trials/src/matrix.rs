@@ -1,7 +1,7 @@
 //! Stories × settings × disturbances: which cells there are, each with a name that brings it about again, and how they are
 //! played at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -93,10 +93,15 @@ impl Unusual {
             object => vec![object],
         };
         let mut all = Vec::new();
+        let mut names = BTreeSet::new();
         for (number, object) in objects.into_iter().enumerate() {
             let Value::Object(object) = object else {
                 return Err(format!("world {}: it is no object of switches", number + 1));
             };
+            let count = object.values().fold(1_usize, |count, value| count.saturating_mul(value.as_array().map_or(1, Vec::len)));
+            if all.len().saturating_add(count) > MOST_WORLDS {
+                return Err(format!("world {}: its lists have {count} combinations, and a file may have {MOST_WORLDS} worlds", number + 1));
+            }
             let settings = combinations(&object);
             if settings.is_empty() {
                 return Err(format!("world {}: a switch with no setting leaves no world", number + 1));
@@ -104,7 +109,7 @@ impl Unusual {
             for setting in settings {
                 // One world has one name, however it is given, and is played once.
                 let setting = Unusual::of(&setting.switches().map_err(|why| format!("world {}: {why}", number + 1))?);
-                if !all.contains(&setting) {
+                if names.insert(setting.to_string()) {
                     all.push(setting);
                 }
             }
@@ -112,6 +117,9 @@ impl Unusual {
         if all.is_empty() { Err("there is no world in it: `- {}` is the usual one".to_owned()) } else { Ok(all) }
     }
 }
+
+/// So many worlds a file may have: with twenty stories that is a day's work undisturbed.
+const MOST_WORLDS: usize = 10_000;
 
 fn combinations(object: &Map<String, Value>) -> Vec<Unusual> {
     object.iter().fold(vec![Unusual::default()], |worlds, (name, value)| {
@@ -331,6 +339,10 @@ mod tests {
             let why = Unusual::read_file(&file).unwrap_err();
             assert!(why.contains(says), "{text}: {why}");
         }
+        let numbers: Vec<u32> = (0..101).collect();
+        std::fs::write(&file, json!([{"initiatingSeconds": numbers, "operationSeconds": numbers}]).to_string()).unwrap();
+        let why = Unusual::read_file(&file).unwrap_err();
+        assert!(why.ends_with("world 1: its lists have 10201 combinations, and a file may have 10000 worlds"), "{why}");
         std::fs::write(&file, "[{}]").unwrap();
         assert_eq!(Unusual::read_file(&file).unwrap(), [Unusual::default()]);
     }
