@@ -272,7 +272,7 @@ fn differs(app: &App, one: &VmSeen, known: Option<&BTreeSet<String>>) -> bool {
 
 /// The worst that a limit forbids about a VM, as far as the lists show it.
 fn violation(app: &App, one: &VmSeen, now: DateTime<Utc>) -> Option<Violation> {
-    let facts = Facts { now, records: &one.records, grants: &[], asked: &[], limits: app.limits };
+    let facts = Facts { now, records: &one.records, grants: &[], asked: &[], ended_early: &[], limits: app.limits };
     let judgements = judge(&one.openings, facts, |_| Seen { first: now, port_shut: None });
     let violations = judgements.into_iter().filter_map(|judgement| match judgement {
         Judgement::Shut(violation) => Some(violation),

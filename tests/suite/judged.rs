@@ -429,6 +429,28 @@ async fn what_was_ended_early_is_not_adopted_again_while_its_record_runs_on() {
     story.holds();
 }
 
+/// The operator sees one grant, and what its person opened besides, behind it, goes with it; another's stays.
+#[tokio::test]
+async fn whoever_is_shut_out_does_not_stay_by_a_second_opening_of_theirs() {
+    let switches = [NewerInitiate::Adds, NewerInitiate::Replaces];
+    for (newer, second, stays) in
+        switches.into_iter().flat_map(|newer| [(newer, estate::RESPONDER_OBJECT_ID, false), (newer, estate::GLASS_OBJECT_ID, true)])
+    {
+        let story = Setting::with(|state| state.switches.newer_initiate = newer).begin().await;
+        story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::minutes(44)).await;
+        story.pass(2 * MINUTE).await;
+        story.opens(second, &vm("web-1"), 22, &[OFFICE], TimeDelta::minutes(54)).await;
+        story.pass(20 * MINUTE).await;
+        let grant = story.record("web-1").unwrap()["grants"][0]["id"].as_str().unwrap().to_owned();
+        let answer = story.closes(estate::SECURITY_OBJECT_ID, "web-1", &grant).await;
+        assert_eq!(answer["became"], "ended", "{answer}");
+        story.pass(5 * MINUTE).await;
+        assert_eq!(story.lets_in("web-1", 22, &[OFFICE]), stays, "{newer:?} {second}: {}", story.told());
+        assert_eq!(story.audits_of("adopted").len(), if stays { 2 } else { 1 }, "{newer:?} {second}: {}", story.told());
+        story.holds();
+    }
+}
+
 #[tokio::test]
 async fn an_event_in_another_permitted_persons_name_gets_nobodys_opening_shut() {
     // The forged event comes first, and names somebody who may open it, too, and who sorts before the true one.

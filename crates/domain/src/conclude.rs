@@ -152,7 +152,7 @@ fn alarm_at(record: &VmRecord, closing: &Closing, cannot_be_read: bool) -> Optio
     let since = match shows(record, closing) {
         true => closing.since,
         false if cannot_be_read => return None,
-        false => closing.first_shut_read.map_or(closing.since, |first| first.max(closing.since)),
+        false => closing.clear_since.map_or(closing.since, |first| first.max(closing.since)),
     };
     Some(since + ALARM_AFTER)
 }

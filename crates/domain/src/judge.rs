@@ -9,7 +9,7 @@ use crate::duration;
 use crate::grant::{End, Grant, live_sources};
 use crate::jit::JitRecord;
 use crate::opening::Opening;
-use crate::record::Asked;
+use crate::record::{Asked, EndedEarly};
 use crate::source::Sources;
 
 /// The limits of an installation.
@@ -146,6 +146,8 @@ pub struct Facts<'a> {
     pub grants: &'a [Grant],
     /// What Portcullis asked JIT for.
     pub asked: &'a [Asked],
+    /// What ended before its time with a grant.
+    pub ended_early: &'a [EndedEarly],
     /// The limits.
     pub limits: Limits,
 }
@@ -263,7 +265,8 @@ fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>, seen: Seen) 
     let is_anothers = |record: &&JitRecord| {
         let runs = record.end > facts.now && record.sources.covers(&opening.sources);
         let is_ours = facts.asked.iter().any(|asked| asked.is_of(record));
-        runs && !is_ours && !facts.grants.iter().any(|grant| grant.is_made_for(record))
+        let is_over = facts.ended_early.iter().any(|early| early.is_of(record));
+        runs && !is_ours && !is_over && !facts.grants.iter().any(|grant| grant.is_made_for(record))
     };
     if records_of(opening, facts.records, seen.port_shut).any(|record| is_anothers(&record)) {
         return None;
@@ -309,7 +312,7 @@ mod tests {
 
     fn codes(case: &Case<'_>) -> Vec<&'static str> {
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
-        let facts = Facts { now: at("10:00:00"), records: &case.records, grants: &case.grants, asked: &[], limits };
+        let facts = Facts { now: at("10:00:00"), records: &case.records, grants: &case.grants, asked: &[], ended_early: &[], limits };
         let seen = Seen { first: at(case.first), port_shut: case.port_shut.map(at) };
         judge(&case.openings, facts, |_| seen)
             .into_iter()
@@ -344,6 +347,7 @@ mod tests {
                 records: &records,
                 grants: &[grant(origin)],
                 asked: &ours,
+                ended_early: &[],
                 limits: Limits { longest_opening: TimeDelta::hours(8) },
             };
             let seen = |_: &Opening| Seen { first: at("09:00:00"), port_shut: None };
@@ -504,7 +508,7 @@ mod tests {
             ..Case::default()
         };
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
-        let facts = Facts { now: at("10:00:00"), records: &[], grants: &case.grants, asked: &[], limits };
+        let facts = Facts { now: at("10:00:00"), records: &[], grants: &case.grants, asked: &[], ended_early: &[], limits };
         let judgement = judge(&case.openings, facts, |_| Seen { first: at("09:30:00"), port_shut: None });
         assert_eq!(judgement, [Judgement::Shut(Violation::GrantEnded { grant: "late".to_owned(), why: End::Time })]);
     }

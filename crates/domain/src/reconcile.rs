@@ -152,9 +152,9 @@ pub const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
 /// No read proves anything before this long after a record's start: its rule may not be written yet.
 pub const AFTER_START: TimeDelta = TimeDelta::seconds(60);
 
-/// What is written to a group between the two reads makes the first of them again, so many times: what JIT writes for other
-/// machines must not hold up a proof for ever.
-const MOST_FIRST_READS: u32 = 4;
+/// A write to a group between the two reads makes another first one, so many times: what JIT writes for other machines must not
+/// hold up a proof for ever.
+const MOST_REPEATS: u32 = 3;
 
 /// A record this new may still bring a rule, whatever its status says (`Initiating` was reported to last up to two
 /// minutes).
@@ -325,7 +325,14 @@ pub(crate) fn is_gone(record: &VmRecord, look: &Look<'_>) -> bool {
 }
 
 fn judge_all(record: &VmRecord, openings: &[Opening], look: &Look<'_>) -> Vec<Judgement> {
-    let facts = Facts { now: look.now, records: look.records(), grants: &record.grants, asked: &record.asked, limits: look.limits };
+    let facts = Facts {
+        now: look.now,
+        records: look.records(),
+        grants: &record.grants,
+        asked: &record.asked,
+        ended_early: &record.ended_early,
+        limits: look.limits,
+    };
     let judgements = judge(openings, facts, |opening| Seen {
         first: record.first_seen(opening).unwrap_or(look.now),
         port_shut: record.port_shut(opening),
@@ -499,7 +506,7 @@ fn plan_closes(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>) ->
         let since = must_be_shut_since(record, opening, why, look);
         let returned = returned(record, opening, look).map(|gone| gone.deleted);
         let closing = record.closings.entry(port).or_insert_with(|| Closing::new(why.clone(), since, opening.flush_connection));
-        closing.first_shut_read = None;
+        closing.forget_reads();
         closing.behind.learn(behind);
         if let Some(deleted) = returned {
             closing.deleted.entry(opening.rule.clone()).or_insert(deleted);
@@ -625,10 +632,10 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
         let initiating = look.records().iter().filter(concerned).any(|r| r.is_initiating(look.now));
         closing.no_proof_before = newest.map(|start| start + AFTER_START).or(closing.no_proof_before.filter(|_| look.jit.is_none()));
         if shows {
-            closing.first_shut_reads = 0;
+            closing.repeats = 0;
         }
         if shows || !look.groups_settled || initiating || look.jit.is_none() {
-            closing.first_shut_read = None;
+            closing.forget_reads();
             continue;
         }
         let written_between = closing.versions != look.versions;
@@ -636,7 +643,10 @@ fn prove_shut(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>, audi
         match closing.first_shut_read {
             Some(first) if early || look.now < first + BETWEEN_READS => {}
             // A rule that came back and went again between two reads was seen in neither.
-            Some(_) if written_between && closing.first_shut_reads < MOST_FIRST_READS => closing.read_shut(look.ended, look.versions),
+            Some(_) if written_between && closing.repeats < MOST_REPEATS => {
+                closing.repeats += 1;
+                closing.read_shut(look.ended, look.versions);
+            }
             None => closing.read_shut(look.ended, look.versions),
             Some(_) => {
                 let Some(closing) = record.closings.remove(&port) else { continue };
@@ -786,7 +796,8 @@ mod tests {
             intent: None,
             last_delete: None,
             first_shut_read: None,
-            first_shut_reads: 0,
+            clear_since: None,
+            repeats: 0,
             versions: String::new(),
             no_proof_before: None,
             trouble: None,
@@ -933,7 +944,17 @@ mod tests {
         }
         returning.openings = vec![any(1)];
         returning.look_and_shut("10:02:40");
-        assert_eq!(returning.memory.closings[&22].first_shut_reads, 0, "what came back is proved gone anew");
+        assert_eq!(returning.memory.closings[&22].repeats, 0, "what came back is proved gone anew");
+
+        // What else throws a first read away uses nothing up.
+        let mut unsettled = Story::of(vec![any(1)]);
+        unsettled.look_and_shut("10:00:00");
+        for (time, settled) in [("10:00:05", true), ("10:00:10", false), ("10:00:15", true), ("10:00:20", false), ("10:00:25", true)] {
+            unsettled.settled = settled;
+            unsettled.look(time);
+        }
+        unsettled.versions = "it came back and went";
+        assert_eq!(kinds(&unsettled.look("10:01:00").audits), Vec::<&str>::new());
     }
 
     #[test]

@@ -245,9 +245,12 @@ pub struct Closing {
     /// When the first read without the opening ended, since the last delete.
     #[serde(default, deserialize_with = "crate::time::stored")]
     pub first_shut_read: Option<DateTime<Utc>>,
-    /// How many first reads there were since it was last seen open: what is written to a group after one makes another.
+    /// Since when nothing of it was seen, through every first read since.
+    #[serde(default, deserialize_with = "crate::time::stored")]
+    pub clear_since: Option<DateTime<Utc>>,
+    /// How often a write to a group made another first read since it was last seen open.
     #[serde(default)]
-    pub first_shut_reads: u32,
+    pub repeats: u32,
     /// The versions of the groups at the first read.
     #[serde(default)]
     pub versions: String,
@@ -307,7 +310,8 @@ impl Closing {
             intent: None,
             last_delete: None,
             first_shut_read: None,
-            first_shut_reads: 0,
+            clear_since: None,
+            repeats: 0,
             versions: String::new(),
             no_proof_before: None,
             trouble: None,
@@ -322,8 +326,13 @@ impl Closing {
     /// Remembers a read that showed nothing of the opening as the first of two.
     pub(crate) fn read_shut(&mut self, ended: DateTime<Utc>, versions: &str) {
         self.first_shut_read = Some(ended);
-        self.first_shut_reads += 1;
+        self.clear_since.get_or_insert(ended);
         versions.clone_into(&mut self.versions);
+    }
+
+    /// Forgets the reads that showed nothing of it: they prove nothing any more.
+    pub(crate) fn forget_reads(&mut self) {
+        (self.first_shut_read, self.clear_since) = (None, None);
     }
 
     /// All that its rules let in.
@@ -533,6 +542,22 @@ impl Asked {
     }
 }
 
+impl VmRecord {
+    /// Remembers that with a grant that somebody ended goes what its person had opened besides, around Portcullis, and the grant had
+    /// covered: nobody has decided on that, and it must not stay for the one who was shut out. What nobody is said to have opened
+    /// goes with it.
+    pub fn ends_with(&mut self, grant: &Grant, records: &[JitRecord], now: DateTime<Utc>) {
+        let is_its = |record: &&JitRecord| {
+            let is_persons = record.requestor.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&grant.name));
+            let is_ours = self.asked.iter().any(|asked| asked.is_of(record));
+            record.port == grant.port && record.end > now && grant.sources.covers(&record.sources) && is_persons && !is_ours
+        };
+        let with = records.iter().filter(is_its).map(|record| EndedEarly { port: record.port, from: record.start, until: record.end });
+        let with: Vec<EndedEarly> = with.filter(|early| !self.ended_early.contains(early)).collect();
+        self.ended_early.extend(with);
+    }
+}
+
 impl EndedEarly {
     /// Whether it is about this record.
     pub fn is_of(&self, record: &JitRecord) -> bool {
@@ -633,7 +658,7 @@ impl VmRecord {
             let again = closing.deleted.contains_key(rule);
             closing.intent = Some(Intent { attempt, rule: rule.clone(), at: now, again, outcome: None });
             closing.last_delete = Some(now);
-            closing.first_shut_read = None;
+            closing.forget_reads();
         }
         attempt
     }
@@ -717,7 +742,8 @@ mod tests {
             intent: None,
             last_delete: None,
             first_shut_read: Some(now()),
-            first_shut_reads: 1,
+            clear_since: Some(now()),
+            repeats: 0,
             versions: String::new(),
             no_proof_before: None,
             trouble: None,

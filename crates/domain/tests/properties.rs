@@ -229,7 +229,7 @@ fn second_look(before: &Scene, after: &Scene, mode: Mode) -> Plan {
 }
 
 fn is_covered(opening: &Opening, grants: &[Grant]) -> bool {
-    uncovered(opening, Facts { now: start(), records: &[], grants, asked: &[], limits: LIMITS }).is_empty()
+    uncovered(opening, Facts { now: start(), records: &[], grants, asked: &[], ended_early: &[], limits: LIMITS }).is_empty()
 }
 
 proptest! {
@@ -485,7 +485,7 @@ impl Watch {
             let stands = self.memory.alarms.contains_key(&format!("close-{port}"));
             // What is not seen any more lacks its proof alone, and the first half of that is there.
             let shows = self.memory.openings.iter().any(|seen| closing.targets.iter().any(|target| target.is_same(&seen.opening)));
-            let since = closing.first_shut_read.filter(|_| !shows).map_or(closing.since, |first| first.max(closing.since));
+            let since = closing.clear_since.filter(|_| !shows).map_or(closing.since, |first| first.max(closing.since));
             let is_told = !shows && self.memory.alarms.contains_key("cannot-look");
             let late = self.now >= since + ALARM_AFTER && !is_told;
             let at_once = closing.trouble.as_ref().is_some_and(|trouble| trouble.cause.is_alarm_at_once());

@@ -201,6 +201,8 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
             false => refused(want, run, "the grant has ended already"),
         });
     }
+    let grant = grant.clone();
+    run.record.ends_with(&grant, &sight.seen.records, run.now);
     app.write_audit_once(&of_want(run, want, AuditKind::GrantEnded, None, &ended_early)).await?;
     Ok(answer(want, run, Became::Ended, ended_early, None))
 }
