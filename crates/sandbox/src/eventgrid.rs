@@ -42,7 +42,7 @@ pub fn publish(state: &mut State, action: &str, subject: &str, data: Value) {
     queues.retain(|queue| queue.subscription.eq_ignore_ascii_case(of) && queue.wants(&kind, subject));
     for queue in queues {
         let event = envelope(state, action, subject, data.clone(), queue.schema);
-        push_to_queue(state, &queue.queue(), event);
+        push_to_queue(state, &queue, &event);
     }
     if !passes {
         return;
@@ -65,9 +65,9 @@ pub fn publish(state: &mut State, action: &str, subject: &str, data: Value) {
 }
 
 /// Puts an event on its way to a queue, as the switches say.
-fn push_to_queue(state: &mut State, queue: &str, event: Value) {
-    let now = state.now;
-    let is_held = |due: &Due| due.at > now && matches!(&due.what, DueKind::EventArrives { queue: its, .. } if its == queue);
+fn push_to_queue(state: &mut State, of: &QueueSubscription, event: &Value) {
+    let (now, queue) = (state.now, of.queue());
+    let is_held = |due: &Due| due.at > now && matches!(&due.what, DueKind::EventArrives { queue: its, .. } if *its == queue);
     let times = match state.switches.events {
         Events::InOrder => vec![now],
         Events::Late => vec![now + LATE],
@@ -77,13 +77,16 @@ fn push_to_queue(state: &mut State, queue: &str, event: Value) {
         Events::Never => Vec::new(),
     };
     for at in times {
-        state.later(at, DueKind::EventArrives { queue: queue.to_owned(), event: event.clone() });
+        state.later(at, DueKind::EventArrives { queue: queue.clone(), of: of.name.to_uppercase(), event: event.clone() });
     }
 }
 
 /// An event comes into a queue: one message each (documentation). A queue that is gone takes none.
-pub fn arrives(state: &mut State, queue: &str, event: &Value) {
-    let is_taken = servicebus::enqueue(state, queue, Message { body: event.to_string(), ..Message::default() });
+///
+/// The event subscription stands beside it, its name in capitals (documentation).
+pub fn arrives(state: &mut State, queue: &str, of: &str, event: &Value) {
+    let user_properties = [("aeg-subscription-name".to_owned(), json!(of))].into();
+    let is_taken = servicebus::enqueue(state, queue, Message { body: event.to_string(), user_properties, ..Message::default() });
     record(state, event, if is_taken { StatusCode::OK } else { StatusCode::NOT_FOUND });
 }
 

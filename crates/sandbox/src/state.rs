@@ -842,6 +842,8 @@ pub enum DueKind {
     EventArrives {
         /// The queue.
         queue: String,
+        /// The event subscription.
+        of: String,
         /// The event.
         event: Value,
     },

@@ -381,10 +381,11 @@ impl Judge<'_> {
         // Where the story names no cause, it says whether there is an alarm at all.
         let is_expected = |alarm: &&Alarm| match end.alarms.as_slice() {
             [] if matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding) => true,
-            causes => alarm.codes().all(|code| causes.contains(code) || end.may_raise.contains(code)),
+            // Where an operation takes so long, that is an alarm by itself, and may be the cause that another takes the place of.
+            causes => {
+                alarm.codes().all(|code| causes.contains(code) || end.may_raise.contains(code) || is_slow(self.switches) && code == SLOW)
+            }
         };
-        // Where an operation takes so long, that is an alarm by itself.
-        let is_expected = |alarm: &&Alarm| is_expected(alarm) || is_slow(self.switches) && alarm.codes().all(|code| code == SLOW);
         let raised = |cause: &&String| alarms.iter().any(|alarm| alarm.codes().any(|code| code == *cause));
         if self.is_undisturbed() {
             wrong.extend(end.alarms.iter().filter(|cause| !raised(cause)).map(|cause| format!("no alarm {cause} was raised")));

@@ -140,7 +140,7 @@ pub fn happen(state: &mut State, what: DueKind) {
         DueKind::PolicySettles { policy } => jit_life::settles(state, &policy),
         DueKind::OperationEnds { operation } => operations::ends(state, &operation),
         DueKind::RuleReturns { nsg, rule } => jit_life::rule_returns(state, &nsg, rule),
-        DueKind::EventArrives { queue, event } => eventgrid::arrives(state, &queue, &event),
+        DueKind::EventArrives { queue, of, event } => eventgrid::arrives(state, &queue, &of, &event),
     }
 }
 

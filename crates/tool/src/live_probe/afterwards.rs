@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use portcullis_domain::time;
+use serde_json::{Value, json};
 
 use super::look::record_told;
 use super::report::seen;
@@ -55,8 +56,11 @@ impl Probe<'_> {
     /// What the record of the last request has become after its end, whose rules were deleted when all was put back. No newer request
     /// has taken its place.
     pub(super) async fn end_of_deleted(&self) -> Stage {
-        let comes_back = self.answered("deletedRuleReturns").is_none_or(|answer| answer == "always");
-        let Some(asked) = self.noted(|notes| notes.last.clone()).filter(|_| !comes_back) else { return Ok(()) };
+        let is = |question: &str, answer: Value| self.answered(question) == Some(answer);
+        // Where a rule comes back, or the PUT that put the policy back took it away, something else became of it.
+        let is_told =
+            (is("deletedRuleReturns", json!("never")) || is("deletedRuleReturns", json!("once"))) && is("putClosesRecords", json!(false));
+        let Some(asked) = self.noted(|notes| notes.last.clone()).filter(|_| is_told) else { return Ok(()) };
         let ended = asked.end + ENDED_WITHIN;
         if self.azure.now() < ended {
             self.tell(&format!("waiting until {}, for what becomes of the record whose rules were deleted", ended.format("%H:%M:%S")));

@@ -139,7 +139,10 @@ fn next_step(status: u16, code: &str, message: &str) -> Option<String> {
     let action = message.split("perform action '").nth(1).and_then(|rest| rest.split('\'').next());
     match (status, action) {
         (401, _) => Some("Sign in again with `az login`, or put a new token into PORTCULLIS_ARM_TOKEN.".to_owned()),
-        (403, Some(action)) => Some(format!("Ask for a role with the action {action} at the VM's resource group.")),
+        (403, Some(action)) => {
+            let scope = message.split("over scope '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap_or("the VM's resource group");
+            Some(format!("Ask for a role with the action {action} at {scope}."))
+        }
         (429, _) if !code.eq_ignore_ascii_case("RetryableError") => {
             Some("Run the probe again later, when fewer others ask Azure.".to_owned())
         }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::time;
 use portcullis_rules::plain::plain;
 use reqwest::{Method, Response, StatusCode, Url};
@@ -36,6 +36,11 @@ impl QueueId {
     }
 }
 
+/// Whether it can be the first label of a host: a token is sent there.
+fn is_host(namespace: &str) -> bool {
+    !namespace.is_empty() && namespace.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 impl FromStr for QueueId {
     type Err = String;
 
@@ -45,7 +50,7 @@ impl FromStr for QueueId {
         let words =
             [(1, "subscriptions"), (3, "resourceGroups"), (5, "providers"), (6, "Microsoft.ServiceBus"), (7, "namespaces"), (9, "queues")];
         match segments.as_slice() {
-            ["", _, _, _, _, _, _, _, namespace, _, name] if words.iter().all(|(at, word)| is(*at, word)) => {
+            ["", _, _, _, _, _, _, _, namespace, _, name] if words.iter().all(|(at, word)| is(*at, word)) && is_host(namespace) => {
                 Ok(QueueId { id: segments.join("/"), namespace: (*namespace).to_owned(), name: (*name).to_owned() })
             }
             _ => Err(
@@ -71,8 +76,10 @@ pub struct Taken {
     pub body: String,
     /// When the queue took it, to a second.
     pub enqueued: DateTime<Utc>,
-    /// Its place in the queue.
+    /// Its number in the queue.
     pub sequence: u64,
+    /// The event subscription that sent it, as Event Grid writes it beside the event; empty where nobody says so.
+    pub subscription: String,
     lock: String,
 }
 
@@ -86,6 +93,11 @@ impl Bus {
         Bus { http, queue, endpoint: endpoint.trim_end_matches('/').to_owned(), token }
     }
 
+    /// How long its token lives on, where it cannot be renewed and says so.
+    pub fn life(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.token.life(now)
+    }
+
     /// Locks the next message, if there is one, and gives Azure's time.
     pub async fn take(&self) -> Result<(Option<Taken>, DateTime<Utc>), Trouble> {
         let answer = self.send(Method::POST, &format!("{}/{}/messages/head?timeout=0&{VERSION}", self.endpoint, self.queue.name)).await?;
@@ -96,11 +108,12 @@ impl Bus {
         }
         let properties: Value = header("brokerproperties").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let enqueued = properties["EnqueuedTimeUtc"].as_str().and_then(time::of_header);
+        let subscription = header("aeg-subscription-name").unwrap_or_default().trim_matches('"').to_owned();
         let lock = header("location").filter(|lock| self.is_own(lock)).ok_or_else(|| self.strange("it says no lock of a message"))?;
         let sequence = properties["SequenceNumber"].as_u64().unwrap_or_default();
         let enqueued = enqueued.ok_or_else(|| self.strange("it does not say when a message came"))?;
         let body = answer.text().await.map_err(|why| self.broken(&why))?;
-        Ok((Some(Taken { body, enqueued, sequence, lock }), now))
+        Ok((Some(Taken { body, enqueued, sequence, subscription, lock }), now))
     }
 
     /// Takes a message out for good.
@@ -168,9 +181,13 @@ mod tests {
         let id = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ServiceBus/namespaces/ns/queues/probe";
         let queue: QueueId = id.parse().unwrap();
         assert_eq!((queue.id(), queue.name(), queue.endpoint().as_str()), (id, "probe", "https://ns.servicebus.windows.net"));
-        for wrong in
-            ["probe", "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ServiceBus/namespaces/ns", &format!("{id}/messages/x")]
-        {
+        let elsewhere = id.replace("/ns/", "/evil.example?x/");
+        for wrong in [
+            "probe",
+            &elsewhere,
+            "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ServiceBus/namespaces/ns",
+            &format!("{id}/messages/x"),
+        ] {
             assert!(wrong.parse::<QueueId>().is_err(), "{wrong}");
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use portcullis_domain::arm_id::VmId;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::azure::Azure;
 use super::bus::{Bus, QueueId};
@@ -136,17 +137,30 @@ fn confirm(name: &str) -> anyhow::Result<()> {
 }
 
 async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    tokio::select! {
+        () = ctrl_c() => {}
+        () = told_to_end(SignalKind::terminate()) => {}
+        () = told_to_end(SignalKind::hangup()) => {}
     }
     anstream::eprintln!("stopping, and putting back what was changed; press Ctrl-C again to leave it as it is");
 }
 
-/// The first interrupt ends the asking, which may be over already: only one that comes while things are put back counts here.
-async fn twice_interrupted() {
+async fn ctrl_c() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+async fn told_to_end(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending::<()>().await,
+    }
+}
+
+/// The first interrupt ends the asking, which may be over already: only one that comes while things are put back counts here.
+async fn twice_interrupted() {
+    ctrl_c().await;
 }
 
 /// What is going to be done, and how long it takes.
@@ -156,7 +170,8 @@ fn plan(probe: &Probe<'_>) -> String {
     if let Some(bus) = &probe.bus {
         besides.push(format!(
             "Meanwhile send the events of the VM's resource group to the queue {}, by an event subscription that is taken away again; ask twice\
-             \n     in a row, so that it is seen whether one event passes another; and wait for them 20 minutes at most.",
+             \n     in a row, so that it is seen whether one event passes another; and wait for them 20 minutes at most. Azure also wants\
+             \n     Microsoft.ServiceBus/namespaces/queues/write at the queue.",
             bus.queue.name()
         ));
     }
@@ -173,7 +188,7 @@ fn plan(probe: &Probe<'_>) -> String {
         None => ("its port".to_owned(), "its policy, which cannot be read while the plan is off"),
     };
     format!(
-        "What is asked of {vm}, which takes about 20 minutes where Azure is as quick as people have reported, and 5 hours at the\
+        "What is asked of {vm}, which takes about 20 minutes where Azure is as quick as people have reported, and 6 hours at the\
          \nvery most:\n\
          \n  1. Read the VM, its interfaces, its groups ({groups}), the plan, and what lists and management groups look like.\
          \n  2. Ask JIT to open port {port} to {FIRST}, then to {SECOND}: addresses of documentation, which nobody has.\

@@ -72,8 +72,10 @@ struct Notes {
     asked_jit: bool,
     /// What ties each request that JIT took to its events.
     requests: Vec<String>,
-    /// Whether the queue was subscribed to events, answered or not.
-    subscribed: bool,
+    /// Whether the queue may be subscribed to events, answered or not.
+    may_be_subscribed: bool,
+    /// Whether Event Grid says that it is.
+    is_subscribed: bool,
     /// The machines that were written into the policy, answered or not.
     written: Option<Value>,
     /// What could not be put back, once that was tried.
@@ -180,6 +182,11 @@ impl<'a> Probe<'a> {
         self.note(|notes| notes.left = Some(left));
         let arriving = self.arriving().await;
         self.settle(&["events", "eventResource"], arriving);
+        let subscribed = self.unsubscribe().await;
+        self.note(|notes| {
+            notes.may_be_subscribed &= subscribed.is_none();
+            notes.left.get_or_insert_default().extend(subscribed);
+        });
         let log = self.wait_for_log().await;
         self.settle(&["activityLogSeconds"], log);
         let ended = self.end_of_deleted().await;
@@ -243,10 +250,9 @@ impl<'a> Probe<'a> {
             machine::FIRST,
             machine::SECOND,
             groups.join(" and "),
-            if self.noted(|notes| notes.subscribed) {
-                " Delete the event subscription portcullis-live-probe of the subscription."
-            } else {
-                ""
+            match self.noted(|notes| notes.may_be_subscribed) {
+                true => format!(" Delete the subscription's event subscription {}.", self.own_name()),
+                false => String::new(),
             }
         )
     }

@@ -109,7 +109,9 @@ pub fn meaning(name: &str, answer: &Value) -> &'static str {
         ("events", _) => "Portcullis takes each event for a sign to look, whenever and however often it comes.",
         ("eventResource", _) => "Portcullis looks at all that an event may mean.",
         ("eventSchema", _) => "Portcullis takes both.",
-        ("incidentEntities", "ownAction") => "The role `Portcullis read incidents` needs the action of its own, which it has.",
+        ("incidentEntities", "ownAction") => {
+            "The role `Portcullis read incidents` is not enough: assign Microsoft Sentinel Responder at the workspace."
+        }
         ("incidentEntities", _) => "The right to read incidents is enough.",
         ("logsUnpackedCounts", _) => "Portcullis stays below either limit.",
         _ => "",

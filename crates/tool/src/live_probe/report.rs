@@ -61,9 +61,9 @@ impl Report {
         let why = self.findings.get(question.name).map(|finding| finding.why.clone()).unwrap_or_default();
         match (why.is_empty(), question.otherwise.is_empty()) {
             (false, _) => why,
-            (true, false) => question.otherwise.to_owned(),
-            (true, true) if self.stopped => "The probe was stopped before it.".to_owned(),
-            (true, true) => "Nothing that was seen tells.".to_owned(),
+            (true, false) if !self.stopped => question.otherwise.to_owned(),
+            (true, _) if self.stopped => "The probe was stopped before it.".to_owned(),
+            (true, _) => "Nothing that was seen tells.".to_owned(),
         }
     }
 

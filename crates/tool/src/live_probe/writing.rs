@@ -18,6 +18,8 @@ use super::{Probe, Stage};
 const CLOSED_WITHIN: TimeDelta = TimeDelta::seconds(30);
 /// How long the last opening is asked for, whose rules are deleted long before its end.
 const LAST: TimeDelta = TimeDelta::minutes(10);
+/// What is left of an opening at least, whose fate after a PUT is looked at.
+const LEAST: TimeDelta = TimeDelta::minutes(3);
 /// A policy is settled within this time.
 const SETTLED_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
@@ -29,9 +31,14 @@ impl Probe<'_> {
         let body = policy_now(&self.azure, policy).await?;
         demand_nobody_else(&body, &self.machine, opened.look.at)?;
         demand_as_it_was(&body, policy)?;
-        if self.write_the_same(policy, &opened).await? {
+        let is_shut = self.write_the_same(policy, &opened).await?;
+        if is_shut || opened.asked.end - self.azure.now() < LEAST {
             opened = self.open_for(&[FIRST], LONG).await?;
         }
+        // It took a while, in which somebody may have opened, or written the policy.
+        let body = policy_now(&self.azure, policy).await?;
+        demand_nobody_else(&body, &self.machine, self.azure.now())?;
+        demand_as_it_was(&body, policy)?;
         self.tell(&format!("writing the policy with {WHOLE} as the only source of port {} of this VM", policy.port.number));
         let narrowed = narrowed(policy, &self.machine.vm);
         self.note(|notes| notes.written = Some(narrowed.clone()));
@@ -46,6 +53,10 @@ impl Probe<'_> {
             seen(at, "the policy was written and settled"),
             seen(look.at, format!("of the opening there are {rules} rules, and its record is {told}")),
         ];
+        if look.at >= opened.asked.end {
+            self.open("putClosesRecords", "The opening had ended before it was looked at.", lines);
+            return self.source_inside().await;
+        }
         let is_closed = rules == 0 || record.is_none_or(|record| record.status == RecordStatus::Revoked);
         self.found("putClosesRecords", json!(is_closed), lines);
         self.source_inside().await
