@@ -359,8 +359,7 @@ mod tests {
         assert_eq!(
             refused(403, "AuthorizationFailed", missing).to_string(),
             format!(
-                "Azure answered 403 AuthorizationFailed: {missing} More. Ask for a role with the action Microsoft.Network/x/delete at \
-                 the VM's resource group."
+                "Azure answered 403 AuthorizationFailed: {missing} More. Ask for a role with the action Microsoft.Network/x/delete at s."
             )
         );
         assert_eq!(refused(400, "BadRequest", "a\u{1b}[2Jb").to_string(), "Azure answered 400 BadRequest: a\\u{1b}[2Jb More.");
