@@ -1,9 +1,9 @@
 //! `portcullis doctor`: what the installation stands on, looked at one by one, each with what is wrong and what to do about it.
 //! It reads, and changes nothing.
 
+mod asked_by_rules;
 mod incidents;
 mod judged;
-mod rulings;
 pub mod subscription;
 
 use std::convert::Infallible;

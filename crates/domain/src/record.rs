@@ -542,22 +542,6 @@ impl Asked {
     }
 }
 
-impl VmRecord {
-    /// Remembers that with a grant that somebody ended goes what its person had opened besides, around Portcullis, and the grant had
-    /// covered: nobody has decided on that, and it must not stay for the one who was shut out. What nobody is said to have opened
-    /// goes with it.
-    pub fn ends_with(&mut self, grant: &Grant, records: &[JitRecord], now: DateTime<Utc>) {
-        let is_its = |record: &&JitRecord| {
-            let is_persons = record.requestor.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&grant.name));
-            let is_ours = self.asked.iter().any(|asked| asked.is_of(record));
-            record.port == grant.port && record.end > now && grant.sources.covers(&record.sources) && is_persons && !is_ours
-        };
-        let with = records.iter().filter(is_its).map(|record| EndedEarly { port: record.port, from: record.start, until: record.end });
-        let with: Vec<EndedEarly> = with.filter(|early| !self.ended_early.contains(early)).collect();
-        self.ended_early.extend(with);
-    }
-}
-
 impl EndedEarly {
     /// Whether it is about this record.
     pub fn is_of(&self, record: &JitRecord) -> bool {
@@ -661,6 +645,20 @@ impl VmRecord {
             closing.forget_reads();
         }
         attempt
+    }
+
+    /// Remembers that with a grant that somebody ended goes what its person had opened besides, around Portcullis, and the grant had
+    /// covered: nobody has decided on that, and it must not stay for the one who was shut out. What nobody is said to have opened
+    /// goes with it.
+    pub fn ends_with(&mut self, grant: &Grant, records: &[JitRecord], now: DateTime<Utc>) {
+        let is_its = |record: &&JitRecord| {
+            let is_persons = record.requestor.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&grant.name));
+            let is_ours = self.asked.iter().any(|asked| asked.is_of(record));
+            record.port == grant.port && record.end > now && grant.sources.covers(&record.sources) && is_persons && !is_ours
+        };
+        let with = records.iter().filter(is_its).map(|record| EndedEarly { port: record.port, from: record.start, until: record.end });
+        let with: Vec<EndedEarly> = with.filter(|early| !self.ended_early.contains(early)).collect();
+        self.ended_early.extend(with);
     }
 
     /// Writes what came of the last intended delete of a port. `trouble` is what keeps it from being shut, if the

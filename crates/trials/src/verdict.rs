@@ -373,9 +373,7 @@ impl Judge<'_> {
         let how = self.how(&place, end, &alarms);
         match &how {
             Err(why) => wrong.push(why.clone()),
-            Ok(how) if self.is_accepted(end.is, *how) => {}
-            Ok(How::ShutAfterAlarm)
-                if end.is == How::Shut && alarms.iter().flat_map(Alarm::codes).all(|code| end.may_raise.contains(code)) => {}
+            Ok(how) if self.is_accepted(end, *how) => {}
             Ok(how) => wrong.push(format!("it ended {how}, and must end {}", end.is)),
         }
         // Where the story names no cause, it says whether there is an alarm at all.
@@ -453,13 +451,13 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether it may end so where it must end `must`. What was disturbed may have kept somebody out.
-    fn is_accepted(&self, must: How, how: How) -> bool {
-        match (must, how) {
-            _ if must == how => true,
+    /// Whether it may end so. What was disturbed may have kept somebody out; whether an alarm may be raised is told of each alarm.
+    fn is_accepted(&self, end: &End, how: How) -> bool {
+        match (end.is, how) {
+            _ if end.is == how => true,
             // Nothing is seen of an opening that is there for no time.
             (How::Shut, How::NeverOpen) => self.switches.operation_seconds == 0 || self.disturbance.may_alarm(),
-            (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || is_slow(self.switches),
+            (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || is_slow(self.switches) || !end.may_raise.is_empty(),
             (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
             // What was shut before anybody could be alarmed, since it began later.
             (How::ShutAfterAlarm, How::Shut) => !self.is_undisturbed(),

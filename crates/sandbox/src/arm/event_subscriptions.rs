@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::state::{QueueSubscription, State};
 use crate::switches::EventSchema;
 
-use super::envelope::{Outcome, Refusal, Reply, invalid_json, method_not_allowed, resource_not_found};
+use super::envelope::{Outcome, Refusal, Reply, method_not_allowed, resource_not_found};
 use super::path::{Form, Kind, Path, Resource};
 use super::{Request, paging};
 
@@ -43,7 +43,7 @@ pub(super) fn serve(state: &mut State, request: &Request, path: &Path, resource:
 }
 
 fn read(state: &State, request: &Request, subscription: &str, name: &str) -> Result<QueueSubscription, Refusal> {
-    let asked: Value = serde_json::from_slice(&request.call.body).map_err(|why| invalid_json(&why))?;
+    let asked: Value = request.json()?;
     let properties = &asked["properties"];
     let text = |pointer: &str| properties.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let refuse = |message: String| Err(Refusal::service(400, "InvalidRequest", message));

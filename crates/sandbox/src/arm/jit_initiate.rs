@@ -12,7 +12,7 @@ use crate::switches::{Requestor, SourceMust};
 
 use super::Request;
 use super::authorization::demand_linked;
-use super::envelope::{Outcome, Refusal, Reply, invalid_json};
+use super::envelope::{Outcome, Refusal, Reply};
 use super::jit::{bad_request, entry, find, machines, port_number};
 use super::path::{Kind, Resource};
 use super::{instants, jit_life, jit_records};
@@ -21,7 +21,7 @@ use super::{instants, jit_life, jit_records};
 pub(super) fn initiate(state: &mut State, request: &Request, resource: &Resource) -> Outcome {
     let policy = find(state, resource)?.clone();
     let id = policy["id"].as_str().unwrap_or_default().to_owned();
-    let body: Value = serde_json::from_slice(&request.call.body).map_err(|why| invalid_json(&why))?;
+    let body: Value = request.json()?;
     let asked = machines(&body)?;
     if asked.is_empty() {
         return Err(bad_request("The request must name at least one virtual machine."));

@@ -9,7 +9,7 @@ use crate::state::{DueKind, State};
 
 use super::Request;
 use super::authorization::demand_linked;
-use super::envelope::{Outcome, Refusal, Reply, invalid_json};
+use super::envelope::{Outcome, Refusal, Reply};
 use super::jit::{bad_request, machines, port_number, same_region, vm_name};
 use super::path::{Kind, Path, Resource, segment_after};
 use super::{jit_initiate, jit_life, subscriptions};
@@ -23,7 +23,7 @@ const LONGEST: TimeDelta = TimeDelta::days(1);
 /// Creates or replaces a policy: 200 with `Updating` at once, `Succeeded` later (recorded). The records stay with the
 /// service; the answer shows only those that the request named (recorded 2023).
 pub(super) fn put(state: &mut State, request: &Request, path: &Path, resource: &Resource) -> Outcome {
-    let body: Value = serde_json::from_slice(&request.call.body).map_err(|why| invalid_json(&why))?;
+    let body: Value = request.json()?;
     let properties = &body["properties"];
     let machines = machines(properties)?;
     demand_machines(state, request, path, resource, &machines)?;

@@ -31,13 +31,14 @@ mod subscriptions;
 mod versions;
 
 use http::Method;
+use serde_json::Value;
 
 use crate::entra;
 use crate::eventgrid;
 use crate::face::{Answer, Call};
 use crate::state::{Caller, Deed, DueKind, State};
 
-use envelope::{Headers, Outcome, Refusal, method_not_allowed};
+use envelope::{Headers, Outcome, Refusal, invalid_json, method_not_allowed};
 use path::{Form, Kind, Path, Resource, Target};
 
 pub(crate) use jit_life::lay_deny_rules;
@@ -47,6 +48,13 @@ struct Request<'a> {
     call: &'a Call,
     caller: Caller,
     api_version: String,
+}
+
+impl Request<'_> {
+    /// The body; ARM refuses one that is no JSON.
+    fn json(&self) -> Result<Value, Refusal> {
+        serde_json::from_slice(&self.call.body).map_err(|why| invalid_json(&why))
+    }
 }
 
 /// What the logs say about a request, as far as it got.

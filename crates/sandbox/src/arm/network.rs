@@ -9,7 +9,7 @@ use crate::state::{OperationWork, State};
 use crate::switches::{BusyNsg, DeleteAnswers};
 
 use super::compute::{stored, stored_item};
-use super::envelope::{Outcome, Refusal, Reply, invalid_json, method_not_allowed, resource_not_found};
+use super::envelope::{Outcome, Refusal, Reply, method_not_allowed, resource_not_found};
 use super::path::{Form, Kind, Path, Resource, last};
 use super::{Request, jit_life, nsg, operations, paging, security_rule, subscriptions};
 
@@ -148,10 +148,6 @@ fn location(group: &Value) -> &str {
     group["location"].as_str().unwrap_or("westeurope")
 }
 
-fn read_body(request: &Request) -> Result<Value, Refusal> {
-    serde_json::from_slice(&request.call.body).map_err(|why| invalid_json(&why))
-}
-
 /// Begins the operation of a caller's write, and gives the header that names it.
 fn begin(state: &mut State, request: &Request, (nsg_id, resource): (&str, &str), work: OperationWork) -> (String, String) {
     let place = state.resources.get(nsg_id).map_or("westeurope", location).to_owned();
@@ -162,7 +158,7 @@ fn begin(state: &mut State, request: &Request, (nsg_id, resource): (&str, &str),
 
 fn put_rule(state: &mut State, request: &Request, resource: &Resource) -> Outcome {
     let nsg_id = resource.parent_id();
-    let body = read_body(request)?;
+    let body = request.json()?;
     let Some(group) = state.resources.get(&nsg_id) else {
         return Err(resource_not_found(&nsg_id, Kind::SecurityGroup.name()));
     };
@@ -230,7 +226,7 @@ fn delete_rule(state: &mut State, request: &Request, resource: &Resource) -> Out
 }
 
 fn put_group(state: &mut State, request: &Request, resource: &Resource) -> Outcome {
-    let body = read_body(request)?;
+    let body = request.json()?;
     let old = state.resources.get(&resource.id()).cloned();
     let id = old.as_ref().and_then(|old| old["id"].as_str()).map_or_else(|| resource.id(), str::to_owned);
     let old_etag = old.as_ref().and_then(|old| old["etag"].as_str());

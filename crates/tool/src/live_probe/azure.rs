@@ -309,7 +309,7 @@ impl<'a> Azure<'a> {
 }
 
 /// Whether a link leads to the endpoint: nobody else is sent the token.
-fn is_of(link: &str, endpoint: &str) -> bool {
+pub(super) fn is_of(link: &str, endpoint: &str) -> bool {
     let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin());
     origin(link).is_some_and(|of_link| origin(endpoint) == Some(of_link))
 }

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::time;
 use portcullis_rules::plain::plain;
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use super::azure::Trouble;
+use super::azure::{Trouble, is_of};
 use super::token::Token;
 
 /// The resource id of a queue.
@@ -109,7 +109,8 @@ impl Bus {
         let properties: Value = header("brokerproperties").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let enqueued = properties["EnqueuedTimeUtc"].as_str().and_then(time::of_header);
         let subscription = header("aeg-subscription-name").unwrap_or_default().trim_matches('"').to_owned();
-        let lock = header("location").filter(|lock| self.is_own(lock)).ok_or_else(|| self.strange("it says no lock of a message"))?;
+        let lock =
+            header("location").filter(|lock| is_of(lock, &self.endpoint)).ok_or_else(|| self.strange("it says no lock of a message"))?;
         let sequence = properties["SequenceNumber"].as_u64().unwrap_or_default();
         let enqueued = enqueued.ok_or_else(|| self.strange("it does not say when a message came"))?;
         let body = answer.text().await.map_err(|why| self.broken(&why))?;
@@ -155,12 +156,6 @@ impl Bus {
     async fn sent_as(&self, bearer: &str, method: Method, url: &str) -> Result<Response, Trouble> {
         let request = self.http.request(method, url).bearer_auth(bearer).header("content-length", "0").body("");
         request.send().await.map_err(|why| self.broken(&why))
-    }
-
-    /// Nobody else is sent the token.
-    fn is_own(&self, url: &str) -> bool {
-        let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin());
-        origin(url).is_some_and(|of_lock| origin(&self.endpoint) == Some(of_lock))
     }
 
     fn broken(&self, why: &reqwest::Error) -> Trouble {

@@ -117,7 +117,9 @@ pub async fn run(arguments: Arguments, http: reqwest::Client) -> anyhow::Result<
     if !confirmed {
         confirm(arguments.vm.name())?;
     }
-    let report = probe.run(interrupted(), twice_interrupted()).await;
+    // The first Ctrl-C ends the asking, which may be over already: only one that comes while things are put back counts here.
+    let hurry = told(SignalKind::interrupt());
+    let report = probe.run(interrupted(), hurry).await;
     match arguments.json {
         true => anstream::println!("{:#}", report.to_json()),
         false => anstream::println!("{}", report.to_text()),
@@ -138,29 +140,18 @@ fn confirm(name: &str) -> anyhow::Result<()> {
 
 async fn interrupted() {
     tokio::select! {
-        () = ctrl_c() => {}
-        () = told_to_end(SignalKind::terminate()) => {}
-        () = told_to_end(SignalKind::hangup()) => {}
+        () = told(SignalKind::interrupt()) => {}
+        () = told(SignalKind::terminate()) => {}
+        () = told(SignalKind::hangup()) => {}
     }
     anstream::eprintln!("stopping, and putting back what was changed; press Ctrl-C again to leave it as it is");
 }
 
-async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn told_to_end(kind: SignalKind) {
+async fn told(kind: SignalKind) {
     match signal(kind) {
         Ok(mut signal) => drop(signal.recv().await),
         Err(_) => std::future::pending::<()>().await,
     }
-}
-
-/// The first interrupt ends the asking, which may be over already: only one that comes while things are put back counts here.
-async fn twice_interrupted() {
-    ctrl_c().await;
 }
 
 /// What is going to be done, and how long it takes.

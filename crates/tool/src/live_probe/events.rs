@@ -156,9 +156,11 @@ impl Probe<'_> {
                 "The event subscription {path} may be there still. {trouble} Delete it by hand; it ends by itself after 6 hours."
             ));
         }
-        self.note(|notes| (notes.may_be_subscribed, notes.is_subscribed) = (false, false));
-        let left = take_all(bus, &self.own_name(), &mut BTreeMap::new()).await.err()?;
-        Some(format!("Messages of the probe may be left in the queue {}. {left}", bus.queue.name()))
+        if let Err(trouble) = take_all(bus, &self.own_name(), &mut BTreeMap::new()).await {
+            return Some(format!("Messages of the probe may be left in the queue {}. {trouble}", bus.queue.name()));
+        }
+        self.note(|notes| notes.may_be_subscribed = false);
+        None
     }
 
     async fn delete_subscription(&self) -> Stage {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::asking::Opened;
 use super::azure::Trouble;
-use super::look::{pause, policy_now, record_told};
+use super::look::{Look, pause, policy_now, record_told};
 use super::machine::{FIRST, JIT, Machine, Policy, WHOLE};
 use super::opening::LONG;
 use super::report::seen;
@@ -28,56 +28,46 @@ impl Probe<'_> {
     pub(super) async fn writing(&self) -> Stage {
         let policy = self.policy()?;
         let mut opened = self.open_for(&[FIRST], LONG).await?;
-        let body = policy_now(&self.azure, policy).await?;
-        demand_nobody_else(&body, &self.machine, opened.look.at)?;
-        demand_as_it_was(&body, policy)?;
-        let is_shut = self.write_the_same(policy, &opened).await?;
-        if is_shut || opened.asked.end - self.azure.now() < LEAST {
+        self.demand_untouched(policy).await?;
+        self.tell("writing the policy as it is");
+        let (look, lines) = self.written(policy, machines_of(policy), &opened, "the policy was written as it is, and settled").await?;
+        self.also("What does a PUT that changes nothing do to what is open?", lines);
+        if look.rules(&opened.asked).is_empty() || opened.asked.end - self.azure.now() < LEAST {
             opened = self.open_for(&[FIRST], LONG).await?;
         }
         // It took a while, in which somebody may have opened, or written the policy.
-        let body = policy_now(&self.azure, policy).await?;
-        demand_nobody_else(&body, &self.machine, self.azure.now())?;
-        demand_as_it_was(&body, policy)?;
+        self.demand_untouched(policy).await?;
         self.tell(&format!("writing the policy with {WHOLE} as the only source of port {} of this VM", policy.port.number));
         let narrowed = narrowed(policy, &self.machine.vm);
         self.note(|notes| notes.written = Some(narrowed.clone()));
-        self.put(policy, &narrowed).await?;
-        let at = self.settled_policy(policy).await?;
-        self.azure.pass(CLOSED_WITHIN).await;
-        let look = self.look().await?;
-        let rules = look.rules(&opened.asked).len();
-        let (record, told) = (look.record(&opened.asked), record_told(&look, &opened.asked));
-        let lines = vec![
-            seen(opened.look.at, format!("the port was open to {FIRST}")),
-            seen(at, "the policy was written and settled"),
-            seen(look.at, format!("of the opening there are {rules} rules, and its record is {told}")),
-        ];
+        let (look, mut lines) = self.written(policy, &narrowed, &opened, "the policy was written and settled").await?;
+        lines.insert(0, seen(opened.look.at, format!("the port was open to {FIRST}")));
         if look.at >= opened.asked.end {
             self.open("putClosesRecords", "The opening had ended before it was looked at.", lines);
             return self.source_inside().await;
         }
-        let is_closed = rules == 0 || record.is_none_or(|record| record.status == RecordStatus::Revoked);
+        let is_closed =
+            look.rules(&opened.asked).is_empty() || look.record(&opened.asked).is_none_or(|record| record.status == RecordStatus::Revoked);
         self.found("putClosesRecords", json!(is_closed), lines);
         self.source_inside().await
     }
 
-    /// Writes the policy as it is while a port is open; whether that has shut it.
-    async fn write_the_same(&self, policy: &Policy, opened: &Opened) -> Result<bool, Trouble> {
-        self.tell("writing the policy as it is");
-        self.put(policy, machines_of(policy)).await?;
+    /// A PUT might shut what others have open, or undo what they wrote.
+    async fn demand_untouched(&self, policy: &Policy) -> Stage {
+        let body = policy_now(&self.azure, policy).await?;
+        demand_nobody_else(&body, &self.machine, self.azure.now())?;
+        demand_as_it_was(&body, policy)
+    }
+
+    /// Writes these machines into the policy while a port is open, and looks at what has become of the opening then.
+    async fn written(&self, policy: &Policy, machines: &Value, opened: &Opened, what: &str) -> Result<(Look, Vec<String>), Trouble> {
+        self.put(policy, machines).await?;
         let at = self.settled_policy(policy).await?;
         self.azure.pass(CLOSED_WITHIN).await;
         let look = self.look().await?;
         let (rules, told) = (look.rules(&opened.asked).len(), record_told(&look, &opened.asked));
-        self.also(
-            "What does a PUT that changes nothing do to what is open?",
-            vec![
-                seen(at, "the policy was written as it is, and settled"),
-                seen(look.at, format!("of the opening there are {rules} rules, and its record is {told}")),
-            ],
-        );
-        Ok(rules == 0)
+        let lines = vec![seen(at, what), seen(look.at, format!("of the opening there are {rules} rules, and its record is {told}"))];
+        Ok((look, lines))
     }
 
     async fn source_inside(&self) -> Stage {

@@ -1,7 +1,5 @@
 //! Whether what the rules have to know of people and machines can be found out: groups of Entra ID, and management groups.
 
-use std::future::Future;
-
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -20,7 +18,7 @@ impl App {
         if asked.is_empty() {
             return Check::well(GRAPH, "no group of Entra ID stands in people.yaml");
         }
-        let answer = in_time(until, self.azure.graph.member_groups(somebody, &asked)).await;
+        let answer = timeout_at(until, self.azure.graph.member_groups(somebody, &asked)).await.ok();
         found(GRAPH, "Microsoft Graph", answer, "Microsoft Graph says who is in the groups of people.yaml", IN_GRAPH)
     }
 
@@ -33,7 +31,7 @@ impl App {
         let Some(subscription) = governed else {
             return Check::not_well(GROUPS, State::NotKnown, "there is no subscription to ask about", "see the check `subscriptions`");
         };
-        let answer = in_time(until, self.azure.management_groups.above(subscription)).await;
+        let answer = timeout_at(until, self.azure.management_groups.above(subscription)).await.ok();
         found(GROUPS, "Resource Manager", answer, "the management groups above a subscription can be read", AT_THE_ROOT)
     }
 }
@@ -45,10 +43,6 @@ const IN_GRAPH: &str = "run infra/registration.sh, which gives the app's identit
 /// What to do where management groups are refused.
 const AT_THE_ROOT: &str = "assign the role `Portcullis management groups` to the app's identity at the tenant's root group, or take management \
                            groups out of the rules; until then nothing is decided on";
-
-async fn in_time<T>(until: Instant, asked: impl Future<Output = Result<T, CallFailed>>) -> Option<Result<T, CallFailed>> {
-    timeout_at(until, asked).await.ok()
-}
 
 fn found<T>(name: &'static str, who: &str, answer: Option<Result<T, CallFailed>>, well: &str, cure: &str) -> Check {
     match answer {
