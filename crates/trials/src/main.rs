@@ -137,7 +137,7 @@ async fn stories(arguments: &Arguments) -> anyhow::Result<Vec<(String, Script)>>
 
 /// Plays the matrix, prints its table, and gives how many cells failed.
 async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
-    let failures = Failures::begin(arguments)?;
+    let failures = Failures::begin(&arguments.failed)?;
     let stories = stories(arguments).await?;
     let settings = match &arguments.switches {
         Some(file) => Unusual::read_file(file).map_err(|why| anyhow!("{why}"))?,
@@ -281,10 +281,10 @@ struct Failures<'a> {
 }
 
 impl<'a> Failures<'a> {
-    /// Forgets those of another run, which would be taken for this one's.
-    fn begin(arguments: &'a Arguments) -> anyhow::Result<Self> {
-        let path = arguments.failed.as_path();
-        match std::fs::remove_file(path) {
+    /// Forgets those of another run, which would be taken for this one's. A device or a pipe is written to, and never taken away.
+    fn begin(path: &'a Path) -> anyhow::Result<Self> {
+        let is_kept = path.metadata().is_ok_and(|known| !known.is_file() && !known.is_dir());
+        match if is_kept { Ok(()) } else { std::fs::remove_file(path) } {
             Err(why) if why.kind() != std::io::ErrorKind::NotFound => bail!("{}: {why}", path.display()),
             _ => Ok(Failures { path, unwritten: Mutex::new(None), count: AtomicUsize::new(0) }),
         }
@@ -350,7 +350,7 @@ async fn walk(arguments: &Arguments, seeds: u64) -> anyhow::Result<usize> {
     let (first, count) = (arguments.seed, usize::try_from(seeds).unwrap_or(usize::MAX));
     let walked = AtomicUsize::new(0);
     let walks = (first..=u64::MAX).take(count).map(|seed| async move { Walk::of(seed).played().await.map(|(_, wrong)| wrong) }).collect();
-    let failures = Failures::begin(arguments)?;
+    let failures = Failures::begin(&arguments.failed)?;
     let outcomes = at_once(arguments.jobs, walks, |place, outcome| {
         let done = walked.fetch_add(1, Ordering::Relaxed) + 1;
         let wrong = wrong_of(outcome);
@@ -387,4 +387,24 @@ async fn replay_walk(arguments: &Arguments) -> anyhow::Result<usize> {
         println!("it holds");
     }
     Ok(usize::from(!wrong.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn the_names_of_another_run_are_forgotten_and_what_is_no_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, socket) = (dir.path().join("failed.txt"), dir.path().join("socket"));
+        std::fs::write(&file, "granted/usual/undisturbed\n").unwrap();
+        let _listening = UnixListener::bind(&socket).unwrap();
+        for path in [&file, &socket] {
+            Failures::begin(path).unwrap();
+        }
+        assert_eq!((file.exists(), socket.exists()), (false, true));
+        assert!(Failures::begin(dir.path()).is_err());
+    }
 }
