@@ -491,6 +491,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_azure_took_away_lets_the_pauses_for_the_others_begin_anew() {
+        let busy = || Outcome::Failed("429: RetryableError".to_owned());
+        for (outcome, bound) in [(Outcome::Accepted, 4), (Outcome::NothingToDelete, 4), (busy(), 60)] {
+            let mut story = Story::of(vec![any(1), any(2)]);
+            story.look("10:00:00");
+            story.memory.pause_seconds = 60;
+            story.delete("10:00:00", &any(1), outcome.clone(), None);
+            story.delete("10:00:00", &any(2), busy(), None);
+            story.conclude("10:00:00");
+            assert_eq!(story.memory.pause_seconds, bound, "{outcome:?}");
+        }
+        // One that comes back each time does not: the deletes of it would go on every five seconds.
+        let mut story = Story::of(vec![any(1), any(2)]);
+        story.look("10:00:00");
+        story.delete("10:00:00", &any(1), Outcome::Accepted, None);
+        story.memory.pause_seconds = 60;
+        story.delete("10:03:00", &any(1), Outcome::Accepted, None);
+        story.delete("10:03:00", &any(2), busy(), None);
+        story.conclude("10:03:00");
+        assert_eq!(story.memory.pause_seconds, 60);
+    }
+
+    #[test]
     fn the_pause_is_drawn_anew_for_each_try() {
         let drawn = |attempt: u32, serial: u64, time: &str| {
             let mut story = Story::of(vec![any(1)]);

@@ -675,6 +675,10 @@ impl VmRecord {
         intent.outcome = Some(outcome);
         if intent.was_deleted() {
             closing.deleted.insert(intent.rule.clone(), intent.at);
+            if !intent.again {
+                // Of several rules one has gone forward: the next ones are not kept waiting for what it was busy with.
+                self.pause_seconds = 0;
+            }
         }
         if returned {
             let said = format!("the rule {} was deleted and is there again", intent.rule.name());
