@@ -19,7 +19,7 @@ use crate::play::{Played, counter, play};
 use crate::script::{How, Script, WATCHED_LONGER, switched};
 use crate::story::said;
 use crate::story::settings::settings;
-use crate::verdict::{Verdict, is_slow, judge};
+use crate::verdict::{Verdict, judge, may_be_slow};
 
 /// The stories that come with this crate.
 pub fn shipped_stories() -> PathBuf {
@@ -217,7 +217,7 @@ impl Cell {
     pub async fn played(&self) -> Result<(Played, Verdict), String> {
         let switches = self.setting.switches()?;
         let its = switched(&switches, &self.script.world.switches)?;
-        let longer = self.disturbance.longer().or(is_slow(&its).then_some(WATCHED_LONGER));
+        let longer = self.disturbance.longer().or(may_be_slow(&self.script, &its).then_some(WATCHED_LONGER));
         let played = play(&self.script, &switches, self.disturbance.fault(), longer).await?;
         let switches = its;
         let verdict = judge(&self.script, &switches, &self.disturbance, &played);

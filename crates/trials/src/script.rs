@@ -312,6 +312,27 @@ impl But {
     fn fits(&self, switches: &Value) -> bool {
         self.when.iter().all(|(name, wanted)| fits(wanted, &switches[name]))
     }
+
+    /// Whether every world that fits another one fits this, too.
+    fn stands_for(&self, other: &But) -> bool {
+        self.when.iter().all(|(name, wanted)| other.when.get(name).is_some_and(|narrower| has_all(wanted, narrower)))
+    }
+}
+
+/// Whether every setting that is meant by one is meant by another, as far as each of its parts alone can tell.
+fn has_all(wanted: &Value, narrower: &Value) -> bool {
+    match (wanted, narrower) {
+        (_, Value::Array(all)) => all.iter().all(|one| has_all(wanted, one)),
+        (Value::Array(any), one) => any.iter().any(|wanted| has_all(wanted, one)),
+        (Value::Object(_), Value::Object(_)) => {
+            let read = |between| Between::deserialize(between).ok();
+            read(wanted).zip(read(narrower)).is_some_and(|(wanted, narrower)| {
+                let least = wanted.at_least.is_none_or(|least| narrower.at_least.is_some_and(|its| least <= its));
+                least && wanted.at_most.is_none_or(|most| narrower.at_most.is_some_and(|its| its <= most))
+            })
+        }
+        (wanted, one) => fits(wanted, one),
+    }
 }
 
 fn fits(wanted: &Value, setting: &Value) -> bool {
@@ -476,6 +497,17 @@ impl Script {
         self.but.iter().find(|but| but.fits(&switches)).map_or(&self.ends, |but| &but.ends)
     }
 
+    /// The switches that it is played under, those of the beginning first: a step may set some otherwise.
+    pub fn worlds(&self, begins: &Switches) -> Vec<Switches> {
+        let mut worlds = vec![begins.clone()];
+        for step in &self.steps {
+            let Deed::Switches(given) = &step.what else { continue };
+            let last = worlds.last().unwrap_or(begins);
+            worlds.extend(switched(last, given));
+        }
+        worlds
+    }
+
     /// Whether something of Azure, or the handler, fails in it: then a service may be told as failing.
     pub fn fails(&self) -> bool {
         let fails = |deed: &Deed| match deed {
@@ -510,16 +542,29 @@ impl Script {
         if let Some(step) = self.steps.iter().find(|step| step.at > self.lasts) {
             return Err(format!("steps: the one at {} is later than the story lasts ({})", step.at, self.lasts));
         }
+        let mut may_fail = false;
         for step in &self.steps {
             step.what.check().map_err(|why| format!("the step at {}: {why}", step.at))?;
+            match step.what {
+                Deed::Fault(_) => may_fail = true,
+                Deed::Heals if !may_fail => return Err(format!("the step at {}: heals: no fault is there by then", step.at)),
+                _ => {}
+            }
         }
         self.check_open(&self.ends).map_err(|why| format!("ends: {why}"))?;
         for but in &self.but {
             self.check_open(&but.ends).map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
         }
-        check_ends(&self.ends).map_err(|why| format!("ends: {why}"))?;
-        for but in &self.but {
-            check_ends(&but.ends).map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
+        check_ends(&self.ends, self.lasts).map_err(|why| format!("ends: {why}"))?;
+        for (place, but) in self.but.iter().enumerate() {
+            check_ends(&but.ends, self.lasts).map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
+            if but.when.is_empty() {
+                return Err("but, when {}: it names no switch; what holds without one is said under ends".to_owned());
+            }
+            if let Some(first) = self.but[..place].iter().find(|first| first.stands_for(but)) {
+                let (first, own) = (json!(first.when), json!(but.when));
+                return Err(format!("but, when {own}: every such world fits {first}, which stands before it; put it before that"));
+            }
             for (name, wanted) in &but.when {
                 let settings = if let Value::Array(any) = wanted { any.clone() } else { vec![wanted.clone()] };
                 for setting in settings {
@@ -568,7 +613,7 @@ impl World {
     }
 }
 
-fn check_ends(ends: &[End]) -> Result<(), String> {
+fn check_ends(ends: &[End], lasts: Time) -> Result<(), String> {
     for (place, end) in ends.iter().enumerate() {
         let what = format!("{} port {}", end.vm, end.port);
         demand_machine(&end.vm)?;
@@ -592,7 +637,24 @@ fn check_ends(ends: &[End]) -> Result<(), String> {
         if !end.may_raise.is_empty() && end.alarms.is_empty() && end.is != How::Shut {
             return Err(format!("{what}: mayRaise: without alarms any may be raised where it is {}", end.is));
         }
+        match (end.is, end.lets_in.is_empty()) {
+            (How::NeverOpen, false) => return Err(format!("{what}: letsIn: nobody is let in where it is never open")),
+            (How::Shut | How::ShutAfterAlarm | How::OpenCovered, true) => {
+                return Err(format!(
+                    "{what}: letsIn: it must be open to be {}; say to whom and when, with an until that is since where it is shut at sight",
+                    end.is
+                ));
+            }
+            _ => {}
+        }
         for stay in &end.lets_in {
+            let by = match end.is {
+                How::OpenCovered | How::AlarmStanding => stay.since,
+                How::Shut | How::ShutAfterAlarm | How::NeverOpen => stay.until,
+            };
+            if by > lasts {
+                return Err(format!("{what}: letsIn: {by} is later than the story lasts ({lasts}), and nobody would see it"));
+            }
             demand_sources(&stay.from).map_err(|why| format!("{what}: letsIn: {why}"))?;
             if stay.since > stay.until {
                 return Err(format!("{what}: letsIn: since {} is later than until {}", stay.since, stay.until));
@@ -620,6 +682,10 @@ impl Deed {
             Deed::Closes(closes) | Deed::DeletesRules(closes) | Deed::DeletesMachine(closes) => demand_machine(&closes.vm),
             Deed::Calls(calls) => {
                 demand_person(&calls.who)?;
+                let is_path = ["/", "{group}", "{policy}"].iter().any(|begins| calls.path.starts_with(begins));
+                if !is_path || calls.path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                    return Err(format!("'{}' is no path: it begins with /, {{group}} or {{policy}}, and has no blank in it", calls.path));
+                }
                 reqwest::Method::from_bytes(calls.method.as_bytes()).map(|_| ()).map_err(|_| format!("'{}' is no method", calls.method))
             }
             Deed::WritesPolicy(writes) => demand_person(&writes.who),

@@ -73,10 +73,16 @@ pub fn shuts_within(switches: &Switches) -> i64 {
     20 + 4 * switches.operation_seconds + switches.initiating_seconds / 4 + returns
 }
 
-/// Whether an operation takes so long that what is tried beside it is an alarm, which stands until both are done: it waits five
-/// minutes for that.
-pub fn is_slow(switches: &Switches) -> bool {
-    switches.operation_seconds >= 4 * MINUTE
+/// Whether operations take so long that shutting a port for so many may be an alarm by itself, since one group carries out one after
+/// another: it waits five minutes for that.
+fn is_slow(switches: &Switches, stays: usize) -> bool {
+    switches.operation_seconds.saturating_mul(i64::try_from(stays.max(1)).unwrap_or(i64::MAX)) >= 4 * MINUTE
+}
+
+/// The same of any port of a story: an alarm may stand until all is done, which is later than the story lasts.
+pub fn may_be_slow(script: &Script, switches: &Switches) -> bool {
+    let most = script.ends(switches).iter().map(|end| end.lets_in.len()).max().unwrap_or_default();
+    script.worlds(switches).iter().any(|world| is_slow(world, most))
 }
 
 /// The end of a story.
@@ -140,7 +146,8 @@ impl fmt::Display for Alarm {
 /// Judges a story that was played in a world with these switches.
 pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
     let (alarms, mistold) = alarms(played);
-    let judge = Judge { script, switches, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
+    let worlds = script.worlds(switches);
+    let judge = Judge { worlds, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
     let mut verdict = Verdict { ends: Vec::new(), told: Vec::new(), wrong: played.story.broken() };
     verdict.wrong.extend(mistold);
     verdict.wrong.extend(played.wrong.iter().cloned());
@@ -263,19 +270,19 @@ fn kept_out(granted: &Granted, played: &Played) -> Option<String> {
 
 /// When a port was open, without the times of which it was told afterwards that no look had seen them: what JIT shut by itself
 /// while nobody could look has no proof, but the record of it.
-fn not_missed(played: &Played, place: &Place, switches: &Switches) -> Vec<Span> {
+fn not_missed(played: &Played, place: &Place, opens: i64) -> Vec<Span> {
     let start = |audit: &Value| audit["about"].as_str()?.rsplit_once('#')?.1.parse().ok();
     let missed: Vec<i64> =
         audits_of(played, place).iter().filter(|audit| audit["kind"] == "missed").filter_map(start).map(|at| seconds(played, at)).collect();
     let mut open = played.watch.beyond(place, &[], |_| Sources::default());
-    open.retain(|span| !missed.iter().any(|start| (*start..=start + opens_within(switches)).contains(&span.from)));
+    open.retain(|span| !missed.iter().any(|start| (*start..=start + opens).contains(&span.from)));
     open
 }
 
 /// What is missing of a port that is shut: that it was said to be so after it was last open, or that what was found there went. What
 /// JIT shut while nobody could look needs neither.
 fn unproved(played: &Played, place: &Place, switches: &Switches) -> Option<String> {
-    let (vm, seen) = (vm(&place.0), not_missed(played, place, switches));
+    let (vm, seen) = (vm(&place.0), not_missed(played, place, opens_within(switches)));
     let Some(last) = seen.last().map(|span| span.until.unwrap_or(i64::MAX)) else {
         let shut = played.story.seen_shut(&vm, place.1);
         return shut.err().filter(|_| !played.story.saw_go(&vm, place.1, played.watch.begun) && !played.story.rests(&vm));
@@ -318,14 +325,15 @@ fn proofs(played: &Played, place: &Place) -> Vec<i64> {
     audits_of(played, place).iter().filter(is_proof).filter_map(at).collect()
 }
 
-/// Whether an alarm stands all the time, be it one after another: what it is about may change its cause.
-fn one_stands(alarms: &[Alarm], from: i64, to: i64) -> bool {
+/// Since when no alarm stands between two times, though it must all the time, be it one after another, since what it is about may change
+/// its cause; and when the next one was heard of, if one was.
+fn unalarmed(alarms: &[Alarm], from: i64, to: i64) -> Option<(i64, Option<i64>)> {
     let mut at = from;
     loop {
         match alarms.iter().filter_map(|alarm| alarm.stands_until(at)).max() {
-            Some(until) if until >= to => return true,
+            Some(until) if until >= to => return None,
             Some(until) if until > at => at = until,
-            _ => return false,
+            _ => return Some((at, alarms.iter().filter_map(|alarm| alarm.heard).filter(|heard| *heard > at).min())),
         }
     }
 }
@@ -339,11 +347,13 @@ fn silent(beyond: &[Span], proofs: &[i64], alarms: &[Alarm], grace: i64, now: i6
     let mut begun = 0;
     let runs = places.into_iter().flat_map(|end| merged(&beyond[std::mem::replace(&mut begun, end)..end], MINUTE));
     let long = runs.filter(|span| span.length(now) > grace);
-    let silent = long.filter(|span| {
+    let silent = long.filter_map(|span| {
         let (from, to) = (span.from + grace, span.until.unwrap_or(now));
-        !one_stands(alarms, from, to)
+        let (since, next) = unalarmed(alarms, from, to)?;
+        let until = next.filter(|next| *next < to).map_or_else(String::new, |next| format!(" until {}", clock(next)));
+        Some(format!("it was open {span} without being due, and no alarm stood from {} on{until}", clock(since)))
     });
-    silent.map(|span| format!("it was open {} without being due, and no alarm stood", span)).collect()
+    silent.collect()
 }
 
 fn seconds(played: &Played, at: DateTime<Utc>) -> i64 {
@@ -352,8 +362,8 @@ fn seconds(played: &Played, at: DateTime<Utc>) -> i64 {
 
 /// A story with all that it is judged by.
 struct Judge<'a> {
-    script: &'a Script,
-    switches: &'a Switches,
+    /// The switches that it was played under: what Azure may take is what it takes in the slowest of them.
+    worlds: Vec<Switches>,
     disturbance: Disturbance,
     played: &'a Played,
     now: i64,
@@ -363,6 +373,18 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn is_undisturbed(&self) -> bool {
         self.disturbance == Disturbance::Nothing
+    }
+
+    fn most(&self, of: impl Fn(&Switches) -> i64) -> i64 {
+        self.worlds.iter().map(of).max().unwrap_or_default()
+    }
+
+    fn any(&self, is: impl Fn(&Switches) -> bool) -> bool {
+        self.worlds.iter().any(is)
+    }
+
+    fn is_slow(&self, end: &End) -> bool {
+        self.any(|world| is_slow(world, end.lets_in.len()))
     }
 
     /// How a port ended, and what is wrong with it.
@@ -380,9 +402,7 @@ impl Judge<'_> {
         let is_expected = |alarm: &&Alarm| match end.alarms.as_slice() {
             [] if matches!(end.is, How::ShutAfterAlarm | How::AlarmStanding) => true,
             // Where an operation takes so long, that is an alarm by itself, and may be the cause that another takes the place of.
-            causes => {
-                alarm.codes().all(|code| causes.contains(code) || end.may_raise.contains(code) || is_slow(self.switches) && code == SLOW)
-            }
+            causes => alarm.codes().all(|code| causes.contains(code) || end.may_raise.contains(code) || self.is_slow(end) && code == SLOW),
         };
         let raised = |cause: &&String| alarms.iter().any(|alarm| alarm.codes().any(|code| code == *cause));
         if self.is_undisturbed() {
@@ -399,7 +419,7 @@ impl Judge<'_> {
             wrong.extend(self.proved_again(&place));
         }
         if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
-            let seen = not_missed(self.played, &place, self.switches);
+            let seen = not_missed(self.played, &place, self.most(opens_within));
             // Without an event, an opening may come and go between two sweeps.
             let may_be_missed = !self.is_undisturbed() || self.is_swept(end.lets_in.iter());
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
@@ -456,8 +476,8 @@ impl Judge<'_> {
         match (end.is, how) {
             _ if end.is == how => true,
             // Nothing is seen of an opening that is there for no time.
-            (How::Shut, How::NeverOpen) => self.switches.operation_seconds == 0 || self.disturbance.may_alarm(),
-            (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || is_slow(self.switches) || !end.may_raise.is_empty(),
+            (How::Shut, How::NeverOpen) => self.any(|world| world.operation_seconds == 0) || self.disturbance.may_alarm(),
+            (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || self.is_slow(end) || !end.may_raise.is_empty(),
             (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
             // What was shut before anybody could be alarmed, since it began later.
             (How::ShutAfterAlarm, How::Shut) => !self.is_undisturbed(),
@@ -476,9 +496,10 @@ impl Judge<'_> {
         let mut wrong = Vec::new();
         let is_put_off = self.disturbance.may_alarm();
         let late = if self.is_undisturbed() { 0 } else { DISTURBED } + if is_put_off { PUT_OFF } else { 0 };
-        let (opens, shuts) = (opens_within(self.switches) + late, shuts_within(self.switches) + late);
+        let (opens, shuts) = (self.most(opens_within) + late, self.most(shuts_within) + late);
         // Whose rule JIT took away for another one is let in again once the event of that one is there.
-        let gap = opens + if self.switches.events == Events::Reordered { REORDERED } else { 0 };
+        let gap = opens + if self.any(|world| world.events == Events::Reordered) { REORDERED } else { 0 };
+        let returns = self.any(|world| world.deleted_rule_returns == Returns::Always);
         let mut known: Vec<(Sources, Vec<&Stay>)> = Vec::new();
         for stay in &end.lets_in {
             let sources = stay.from.sources();
@@ -488,37 +509,27 @@ impl Judge<'_> {
             }
         }
         for (sources, stays) in &known {
-            let spans = merged(&self.played.watch.let_in(place, sources), gap);
+            let seen = self.played.watch.let_in(place, sources);
             let shuts = shuts + self.next_sweep(stays);
-            let stays = joined(stays, gap);
-            let last = self.script.lasts.seconds();
-            let returns = self.switches.deleted_rule_returns == Returns::Always;
-            let fits = |(span, (since, until, within, uncovered)): (&Span, &(i64, i64, i64, bool))| {
+            let visit = |stay: &&Stay| {
                 // How long nobody can help it counts from when it is there, and what is deleted right before JIT's own end does not
                 // return any more, to either of its groups.
-                let waits = if *uncovered { opens_within(self.switches) } else { 0 };
-                let early = if *uncovered && returns { 2 * (RETURNS + self.switches.operation_seconds) } else { 0 };
-                let (since, until, shuts) = (*since, *until, shuts.max(*within) + waits);
-                let ended = match span.until {
-                    Some(ended) => ended + early >= until && ended <= until.max(span.from) + shuts,
-                    None => until >= last || end.is == How::AlarmStanding,
-                };
-                (since..=since + opens).contains(&span.from) && ended
+                let waits = if stay.uncovered { self.most(opens_within) } else { 0 };
+                let early = if stay.uncovered && returns { 2 * (RETURNS + self.most(|world| world.operation_seconds)) } else { 0 };
+                let within = stay.within.map_or(0, Time::seconds);
+                Visit { since: stay.since.seconds(), until: stay.until.seconds(), opens, shuts: shuts.max(within) + waits, early }
             };
-            let is_at_sight = stays.iter().all(|(since, until, ..)| since == until);
+            let mut visits: Vec<Visit> = stays.iter().map(visit).collect();
+            visits.sort_by_key(|visit| visit.since);
+            let may_stay = end.is == How::AlarmStanding;
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
-            let is_never_seen = spans.is_empty() && is_at_sight;
+            let is_never_seen = seen.is_empty() && visits.iter().all(|visit| visit.since == visit.until);
             // Who was kept out, or had to wait, is no harm; who is let in is so while it is due, or later by what was put off.
-            let is_within = |span: &Span| {
-                let begins = stays.iter().filter(|(since, ..)| *since <= span.from);
-                let mut ends = begins.map(|(_, until, within, _)| *until.max(&span.from) + shuts.max(*within));
-                ends.any(|by| span.until.map_or(end.is == How::AlarmStanding || by >= self.now, |ended| ended <= by))
-            };
             let is_right =
-                if is_put_off { spans.iter().all(is_within) } else { spans.len() == stays.len() && spans.iter().zip(&stays).all(fits) };
+                nobody_outstays(&seen, &visits, is_put_off, may_stay, self.now) && (is_put_off || nobody_is_kept_out(&seen, &visits, gap));
             if !is_right && !is_never_seen {
-                let was: Vec<String> = spans.iter().map(ToString::to_string).collect();
-                let must: Vec<String> = stays.iter().map(|(since, until, ..)| format!("{}-{}", clock(*since), clock(*until))).collect();
+                let was: Vec<String> = merged(&seen, gap).iter().map(ToString::to_string).collect();
+                let must: Vec<String> = visits.iter().map(|visit| format!("{}-{}", clock(visit.since), clock(visit.until))).collect();
                 wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
             }
         }
@@ -550,12 +561,12 @@ impl Judge<'_> {
         }
         let by_sweep = if self.is_swept(end.lets_in.iter()) { NEXT_SWEEP } else { 0 };
         let disturbed = if self.is_undisturbed() { 0 } else { DISTURBED + by_sweep };
-        opens_within(self.switches) + shuts_within(self.switches) + by_sweep + disturbed + put_off
+        self.most(opens_within) + self.most(shuts_within) + by_sweep + disturbed + put_off
     }
 
     /// Whether the sweep alone finds what is to be shut.
     fn is_swept<'s>(&self, mut stays: impl Iterator<Item = &'s Stay>) -> bool {
-        matches!(self.switches.events, Events::Late | Events::Never) || stays.any(|stay| stay.by_sweep)
+        self.any(|world| matches!(world.events, Events::Late | Events::Never)) || stays.any(|stay| stay.by_sweep)
     }
 
     fn told(&self, place: &Place, how: &Result<How, String>, alarms: &[Alarm]) -> String {
@@ -660,20 +671,40 @@ fn unexpected_alerts(played: &Played, is_untroubled: bool) -> impl Iterator<Item
     unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert)))
 }
 
-/// Stays in seconds, each with how much later it may end and whether nothing covers a part of it; those with at most such a gap between them as one, as what was seen is.
-fn joined(stays: &[&Stay], gap: i64) -> Vec<(i64, i64, i64, bool)> {
-    let mut joined: Vec<(i64, i64, i64, bool)> = Vec::new();
-    let mut stays = stays.to_vec();
-    stays.sort_by_key(|stay| stay.since);
-    for stay in stays {
-        let (since, until, within) = (stay.since.seconds(), stay.until.seconds(), stay.within.map_or(0, Time::seconds));
-        match joined.last_mut().filter(|(_, last, ..)| since - *last <= gap) {
-            Some(last) if until >= last.1 => (last.1, last.2, last.3) = (until, within, last.3 | stay.uncovered),
-            Some(_) => {}
-            None => joined.push((since, until, within, stay.uncovered)),
-        }
-    }
-    joined
+/// A time for which a source is to be let in, in seconds, and what leaves it room.
+#[derive(Clone, Copy)]
+struct Visit {
+    since: i64,
+    until: i64,
+    /// So much later it may begin.
+    opens: i64,
+    /// So much later than it must it may end, counted from its opening where that is later.
+    shuts: i64,
+    /// So much sooner it may end.
+    early: i64,
+}
+
+/// Whether nobody was let in but for these visits, of which several may have followed one another without anybody being shut out.
+/// Where all may come late, how late does not matter.
+fn nobody_outstays(seen: &[Span], visits: &[Visit], may_come_late: bool, may_stay: bool, now: i64) -> bool {
+    let is_due = |span: &Span| {
+        let opened = |visit: &Visit| if may_come_late { span.from } else { span.from.min(visit.since + visit.opens) };
+        let begun = visits.iter().filter(|visit| visit.since <= span.from);
+        let Some(by) = begun.map(|visit| visit.until.max(opened(visit)) + visit.shuts).max() else { return false };
+        let next = visits.iter().filter(|visit| visit.since > span.from);
+        let by = next.fold(by, |by, visit| if visit.since <= by { by.max(visit.until + visit.shuts) } else { by });
+        span.until.map_or(may_stay || by >= now, |ended| ended <= by)
+    };
+    seen.iter().all(is_due)
+}
+
+/// Whether each visit could be made. Whoever is let in again after such a gap was let in all the time.
+fn nobody_is_kept_out(seen: &[Span], visits: &[Visit], gap: i64) -> bool {
+    let seen = merged(seen, gap);
+    visits.iter().all(|visit| {
+        let to = visit.since.max(visit.until - visit.early);
+        seen.iter().any(|span| span.from <= visit.since + visit.opens && span.until.is_none_or(|ended| ended >= to))
+    })
 }
 
 fn or_never(times: &[String]) -> String {
@@ -726,8 +757,69 @@ mod tests {
             (vec![alarm(100, Some(939))], false),
             (vec![Alarm { heard: None, ..alarm(0, None) }], false),
         ] {
-            assert_eq!(one_stands(&alarms, 100, 1_000), stands, "{} alarms", alarms.len());
+            assert_eq!(unalarmed(&alarms, 100, 1_000).is_none(), stands, "{} alarms", alarms.len());
         }
+    }
+
+    #[test]
+    fn what_was_open_without_an_alarm_is_told_with_the_times_at_which_one_had_to_stand() {
+        let alarm = |heard, cleared| Alarm {
+            vm: String::new(),
+            port: None,
+            code: "slow".to_owned(),
+            earlier: Vec::new(),
+            raised: heard,
+            heard: Some(heard),
+            cleared,
+        };
+        let told = |alarms: &[Alarm]| silent(&[Span { from: 60, until: Some(1_200) }], &[], alarms, 300, 10_000);
+        assert_eq!(told(&[]), ["it was open 1:00-20:00 without being due, and no alarm stood from 6:00 on"]);
+        assert_eq!(told(&[alarm(500, None)]), ["it was open 1:00-20:00 without being due, and no alarm stood from 6:00 on until 8:20"]);
+        assert_eq!(told(&[alarm(360, Some(600))]), ["it was open 1:00-20:00 without being due, and no alarm stood from 11:00 on"]);
+        assert_eq!(told(&[alarm(360, Some(1_140))]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn visits_of_one_source_are_each_held_to_their_own_times() {
+        let visit = |since, until| Visit { since, until, opens: 40, shuts: 30, early: 0 };
+        let span = |from, until| Span { from, until: Some(until) };
+        // An hour of two visits, a minute apart, and what may be seen of them.
+        let visits = [visit(0, 900), visit(960, 1_800)];
+        let rows = [
+            (vec![span(12, 904), span(972, 1_804)], true),
+            (vec![span(40, 930), span(1_000, 1_830)], true),
+            (vec![span(12, 500), span(530, 904), span(972, 1_804)], true),
+            (vec![span(41, 904), span(972, 1_804)], false),
+            (vec![span(12, 899), span(972, 1_804)], false),
+            (vec![span(12, 931), span(972, 1_804)], false),
+            (vec![span(12, 904), span(955, 1_804)], false),
+            (vec![span(12, 904), span(972, 1_831)], false),
+            (vec![span(12, 1_804)], false),
+            (vec![span(12, 904)], false),
+            (vec![span(12, 904), span(972, 1_804), span(2_000, 2_010)], false),
+            (vec![], false),
+        ];
+        let is_right =
+            |seen: &[Span], visits: &[Visit]| nobody_outstays(seen, visits, false, false, 9_000) && nobody_is_kept_out(seen, visits, 42);
+        for (seen, right) in rows {
+            assert_eq!(is_right(&seen, &visits), right, "{seen:?}");
+        }
+        // Whoever need not be out in between may be let in all the time, or be shut out and in again.
+        let visits = [visit(0, 900), visit(920, 1_800)];
+        for seen in [vec![span(12, 1_804)], vec![span(12, 904), span(932, 1_804)], vec![span(12, 904), span(960, 1_804)]] {
+            assert!(is_right(&seen, &visits), "{seen:?}");
+        }
+        // What is shut at sight is seen, however late it came.
+        let visits = [visit(300, 300)];
+        assert!(is_right(&[span(340, 370)], &visits) && !is_right(&[span(340, 371)], &visits) && !is_right(&[span(341, 360)], &visits));
+        // What came later than anybody can help is let in for no longer than it takes to shut it.
+        let late = |seen: &[Span]| nobody_outstays(seen, &[visit(0, 900)], true, false, 9_000);
+        assert!(late(&[span(1_500, 1_530)]) && !late(&[span(1_500, 1_531)]) && late(&[]));
+        // What is open in the end is so only while it may be.
+        let open = [Span { from: 12, until: None }];
+        assert!(nobody_outstays(&open, &[visit(0, 9_000)], false, false, 9_000));
+        assert!(!nobody_outstays(&open, &[visit(0, 900)], false, false, 9_000));
+        assert!(nobody_outstays(&open, &[visit(0, 900)], false, true, 9_000));
     }
 
     #[test]
