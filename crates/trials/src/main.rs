@@ -101,11 +101,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     let What::Matrix(arguments) = Command::parse().what;
     let mut terminated = signal(SignalKind::terminate())?;
     // Whoever leaves drops the stories, and with them the handlers.
-    tokio::select! {
+    let code = tokio::select! {
         code = run_matrix(&arguments) => code,
         _ = tokio::signal::ctrl_c() => Ok(ExitCode::FAILURE),
         _ = terminated.recv() => Ok(ExitCode::FAILURE),
-    }
+    };
+    // Where this program was when it found a mistake in a story helps nobody.
+    code.or_else(|why| {
+        eprintln!("Error: {why:#}");
+        Ok(ExitCode::FAILURE)
+    })
 }
 
 async fn run_matrix(arguments: &Arguments) -> anyhow::Result<ExitCode> {

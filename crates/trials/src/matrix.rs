@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::disturbance::{Disturbance, Wrong};
 use crate::play::{Played, counter, play};
-use crate::script::{How, Script, WATCHED_LONGER, switched};
+use crate::script::{How, Script, WATCHED_LONGER, read_yaml, switched};
 use crate::story::said;
 use crate::story::settings::settings;
 use crate::verdict::{Verdict, judge, may_be_slow};
@@ -87,7 +87,7 @@ impl Unusual {
 
     /// The same of the text of such a file.
     pub fn read_all(text: &str) -> Result<Vec<Unusual>, String> {
-        let given: Value = serde_saphyr::from_str(text).map_err(|why| why.to_string())?;
+        let given: Value = read_yaml(text)?;
         let objects = match given {
             Value::Array(objects) => objects,
             object => vec![object],

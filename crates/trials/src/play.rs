@@ -178,9 +178,10 @@ impl Stage {
             Deed::Asks(asks) => self.asks(asks).await?,
             Deed::Closes(closes) => self.closes(&closes.vm).await?,
             Deed::Calls(calls) => {
-                let path = calls.path.replace("{policy}", &policy()).replace("{group}", &group());
                 let method = reqwest::Method::from_bytes(calls.method.as_bytes()).map_err(|why| why.to_string())?;
-                let answer = self.story.arm(id_of(&calls.who)?, method, &path, calls.body.clone()).await;
+                let mut body = calls.body.clone();
+                body.iter_mut().for_each(name_places);
+                let answer = self.story.arm(id_of(&calls.who)?, method, &with_places(&calls.path), body).await;
                 self.was_answered(&format!("calls {} {}", calls.method, calls.path), &answer);
             }
             Deed::WritesPolicy(writes) => self.writes_policy(id_of(&writes.who)?).await?,
@@ -189,6 +190,10 @@ impl Stage {
             Deed::Locks(true) => self.story.change(|state| state.locks.push(Lock::new(group(), LockLevel::CanNotDelete))),
             Deed::Locks(false) => self.story.change(|state| state.locks.clear()),
             Deed::Plan(on) => self.story.change(|state| state.subscriptions[0].jit_plan = *on),
+            Deed::Incident(goes_on) => self.story.change(|state| {
+                let incidents = state.workspaces.iter_mut().flat_map(|workspace| &mut workspace.incidents);
+                incidents.filter(|incident| incident.number == goes_on.number).for_each(|incident| incident.status = goes_on.status);
+            }),
             Deed::Right(right) => self.story.change(|state| give(state, right)),
             Deed::Switches(given) => {
                 let switches = switched(&self.story.world(|state| state.switches.clone()), given)?;
@@ -350,6 +355,21 @@ fn id_of(name: &str) -> Result<&'static str, String> {
 
 fn group() -> String {
     format!("/subscriptions/{}/resourceGroups/{}", estate::SUBSCRIPTION, estate::GROUP)
+}
+
+/// A text with the paths of the resource group and the JIT policy where it names them.
+fn with_places(text: &str) -> String {
+    text.replace("{policy}", &policy()).replace("{group}", &group())
+}
+
+/// The same of every text of a body.
+fn name_places(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = with_places(text),
+        Value::Array(all) => all.iter_mut().for_each(name_places),
+        Value::Object(all) => all.values_mut().for_each(name_places),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Gives the product's identity an action, or takes it away.

@@ -12,6 +12,7 @@ use portcullis_domain::source::Sources;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Fault;
 use portcullis_sandbox::roles;
+use portcullis_sandbox::state::IncidentStatus;
 use portcullis_sandbox::switches::Switches;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -102,6 +103,8 @@ pub enum Deed {
     Locks(bool),
     /// Defender for Servers Plan 2 is on or off.
     Plan(bool),
+    /// Somebody gets on with an incident.
+    Incident(IncidentGoesOn),
     /// The product's identity loses an action, or gets it.
     Right(Right),
     /// Switches are set.
@@ -175,7 +178,7 @@ pub struct Calls {
     pub method: String,
     /// The path, with `{group}` for the resource group of the small estate and `{policy}` for its JIT policy.
     pub path: String,
-    /// The body.
+    /// The body, with the same in its texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
 }
@@ -186,6 +189,16 @@ pub struct Calls {
 pub struct Writes {
     /// Who, as in [`person`].
     pub who: String,
+}
+
+/// How far an incident is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IncidentGoesOn {
+    /// Its number.
+    pub number: u32,
+    /// How far it is.
+    pub status: IncidentStatus,
 }
 
 /// An action of the product's identity.
@@ -461,10 +474,16 @@ pub fn switched<'a>(usual: &Switches, given: impl IntoIterator<Item = (&'a Strin
     })
 }
 
+/// Reads YAML or JSON, in which `true` and `false` alone are that. The error says what is wrong with it, and where.
+pub(crate) fn read_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|why| why.to_string())
+}
+
 impl Script {
     /// Reads a story. The error says what is wrong with it, and where.
     pub fn read(text: &str) -> Result<Script, String> {
-        let script: Script = serde_saphyr::from_str(text).map_err(|why| why.to_string())?;
+        let script: Script = read_yaml(text)?;
         script.check()?;
         Ok(script)
     }
@@ -545,9 +564,12 @@ impl Script {
         let mut may_fail = false;
         for step in &self.steps {
             step.what.check().map_err(|why| format!("the step at {}: {why}", step.at))?;
-            match step.what {
+            match &step.what {
                 Deed::Fault(_) => may_fail = true,
                 Deed::Heals if !may_fail => return Err(format!("the step at {}: heals: no fault is there by then", step.at)),
+                Deed::Incident(IncidentGoesOn { number, .. }) if !self.world.incidents.contains_key(number) => {
+                    return Err(format!("the step at {}: incident: world.incidents has no {number}", step.at));
+                }
                 _ => {}
             }
         }
@@ -697,7 +719,7 @@ impl Deed {
                 Err(format!("right: the app's identity has no action '{}': {}", right.action, actions.join(", ")))
             }
             Deed::Switches(given) => switched(&Switches::default(), given).map(|_| ()),
-            Deed::Locks(_) | Deed::Plan(_) | Deed::Fault(_) | Deed::Heals | Deed::Kills => Ok(()),
+            Deed::Locks(_) | Deed::Plan(_) | Deed::Incident(_) | Deed::Fault(_) | Deed::Heals | Deed::Kills => Ok(()),
         }
     }
 }
@@ -794,12 +816,44 @@ but:
             ("is: alarmStanding}", "is: alarmStanding}, {vm: web-1, port: 22, is: shut}", "web-1 port 22 ends twice"),
             (OPENS, "{asks: {person: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 4m}}", "for: 4m cannot be asked for: 5m to 24h"),
             (OPENS, "{calls: {who: glass, method: 'A B', path: /}}", "'A B' is no method"),
+            (OPENS, "{calls: {who: glass, method: GET, path: 'x:y'}}", "'x:y' is no path: it begins with /, {group} or {policy}"),
+            (OPENS, "{calls: {who: glass, method: GET, path: '/a b'}}", "'/a b' is no path"),
+            (OPENS, "{locks: 'yes'}", "invalid boolean"),
+            (OPENS, "{incident: {number: 7, status: Closed}}", "the step at 0: incident: world.incidents has no 7"),
+            (OPENS, "heals", "the step at 0: heals: no fault is there by then"),
+            ("is: shut, ", "is: neverOpen, ", "ends: web-1 port 22: letsIn: nobody is let in where it is never open"),
+            (", letsIn: [{from: 192.0.2.9, since: 0, until: 0}]", "", "ends: web-1 port 22: letsIn: it must be open to be proved shut"),
+            ("since: 0, until: 0", "since: 0, until: 31m", "letsIn: 31m is later than the story lasts (30m)"),
+            ("when: {events: [late, never], pageSize: 1}", "when: {}", "but, when {}: it names no switch"),
             (OPENS, "{right: {action: x/y, given: false}}", "the app's identity has no action 'x/y'"),
         ];
         for (right, mistaken, says) in rows {
             assert!(STORY.contains(right), "{right}");
             let why = Script::read(&STORY.replacen(right, mistaken, 1)).unwrap_err();
             assert!(why.contains(says), "{mistaken}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_another_end_always_stands_before_is_named() {
+        let rows = [
+            ("{events: late}", "{events: late}", true),
+            ("{events: [late, never]}", "{events: never}", true),
+            ("{events: [late, never]}", "{pageSize: 1, events: [never, late]}", true),
+            ("{events: never}", "{events: [late, never]}", false),
+            ("{events: never, pageSize: 1}", "{events: never}", false),
+            ("{operationSeconds: {atLeast: 5}}", "{operationSeconds: 5}", true),
+            ("{operationSeconds: {atLeast: 5}}", "{operationSeconds: 4}", false),
+            ("{operationSeconds: {atLeast: 5}}", "{operationSeconds: {atLeast: 6, atMost: 9}}", true),
+            ("{operationSeconds: {atLeast: 5, atMost: 8}}", "{operationSeconds: {atLeast: 6, atMost: 9}}", false),
+            ("{operationSeconds: {atLeast: 5}}", "{operationSeconds: {atMost: 9}}", false),
+        ];
+        for (first, second, is_hidden) in rows {
+            let ends = "ends: [{vm: web-1, port: 22, is: alarmStanding}]";
+            let (story, _) = STORY.split_once("  - when:").unwrap();
+            let read = Script::read(&format!("{story}  - when: {first}\n    {ends}\n  - when: {second}\n    {ends}\n"));
+            let why = read.err().unwrap_or_default();
+            assert_eq!(why.contains("which stands before it; put it before that"), is_hidden, "{first} {second}: {why}");
         }
     }
 
