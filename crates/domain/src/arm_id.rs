@@ -181,7 +181,7 @@ pub fn is_guid(text: &str) -> bool {
 }
 
 macro_rules! typed_id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal $(, stored: $also:literal)?) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal $(, stored: $also:literal, never: $suffix:expr)?) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
@@ -201,6 +201,9 @@ macro_rules! typed_id {
                 if id.resource_type() != Self::TYPE || id.resource_group().is_none() {
                     return Err(ArmIdError::OtherType { id: id.to_string(), expected: Self::TYPE });
                 }
+                $(if id.name().to_ascii_lowercase().ends_with($suffix) {
+                    return Err(ArmIdError::NotAnId(id.to_string()));
+                })?
                 Ok($name(id))
             }
 
@@ -259,8 +262,8 @@ macro_rules! typed_id {
 
 typed_id!(
     /// A virtual machine; or, where rules of JIT lead to none any more, the group that they are in ([`VmId::of_orphans`]). No
-    /// text of somebody else's is read as the latter.
-    VmId, "microsoft.compute/virtualmachines", stored: "microsoft.network/networksecuritygroups"
+    /// text of somebody else's is read as the latter, nor has a machine its key: Azure gives none a name with a tilde.
+    VmId, "microsoft.compute/virtualmachines", stored: "microsoft.network/networksecuritygroups", never: OF_A_GROUP
 );
 typed_id!(
     /// A network interface.
@@ -352,6 +355,10 @@ mod tests {
         assert_eq!(kept, orphans);
         assert!(VmId::parse(nsg).is_err() && VmId::parse(VM).unwrap().orphans_of().is_none());
         assert!(serde_json::from_str::<VmId>(&format!("\"{nsg}/securityRules/r\"")).is_err());
+        for name in ["web~nsg", "WEB~NSG", "~nsg"] {
+            let machine = VM.replace("/vm1", &format!("/{name}"));
+            assert!(VmId::parse(&machine).is_err(), "{name} would have the key of a group");
+        }
     }
 
     #[test]
