@@ -13,8 +13,8 @@ use portcullis_domain::judge::{EXPIRED_AFTER, Violation, last_end};
 use portcullis_domain::opening::{Opening, short_hash};
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::ruling::{
-    Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, candidates, is_claim_of,
-    may_have_made,
+    Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, TRIED_AGAIN_AFTER,
+    candidates, is_claim_of, may_have_made,
 };
 use portcullis_domain::source::Sources;
 use portcullis_domain::want::Wanter;
@@ -145,12 +145,13 @@ impl<'a> Asking<'a> {
     /// each of them.
     async fn judge(&self, opening: &Opening, candidate: &Candidate) -> Result<Verdict, Stopped> {
         let patience = self.record.undecided_since(opening).unwrap_or(self.now) + CONFIRMED_WITHIN;
+        let try_again = patience.min(self.now + TRIED_AGAIN_AFTER);
         let makers = match &candidate.said_to_be {
             SaidToBe::Named(name) => match self.id_of(name).await {
                 Ok(id) => vec![self.maker(id, name.clone(), false).await],
                 Err(NotKnown::Nobody) => vec![unknown()],
                 Err(NotKnown::Unreachable(why)) if self.now < patience => {
-                    return Ok(wait(patience, &format!("who {name} is could not be told: {why}")));
+                    return Ok(wait(try_again, &format!("who {name} is could not be told: {why}")));
                 }
                 Err(NotKnown::Unreachable(why)) => return Ok(not_told(&format!("who {name} is could not be told for 30 min: {why}"))),
             },
@@ -180,7 +181,7 @@ impl<'a> Asking<'a> {
             let decision = self.rules.decide(&self.wish(opening, candidate.record.as_ref(), &maker).await?);
             match &decision.outcome {
                 Outcome::Open { .. } | Outcome::BreakGlass { .. } => decisions.push((maker, decision)),
-                Outcome::Undecided { why } if self.now < patience => return Ok(wait(patience, why)),
+                Outcome::Undecided { why } if self.now < patience => return Ok(wait(try_again, why)),
                 Outcome::Undecided { why } => return Ok(not_told(&format!("{why}, for 30 min"))),
                 Outcome::Ask { .. } | Outcome::Refuse(_) => return Ok(refused(&decision)),
             }
