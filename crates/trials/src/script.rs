@@ -464,11 +464,18 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// The names of all switches.
+fn names_of(switches: &Switches) -> String {
+    let names = json!(switches).as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
+    names.unwrap_or_default().join(", ")
+}
+
 /// The usual world with these switches set otherwise. The error names the switch.
 pub fn switched<'a>(usual: &Switches, given: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Result<Switches, String> {
     given.into_iter().try_fold(usual.clone(), |switches, (name, setting)| {
         let mut merged = json!(switches);
-        let place = merged.get_mut(name).ok_or_else(|| format!("there is no switch '{name}': docs/sandbox.md has them all"))?;
+        let known = || names_of(usual);
+        let place = merged.get_mut(name).ok_or_else(|| format!("there is no switch '{name}': {}", known()))?;
         *place = setting.clone();
         Switches::deserialize(&merged).map_err(|why| format!("no such setting of {name}: {why}"))
     })
@@ -505,6 +512,9 @@ impl Script {
         let read = |file: &Path| {
             let text = std::fs::read_to_string(file).map_err(|why| cannot(file, &why))?;
             let script = Script::read(&text).map_err(|why| cannot(file, &why))?;
+            if script.ends.is_empty() {
+                return Err(cannot(file, &"ends: it says of no port how that must end"));
+            }
             Ok((file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), script))
         };
         files.iter().map(|file| read(file)).collect()
@@ -698,6 +708,9 @@ impl Deed {
                 demand_person(&asks.who)?;
                 demand_person(&asks.person)?;
                 demand_machine(&asks.vm)?;
+                if asks.refused {
+                    return Ok(());
+                }
                 demand_duration(asks.time)?;
                 demand_sources(&asks.from)
             }

@@ -34,6 +34,11 @@ const SLOW: &str = "slow";
 /// The cause of an alarm that stands beside others.
 const UNDECIDED: &str = "undecided";
 
+/// A row that says that the store cannot be used comes every five minutes while that is so, and what else fails is told of once an
+/// hour: so long one of them counts.
+const SAID_OF_THE_STORE: i64 = 10 * MINUTE;
+const SAID_OF_OTHERS: i64 = 60 * MINUTE;
+
 /// For so long a call may be put off.
 const PUT_OFF: i64 = 20 * MINUTE;
 
@@ -147,12 +152,12 @@ impl fmt::Display for Alarm {
 pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
     let (alarms, mistold) = alarms(played);
     let worlds = script.worlds(switches);
-    let judge = Judge { worlds, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
+    let judge = Judge { script, worlds, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
     let mut verdict = Verdict { ends: Vec::new(), told: Vec::new(), wrong: played.story.broken() };
     verdict.wrong.extend(mistold);
     verdict.wrong.extend(played.wrong.iter().cloned());
-    verdict.wrong.extend(failed(played).filter(|_| judge.is_undisturbed() && !script.fails()));
-    verdict.wrong.extend(doubled_rows(played).filter(|_| judge.is_undisturbed() && switches.messages == Messages::Once));
+    let is_untroubled = judge.is_undisturbed() && !script.fails();
+    verdict.wrong.extend(doubled_rows(played).filter(|_| is_untroubled && switches.messages == Messages::Once));
     let ends = script.ends(switches);
     for end in ends {
         let (how, told, wrong) = judge.port(end);
@@ -168,8 +173,14 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let others = judge.alarms.iter().filter(|alarm| !ends.iter().any(|end| alarm.is_about(&end.vm, end.port)));
     let unexpected = others.filter(|alarm| !disturbance.may_alarm() || alarm.cleared.is_none());
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
-    verdict.wrong.extend(unexpected_alerts(played, judge.is_undisturbed() && !script.fails()));
-    let refused: Vec<String> = played.refused.iter().map(|step| format!("not done: {step}")).collect();
+    verdict.wrong.extend(failed(played).filter(|_| is_untroubled));
+    verdict.wrong.extend(unexpected_alerts(played, is_untroubled));
+    let mut refused: Vec<String> = played.refused.iter().map(|step| format!("not done: {step}")).collect();
+    if !script.world.rules.is_empty() {
+        let of_rules = |audit: &Value| audit["kind"] == "service-failing" && audit["code"] == "rules";
+        let why = played.story.audits().into_iter().find(of_rules);
+        refused.extend(why.map(|audit| format!("the rules of the story cannot be used: {}", audit["why"].as_str().unwrap_or_default())));
+    }
     // What is wrong may be that alone.
     if !verdict.wrong.is_empty() {
         verdict.wrong.extend(refused.iter().cloned());
@@ -362,6 +373,7 @@ fn seconds(played: &Played, at: DateTime<Utc>) -> i64 {
 
 /// A story with all that it is judged by.
 struct Judge<'a> {
+    script: &'a Script,
     /// The switches that it was played under: what Azure may take is what it takes in the slowest of them.
     worlds: Vec<Switches>,
     disturbance: Disturbance,
@@ -411,7 +423,7 @@ impl Judge<'_> {
         let unexpected = alarms.iter().filter(|alarm| !is_expected(alarm));
         wrong.extend(unexpected.filter(|_| !self.disturbance.may_alarm()).map(|alarm| format!("an alarm that nobody expects: {alarm}")));
         wrong.extend(self.stays(&place, end));
-        wrong.extend(self.uncovered(&place, end, &alarms));
+        wrong.extend(if self.script.world.observe { self.unobserved(&place, end) } else { self.uncovered(&place, end, &alarms) });
         let was_open = self.played.watch.places().contains(&place);
         wrong.extend(untold(self.played, &place).filter(|_| was_open));
         wrong.extend(proved_while_open(self.played, &place));
@@ -425,6 +437,8 @@ impl Judge<'_> {
             match self.played.story.seen_shut(&vm(&end.vm), end.port) {
                 Err(_) if may_be_missed && seen.is_empty() && self.played.story.rests(&vm(&end.vm)) => {}
                 Err(_) if self.disturbance.may_alarm() && self.went(&place, &seen) => {}
+                // Nobody shuts anything there, and what JIT shuts is found to be gone.
+                Err(_) if self.script.world.observe && (self.went(&place, &seen) || self.played.story.rests(&vm(&end.vm))) => {}
                 Err(why) => wrong.push(why),
                 Ok(proof) => {
                     wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));
@@ -496,7 +510,8 @@ impl Judge<'_> {
         let mut wrong = Vec::new();
         let is_put_off = self.disturbance.may_alarm();
         let late = if self.is_undisturbed() { 0 } else { DISTURBED } + if is_put_off { PUT_OFF } else { 0 };
-        let (opens, shuts) = (self.most(opens_within) + late, self.most(shuts_within) + late);
+        let by_jit = if self.script.world.observe { self.most(|world| world.expiry_delay_seconds) } else { 0 };
+        let (opens, shuts) = (self.most(opens_within) + late, self.most(shuts_within) + late + by_jit);
         // Whose rule JIT took away for another one is let in again once the event of that one is there.
         let gap = opens + if self.any(|world| world.events == Events::Reordered) { REORDERED } else { 0 };
         let returns = self.any(|world| world.deleted_rule_returns == Returns::Always);
@@ -548,7 +563,33 @@ impl Judge<'_> {
     fn uncovered(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Vec<String> {
         let turns: Vec<i64> = end.lets_in.iter().flat_map(|stay| [stay.since.seconds(), stay.until.seconds()]).collect();
         let beyond = self.played.watch.beyond(place, &turns, |at| self.due(end, at));
-        silent(&beyond, &proofs(self.played, place), alarms, self.silence(end), self.now)
+        let mut alarms = alarms.to_vec();
+        if self.script.fails() {
+            alarms.extend(self.failing_services());
+        }
+        silent(&beyond, &proofs(self.played, place), &alarms, self.silence(end), self.now)
+    }
+
+    /// What is said to be failing, as an alarm about every port: while nothing can be judged, or nothing seen, no other one can be
+    /// raised.
+    fn failing_services(&self) -> Vec<Alarm> {
+        let alarm = |at: DateTime<Utc>, code: &str| {
+            let at = seconds(self.played, at);
+            let stands = if code == "store" { SAID_OF_THE_STORE } else { SAID_OF_OTHERS };
+            let (vm, port, earlier) = (String::new(), None, Vec::new());
+            Alarm { vm, port, code: code.to_owned(), earlier, raised: at, heard: Some(at), cleared: Some(at + stands) }
+        };
+        self.played.story.world(|state| {
+            let rows = state.rows.iter().filter(|row| row.row["EventSubType"] == "service-failing");
+            rows.map(|row| alarm(row.at, row.row["Code"].as_str().unwrap_or_default())).collect()
+        })
+    }
+
+    /// What is missing where Portcullis only says what it would do: that it would shut what nothing covers.
+    fn unobserved(&self, place: &Place, end: &End) -> Vec<String> {
+        let is_said = || audits_of(self.played, place).iter().any(|audit| audit["kind"] == "would-close");
+        let must_be = self.is_undisturbed() && end.lets_in.iter().any(|stay| stay.uncovered);
+        if must_be && !is_said() { vec!["nothing says that it would be shut".to_owned()] } else { Vec::new() }
     }
 
     /// For how long what nothing covers may be open without an alarm. What Azure's answer names, or a rule that is there again, is an
@@ -556,7 +597,7 @@ impl Judge<'_> {
     fn silence(&self, end: &End) -> i64 {
         let put_off = if self.disturbance.may_alarm() { PUT_OFF } else { 0 };
         if end.alarms.is_empty() || !end.alarms.iter().all(|code| AT_ONCE.contains(&code.as_str())) {
-            let is_told = self.is_undisturbed() && !self.is_swept(end.lets_in.iter());
+            let is_told = self.is_undisturbed() && !self.script.fails() && !self.is_swept(end.lets_in.iter());
             return if is_told { TOLD_WITHOUT_ALARM } else { UNCOVERED_WITHOUT_ALARM + put_off };
         }
         let by_sweep = if self.is_swept(end.lets_in.iter()) { NEXT_SWEEP } else { 0 };
