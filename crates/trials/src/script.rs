@@ -663,10 +663,10 @@ fn check_ends(ends: &[End], lasts: Time) -> Result<(), String> {
         if let Some(sure) = end.alarms.iter().find(|code| end.may_raise.contains(code)) {
             return Err(format!("{what}: mayRaise: alarms says that {sure} is raised"));
         }
-        if !end.may_raise.is_empty() && matches!(end.is, How::OpenCovered | How::NeverOpen) {
+        if !end.may_raise.is_empty() && end.is == How::OpenCovered {
             return Err(format!("{what}: mayRaise: where it is {} nothing is raised", end.is));
         }
-        if !end.may_raise.is_empty() && end.alarms.is_empty() && end.is != How::Shut {
+        if !end.may_raise.is_empty() && end.alarms.is_empty() && !matches!(end.is, How::Shut | How::NeverOpen) {
             return Err(format!("{what}: mayRaise: without alarms any may be raised where it is {}", end.is));
         }
         match (end.is, end.lets_in.is_empty()) {
@@ -818,7 +818,7 @@ but:
             ("since: 0, until: 0", "since: 6m, until: 5m", "ends: web-1 port 22: letsIn: since 6m is later than until 5m"),
             ("is: shut, ", "is: shut, alarms: [lock], ", "ends: web-1 port 22: alarms: nothing is raised where it is proved shut"),
             ("is: shut, ", "is: shut, mayRaise: [locked], ", "ends: web-1 port 22: mayRaise: there is no cause 'locked': slow, lock"),
-            ("is: shut, ", "is: neverOpen, mayRaise: [lock], ", "mayRaise: where it is never open nothing is raised"),
+            ("is: shut, ", "is: openCovered, mayRaise: [lock], ", "mayRaise: where it is open, covered nothing is raised"),
             ("is: alarmStanding", "is: alarmStanding, mayRaise: [lock]", "mayRaise: without alarms any may be raised where it is"),
             (
                 "is: alarmStanding",
