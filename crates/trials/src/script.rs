@@ -818,7 +818,11 @@ but:
             ("since: 0, until: 0", "since: 6m, until: 5m", "ends: web-1 port 22: letsIn: since 6m is later than until 5m"),
             ("is: shut, ", "is: shut, alarms: [lock], ", "ends: web-1 port 22: alarms: nothing is raised where it is proved shut"),
             ("is: shut, ", "is: shut, mayRaise: [locked], ", "ends: web-1 port 22: mayRaise: there is no cause 'locked': slow, lock"),
-            ("is: shut, ", "is: openCovered, mayRaise: [lock], ", "mayRaise: where it is open, covered nothing is raised"),
+            (
+                "is: shut, letsIn: [{from: 192.0.2.9, since: 0, until: 0}]",
+                "is: openCovered, mayRaise: [lock], letsIn: [{from: 192.0.2.9, since: 0, until: 3h}]",
+                "mayRaise: where it is open, covered nothing is raised",
+            ),
             ("is: alarmStanding", "is: alarmStanding, mayRaise: [lock]", "mayRaise: without alarms any may be raised where it is"),
             (
                 "is: alarmStanding",

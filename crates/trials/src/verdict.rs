@@ -774,6 +774,11 @@ pub fn audit_line(audit: &Value) -> String {
 mod tests {
     use super::*;
 
+    fn alarm(heard: i64, cleared: Option<i64>) -> Alarm {
+        let (vm, port, code, earlier) = (String::new(), None, "slow".to_owned(), Vec::new());
+        Alarm { vm, port, code, earlier, raised: heard, heard: Some(heard), cleared }
+    }
+
     fn silent_in(spans: &[(i64, Option<i64>)], proofs: &[i64]) -> usize {
         let spans: Vec<Span> = spans.iter().map(|(from, until)| Span { from: *from, until: *until }).collect();
         silent(&spans, proofs, &[], 300, 10_000).len()
@@ -781,15 +786,6 @@ mod tests {
 
     #[test]
     fn alarms_may_stand_one_after_another_and_not_apart() {
-        let alarm = |heard, cleared| Alarm {
-            vm: String::new(),
-            port: None,
-            code: "slow".to_owned(),
-            earlier: Vec::new(),
-            raised: heard,
-            heard: Some(heard),
-            cleared,
-        };
         for (alarms, stands) in [
             (vec![alarm(0, Some(500)), alarm(560, None)], true),
             (vec![alarm(0, Some(500)), alarm(561, None)], false),
@@ -804,15 +800,6 @@ mod tests {
 
     #[test]
     fn what_was_open_without_an_alarm_is_told_with_the_times_at_which_one_had_to_stand() {
-        let alarm = |heard, cleared| Alarm {
-            vm: String::new(),
-            port: None,
-            code: "slow".to_owned(),
-            earlier: Vec::new(),
-            raised: heard,
-            heard: Some(heard),
-            cleared,
-        };
         let told = |alarms: &[Alarm]| silent(&[Span { from: 60, until: Some(1_200) }], &[], alarms, 300, 10_000);
         assert_eq!(told(&[]), ["it was open 1:00-20:00 without being due, and no alarm stood from 6:00 on"]);
         assert_eq!(told(&[alarm(500, None)]), ["it was open 1:00-20:00 without being due, and no alarm stood from 6:00 on until 8:20"]);
