@@ -48,14 +48,10 @@ async fn a_story_that_ends_otherwise_than_it_says_is_told_so() {
             opening("web-1", "{}", "", &web_1("shut", "[{from: \"*\", since: 0, until: 10m}]")),
             &["* was let in 0:12-0:24, and must be 0:00-10:00"],
         ),
-        (opening("web-1", "{}", "", &web_1("shut", "[]")), &["somebody else was let in 0:12-0:24"]),
+        (opening("web-1", "{}", "", &web_1("shut", "[{from: 192.0.2.9, since: 0, until: 0}]")), &["somebody else was let in 0:12-0:24"]),
         (
             opening("web-1", "{observe: true}", "", &web_1("shut", at_sight)),
-            &[
-                "it is open to *, nothing covers that, and no alarm stands",
-                "was let in 0:12-?, and must be 0:00-0:00",
-                "it was open 0:12-? without being due, and no alarm stood",
-            ],
+            &["it is open to *, nothing covers that, and no alarm stands", "was let in 0:12-?, and must be 0:00-0:00"],
         ),
         (
             opening("web-2", "{}", ", {at: 0, what: {locks: true}}", "[{vm: web-1, port: 22, is: neverOpen}]"),
