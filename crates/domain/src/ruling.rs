@@ -21,7 +21,7 @@ use crate::want::Wanter;
 /// So long after its record's start an opening is nobody's, if nothing says whose it is: events take a moment.
 pub const NOBODYS_AFTER: TimeDelta = TimeDelta::minutes(5);
 
-/// So often it is tried again to find out what a decision needs and could not be told, until then nobody has decided.
+/// So often it is tried again to find out what a decision needs and could not be told: until then nobody has decided.
 pub const TRIED_AGAIN_AFTER: TimeDelta = TimeDelta::minutes(1);
 
 /// So long a claim has time to be confirmed, and so long the groups of somebody have time to be told.

@@ -474,8 +474,7 @@ fn names_of(switches: &Switches) -> String {
 pub fn switched<'a>(usual: &Switches, given: impl IntoIterator<Item = (&'a String, &'a Value)>) -> Result<Switches, String> {
     given.into_iter().try_fold(usual.clone(), |switches, (name, setting)| {
         let mut merged = json!(switches);
-        let known = || names_of(usual);
-        let place = merged.get_mut(name).ok_or_else(|| format!("there is no switch '{name}': {}", known()))?;
+        let place = merged.get_mut(name).ok_or_else(|| format!("there is no switch '{name}': {}", names_of(usual)))?;
         *place = setting.clone();
         Switches::deserialize(&merged).map_err(|why| format!("no such setting of {name}: {why}"))
     })

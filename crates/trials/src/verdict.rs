@@ -511,7 +511,8 @@ impl Judge<'_> {
         let is_put_off = self.disturbance.may_alarm();
         let late = if self.is_undisturbed() { 0 } else { DISTURBED } + if is_put_off { PUT_OFF } else { 0 };
         let by_jit = if self.script.world.observe { self.most(|world| world.expiry_delay_seconds) } else { 0 };
-        let (opens, shuts) = (self.most(opens_within) + late, self.most(shuts_within) + late + by_jit);
+        let (in_time, operation) = (self.most(opens_within), self.most(|world| world.operation_seconds));
+        let (opens, shuts) = (in_time + late, self.most(shuts_within) + late + by_jit);
         // Whose rule JIT took away for another one is let in again once the event of that one is there.
         let gap = opens + if self.any(|world| world.events == Events::Reordered) { REORDERED } else { 0 };
         let returns = self.any(|world| world.deleted_rule_returns == Returns::Always);
@@ -529,8 +530,8 @@ impl Judge<'_> {
             let visit = |stay: &&Stay| {
                 // How long nobody can help it counts from when it is there, and what is deleted right before JIT's own end does not
                 // return any more, to either of its groups.
-                let waits = if stay.uncovered { self.most(opens_within) } else { 0 };
-                let early = if stay.uncovered && returns { 2 * (RETURNS + self.most(|world| world.operation_seconds)) } else { 0 };
+                let waits = if stay.uncovered { in_time } else { 0 };
+                let early = if stay.uncovered && returns { 2 * (RETURNS + operation) } else { 0 };
                 let within = stay.within.map_or(0, Time::seconds);
                 Visit { since: stay.since.seconds(), until: stay.until.seconds(), opens, shuts: shuts.max(within) + waits, early }
             };
@@ -725,8 +726,8 @@ struct Visit {
     early: i64,
 }
 
-/// Whether nobody was let in but for these visits, of which several may have followed one another without anybody being shut out.
-/// Where all may come late, how late does not matter.
+/// Whether nobody was let in but for these visits, given in the order in which they begin, of which several may have followed one
+/// another without anybody being shut out. Where all may come late, how late does not matter.
 fn nobody_outstays(seen: &[Span], visits: &[Visit], may_come_late: bool, may_stay: bool, now: i64) -> bool {
     let is_due = |span: &Span| {
         let opened = |visit: &Visit| if may_come_late { span.from } else { span.from.min(visit.since + visit.opens) };
@@ -811,7 +812,7 @@ mod tests {
     fn visits_of_one_source_are_each_held_to_their_own_times() {
         let visit = |since, until| Visit { since, until, opens: 40, shuts: 30, early: 0 };
         let span = |from, until| Span { from, until: Some(until) };
-        // An hour of two visits, a minute apart, and what may be seen of them.
+        // Two visits, a minute apart, and what may be seen of them.
         let visits = [visit(0, 900), visit(960, 1_800)];
         let rows = [
             (vec![span(12, 904), span(972, 1_804)], true),
