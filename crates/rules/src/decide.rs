@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
+use cedar_policy_core::ast::{Name, RestrictedExpr};
 use chrono::{Datelike, TimeDelta, Timelike, Weekday};
 use chrono_tz::Tz;
 use portcullis_domain::grant::{LONGEST, limits_broken};
@@ -318,10 +319,15 @@ impl<'a> Asked<'a> {
             Action::Close | Action::Read => None,
         };
         let context = context.unwrap_or_else(Context::empty);
-        // Whatever fits the schema at one clock fits it at all: two values differ, and are of the same kind.
+        // Whatever fits the schema at one clock fits it at all: two values differ, and are of the same kind. The schema says the
+        // same of the three ways to open.
+        let alike = match action {
+            Action::Open | Action::Ask | Action::BreakGlass => Action::Open,
+            Action::Approve | Action::Close | Action::Read => action,
+        };
         let schema = match self.rules.zones.first() {
-            Some((first, _)) if *first != zone => {
-                self.request(*first, action)?;
+            Some((first, _)) if (*first, alike) != (zone, action) => {
+                self.request(*first, alike)?;
                 None
             }
             _ => Some(&self.rules.schema),
@@ -359,7 +365,7 @@ fn everywhere(rules: &Rules, wish: &Wish) -> Result<Vec<(&'static str, Restricte
         ("ports", RestrictedExpression::new_set(wish.ports.iter().map(|port| RestrictedExpression::new_long(i64::from(*port))))),
         ("leastPort", whole(wish.ports.first().copied())),
         ("greatestPort", whole(wish.ports.last().copied())),
-        ("sources", RestrictedExpression::new_set(prefixes.iter().map(|(prefix, _)| RestrictedExpression::new_ip(prefix)))),
+        ("sources", RestrictedExpression::new_set(prefixes.iter().map(|(prefix, _)| address(prefix)))),
         ("widestPrefix", RestrictedExpression::new_long(prefixes.iter().map(|(_, bits)| *bits).min().unwrap_or_default())),
         ("networks", RestrictedExpression::new_set(networks)),
         ("duration", seconds(wish.seconds)),
@@ -411,7 +417,21 @@ fn weekday(day: Weekday) -> &'static str {
 }
 
 fn seconds(seconds: i64) -> RestrictedExpression {
-    RestrictedExpression::new_duration(format!("{seconds}s"))
+    let text = format!("{seconds}s");
+    called(DURATION.as_ref(), &text).unwrap_or_else(|| RestrictedExpression::new_duration(text))
+}
+
+fn address(prefix: &str) -> RestrictedExpression {
+    called(IP.as_ref(), prefix).unwrap_or_else(|| RestrictedExpression::new_ip(prefix))
+}
+
+/// Cedar's functions that make a duration and an address of a text, their names read once: a decision calls some six, and each
+/// would parse its own.
+static DURATION: LazyLock<Option<Name>> = LazyLock::new(|| Name::parse_unqualified_name("duration").ok());
+static IP: LazyLock<Option<Name>> = LazyLock::new(|| Name::parse_unqualified_name("ip").ok());
+
+fn called(function: Option<&Name>, text: &str) -> Option<RestrictedExpression> {
+    function.map(|name| RestrictedExpr::call_extension_fn(name.clone(), [RestrictedExpr::val(text)]).into())
 }
 
 fn text(text: &str) -> RestrictedExpression {

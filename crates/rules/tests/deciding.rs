@@ -9,7 +9,7 @@ use portcullis_rules::explain;
 use portcullis_rules::files::RuleFiles;
 use portcullis_rules::replay;
 use portcullis_rules::scenario::{Subject, read_request};
-use portcullis_rules::set::Rules;
+use portcullis_rules::set::{Rules, SCHEMA_TEXT};
 use portcullis_rules::wish::{Groups, Incident, IncidentSeverity, ManagementGroups, NamedIncident, SeenIncident, Way, Who, Wish};
 use proptest::prelude::*;
 
@@ -627,6 +627,14 @@ proptest! {
         let lacks = &rules.lacks(&wish, None)[0].1;
         prop_assert_eq!(lacks.is_empty(), told(&decision) == "open a", "{} {:?}", text, lacks);
     }
+}
+
+/// What fits the schema for one of them is not checked again for the others.
+#[test]
+fn the_schema_asks_the_same_of_the_three_ways_to_open() {
+    let asks = |action: &str| SCHEMA_TEXT.lines().find_map(|line| line.strip_prefix(&format!("action \"{action}\" appliesTo ")));
+    let open = asks("open").expect("the schema has the action open");
+    assert_eq!((asks("ask"), asks("breakGlass")), (Some(open), Some(open)));
 }
 
 /// Conditions of every shape that the splitting has to see through.
