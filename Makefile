@@ -88,7 +88,7 @@ package: $(STATIC)
 
 table: guard
 	@cargo build --quiet --workspace --bins
-	@cargo test --quiet --package portcullis --test suite table:: -- --nocapture
+	@PORTCULLIS_WHOLE_TABLE=1 cargo test --quiet --package portcullis --test suite table:: -- --nocapture
 
 matrix: guard
 	@cargo build --quiet --workspace --bins

@@ -1,6 +1,6 @@
 //! Every setting of every switch × every story of an opening: who was let in when, beside who must be.
 //!
-//! `make table` prints the whole table. A cell is worked out from the simulated world alone: from its security groups at
+//! `make table` plays and prints the whole table, `make test` every other cell of it. A cell is worked out from the simulated world alone: from its security groups at
 //! every instant at which anything happened, and at the end from its log, against which the proof is held.
 
 use std::collections::BTreeMap;
@@ -714,13 +714,16 @@ async fn play(tale: Tale, row: &Row) -> Result<String, String> {
 type Ends = BTreeMap<(usize, Tale), Result<String, String>>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_cell_ends_as_it_must() {
+async fn the_cells_of_the_table_end_as_they_must() {
     let ends: Arc<Mutex<Ends>> = Arc::default();
     let rows = rows();
     // The usual setting of a switch makes the usual world: it is played once for all of them.
     let worlds: Vec<usize> = rows.iter().map(|row| rows.iter().position(|first| first.is_same_world(row)).unwrap()).collect();
     let first_of_its_world = |number: &usize| worlds[*number] == *number;
-    let cells = (0..rows.len()).filter(first_of_its_world).flat_map(|number| Tale::ALL.map(|tale| (number, tale)));
+    #[expect(clippy::disallowed_methods, reason = "it is read once, by this test alone")]
+    let whole = std::env::var_os("PORTCULLIS_WHOLE_TABLE").is_some();
+    let is_played = |(number, tale): &(usize, Tale)| whole || (number + *tale as usize).is_multiple_of(2);
+    let cells = (0..rows.len()).filter(first_of_its_world).flat_map(|number| Tale::ALL.map(|tale| (number, tale))).filter(is_played);
     let played = cells.map(|(number, tale)| {
         let (ends, row) = (Arc::clone(&ends), rows[number].clone());
         let name = format!("{tale:?}, {}", row.name);
@@ -738,19 +741,21 @@ async fn every_cell_ends_as_it_must() {
     for beside in Beside::ALL {
         println!("  {:<16} {}", format!("{beside:?}"), beside.sentence());
     }
-    let mut wrong = Vec::new();
+    let (mut wrong, mut told) = (Vec::new(), 0);
     for tale in Tale::ALL {
         println!("\n{tale:?}: {}\n", tale.sentence());
-        let lines: Vec<[String; 3]> = rows.iter().zip(&worlds).map(|(row, world)| line(row, tale, &ends[&(*world, tale)])).collect();
+        let ended = rows.iter().zip(&worlds).filter_map(|(row, world)| Some((row, ends.get(&(*world, tale))?)));
+        let lines: Vec<[String; 3]> = ended.map(|(row, end)| line(row, tale, end)).collect();
+        told += lines.len();
         wrong.extend(lines.iter().filter(|line| line[2].ends_with(WRONG)).map(|line| format!("{tale:?}, {}", line.join("  "))));
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
         for [setting, was, must] in &lines {
             println!("{setting:<0$}  {was:<1$}  {must}", width(0), width(1));
         }
     }
-    println!("\n{} cells, {} of them otherwise than they must be", rows.len() * Tale::ALL.len(), wrong.len());
-    let whole: Vec<&String> = ends.values().filter_map(|end| end.as_ref().err()).collect();
-    assert!(wrong.is_empty(), "{}\n{whole:#?}", wrong.join("\n"));
+    println!("\n{told} cells, {} of them otherwise than they must be", wrong.len());
+    let whys: Vec<&String> = ends.values().filter_map(|end| end.as_ref().err()).collect();
+    assert!(wrong.is_empty(), "{}\n{whys:#?}", wrong.join("\n"));
 }
 
 const HEADING: &str = "

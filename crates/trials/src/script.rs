@@ -1,6 +1,6 @@
 //! A story as a file: what people do when, and how it must end under which settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -637,11 +637,22 @@ impl World {
         if let Some(source) = self.allowed_source.as_ref().filter(|source| !Sources::read([source.as_str()]).is_understood()) {
             return Err(format!("allowedSource: {source} cannot be read as a source"));
         }
+        let known = known_settings();
+        if let Some(unknown) = self.settings.keys().find(|name| !known.contains(*name)) {
+            let names = known.iter().filter(|name| name.starts_with("PORTCULLIS_")).map(String::as_str).collect::<Vec<_>>();
+            return Err(format!("settings: the app reads no '{unknown}': {}", names.join(", ")));
+        }
         match self.rules.keys().find(|name| Path::new(name).file_name().is_none_or(|file| file != name.as_str())) {
             Some(name) => Err(format!("rules: '{name}' is no name of a file")),
             None => Ok(()),
         }
     }
+}
+
+/// The app's settings, as the example file shows them.
+fn known_settings() -> BTreeSet<String> {
+    let example = serde_json::from_str(include_str!("../../../local.settings.example.json")).unwrap_or(Value::Null);
+    example["Values"].as_object().into_iter().flat_map(|values| values.keys().cloned()).collect()
 }
 
 fn check_ends(ends: &[End], lasts: Time) -> Result<(), String> {
@@ -808,6 +819,11 @@ but:
             ("steps:", "world: {tags: {web-9: {a: b}}}\nsteps:", "world.tags: there is no machine 'web-9'"),
             ("steps:", "world: {allowedSource: 192.0.2.9/99}\nsteps:", "world.allowedSource: 192.0.2.9/99 cannot be read"),
             ("steps:", "world: {rules: {../a.cedar: permit}}\nsteps:", "world.rules: '../a.cedar' is no name of a file"),
+            (
+                "steps:",
+                "world: {settings: {PORTCULLIS_MODUS: a}}\nsteps:",
+                "world.settings: the app reads no 'PORTCULLIS_MODUS': PORTCULLIS_API_AUDIENCE, ",
+            ),
             ("steps:", "world: {switches: {pageSize: many}}\nsteps:", "world.switches: no such setting of pageSize"),
             (
                 "{from: 192.0.2.9, since: 0, until: 0}",

@@ -157,7 +157,9 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     verdict.wrong.extend(mistold);
     verdict.wrong.extend(played.wrong.iter().cloned());
     let is_untroubled = judge.is_undisturbed() && !script.fails();
-    verdict.wrong.extend(doubled_rows(played).filter(|_| is_untroubled && switches.messages == Messages::Once));
+    verdict
+        .wrong
+        .extend(doubled_rows(played).filter(|_| is_untroubled && judge.worlds.iter().all(|world| world.messages == Messages::Once)));
     let ends = script.ends(switches);
     for end in ends {
         let (how, told, wrong) = judge.port(end);
