@@ -80,8 +80,11 @@ test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 
 # Static, so that the host image's C library does not matter; packed relocations are a megabyte less that is resident.
 STATICALLY := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+# Two packages of one version are told apart by the commit; without git there is none to tell.
+COMMIT = $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 $(STATIC): guard FORCE
-	RUSTFLAGS="$(STATICALLY)" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler
+	PORTCULLIS_VERSION="$(VERSION)$(COMMIT:%=+%)" RUSTFLAGS="$(STATICALLY)" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler
 
 package: $(STATIC)
 	@python3 infra/package.py $(STATIC) target/package/stage $(PACKAGE)

@@ -14,6 +14,13 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+/// The version of this program, as health, rows, telemetry and the log name it: of a package, with the commit that it was built of
+/// (`0.1.0+0123456789ab`, and `-dirty` behind it where something was not committed).
+pub const VERSION: &str = match option_env!("PORTCULLIS_VERSION") {
+    Some(of_package) => of_package,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 pub mod settings;
 
 pub mod telemetry;

@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use portcullis::VERSION;
 use portcullis::console;
 use portcullis::functions::App;
 use portcullis::host;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {}
         ["--help" | "-h"] => return said(HELP),
-        ["--version" | "-V"] => return said(concat!("portcullis-handler ", env!("CARGO_PKG_VERSION"))),
+        ["--version" | "-V"] => return said(&format!("portcullis-handler {VERSION}")),
         other => return refuse(&[format!("it takes no arguments but --help and --version, and was given `{}`", other.join(" "))]),
     }
     log_to_stdout();
@@ -74,7 +75,7 @@ async fn run() -> Result<(), Vec<String>> {
 fn announce(settings: &Settings, port: u16) {
     let world = if settings.loopback() { "a SIMULATED Azure on loopback" } else { "Azure" };
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
         mode = settings.mode.text(),
         loopback = settings.loopback(),
         tenant.id = %settings.tenant_id,

@@ -229,6 +229,10 @@ impl CallFailed {
             FailureKind::Throttled => "too many calls; it is tried again later",
             FailureKind::Locked => "remove the lock that the message names, or let its owner do it",
             FailureKind::DeniedByPolicy => "exempt the resource from the policy that the message names",
+            // Graph's message names no permission.
+            FailureKind::MissingRight if self.service == Service::Graph => {
+                "run infra/registration.sh, which gives the app's identity User.Read.All and GroupMember.Read.All"
+            }
             FailureKind::MissingRight => "give the app's identity the right, or turn on the plan, that the message names",
             FailureKind::NotSignedIn => "the app could not sign in: check its managed identity",
             FailureKind::Unreachable => "the service cannot be reached: check the network, its name and the endpoint setting",
@@ -359,7 +363,7 @@ fn kind(service: Service, status: u16, told: &Told) -> FailureKind {
         // Service Bus says 403 for a full queue and for a message that is too large, 401 for a missing right, and
         // 410 for a queue that does not exist (documentation of its REST face).
         (403, Service::ServiceBus) => FailureKind::Refused,
-        (403, Service::Arm | Service::Blob | Service::Logs | Service::Entra | Service::Insights) => FailureKind::MissingRight,
+        (403, _) => FailureKind::MissingRight,
         (404, _) | (410, Service::ServiceBus) => FailureKind::NotFound,
         (409, _) if told.any(&BUSY) => FailureKind::Busy,
         (409, _) if told.any(&["BlobAlreadyExists", "ContainerAlreadyExists", "ResourceExists", "AlreadyExists"]) => {
@@ -487,6 +491,14 @@ mod tests {
     fn the_text_is_one_sentence_with_a_cure() {
         let body = r#"{"error":{"code":"ScopeLocked","message":"The scope cannot perform delete operation because following scope(s) are locked: '/x'."}}"#;
         insta::assert_snapshot!(arm(409, body), @"deleting rule r: Azure Resource Manager answered 409 ScopeLocked: The scope cannot perform delete operation because following scope(s) are locked: '/x'; remove the lock that the message names, or let its owner do it");
+    }
+
+    #[test]
+    fn a_refusal_of_graph_names_the_permissions_that_its_message_does_not() {
+        let body = r#"{"error":{"code":"Authorization_RequestDenied","message":"Insufficient privileges to complete the operation."}}"#;
+        let failed = CallFailed::from_answer(Service::Graph, Method::Get, "asking for a person", &answer(403, &[], body));
+        assert_eq!(failed.kind, FailureKind::MissingRight);
+        insta::assert_snapshot!(failed, @"asking for a person: Microsoft Graph answered 403 Authorization_RequestDenied: Insufficient privileges to complete the operation; run infra/registration.sh, which gives the app's identity User.Read.All and GroupMember.Read.All");
     }
 
     #[test]

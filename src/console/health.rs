@@ -59,15 +59,7 @@ pub(super) async fn get(State(console): State<Console>) -> Response {
         Status::Ok => StatusCode::OK,
         Status::Failing => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let health = Health {
-        status,
-        mode: console.app.mode.text(),
-        loopback: console.loopback,
-        version: env!("CARGO_PKG_VERSION"),
-        store,
-        rows,
-        rules,
-    };
+    let health = Health { status, mode: console.app.mode.text(), loopback: console.loopback, version: crate::VERSION, store, rows, rules };
     (code, Json(health)).into_response()
 }
 

@@ -50,7 +50,7 @@ fn found<T>(name: &'static str, who: &str, answer: Option<Result<T, CallFailed>>
         None => Check::not_well(name, State::NotKnown, format!("{who} did not answer in time"), "ask again"),
         Some(Err(failed)) => match failed.kind {
             FailureKind::MissingRight | FailureKind::Refused | FailureKind::Malformed => {
-                Check::not_well(name, State::Failing, failed.to_string(), cure)
+                Check::not_well(name, State::Failing, failed.told(), cure)
             }
             _ => Check::not_well(name, State::NotKnown, failed.to_string(), "ask again"),
         },

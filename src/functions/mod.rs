@@ -115,7 +115,7 @@ impl App {
             installation: Installation {
                 name: settings.app_name.clone(),
                 tenant: settings.tenant_id.to_string(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
+                version: crate::VERSION.to_owned(),
             },
             azure,
             told_store: Arc::new(AtomicI64::new(-1)),

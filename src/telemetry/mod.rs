@@ -63,7 +63,7 @@ impl fmt::Debug for Telemetry {
 impl Telemetry {
     /// Telemetry of the app of this name, over this way. Nothing is sent before [`Telemetry::run`].
     pub fn new(settings: &Insights, app: &str, way: Arc<dyn Way>) -> Self {
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let version = KeyValue::new("service.version", crate::VERSION);
         let resource = Resource::builder_empty().with_attributes([KeyValue::new("service.name", app.to_owned()), version]).build();
         let queue = Queue::default();
         let Ok(exporting) = Exporting::new(way, &settings.connection(), &resource, queue.clone()) else {

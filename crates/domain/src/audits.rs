@@ -279,7 +279,7 @@ pub fn audits_of_open(record: &VmRecord, open: &Open, attempt: u32, now: DateTim
     let [before, after] = AuditRecord::open_ids(&record.vm, open.port, attempt);
     let grants: Vec<&Grant> = record.grants.iter().filter(|grant| open.grants.contains(&grant.id)).collect();
     let names = |of: fn(&Grant) -> &str| {
-        let names: BTreeSet<&str> = grants.iter().map(|grant| of(grant)).collect();
+        let names: BTreeSet<&str> = grants.iter().map(|grant| of(grant)).filter(|name| !name.is_empty()).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     };
     let words = crate::initiate::words(open, record);
@@ -291,6 +291,7 @@ pub fn audits_of_open(record: &VmRecord, open: &Open, attempt: u32, now: DateTim
     audit.attempt = Some(attempt);
     audit.grant = Some(names(|grant| &grant.id));
     audit.person = Some(names(Grant::shown));
+    audit.person_id = Some(names(|grant| &grant.person)).filter(|ids| !ids.is_empty());
     audit.rule = Some(names(|grant| &grant.rule));
     (audit.code, audit.what, audit.why) = match outcome {
         None => ("open".to_owned(), format!("asks JIT to open {words}"), format!("for {}", names(Grant::shown))),
