@@ -146,7 +146,6 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
       http20Enabled: true
-      ftpsState: 'Disabled'
       // Every setting that the program reads, in its order, also where it is the default: what is in force can be seen in one
       // place. Then those of the Functions host. A check holds the list against the program and docs/deploying.md.
       appSettings: [
@@ -277,9 +276,12 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
 }
 
 // A publishing password would be a second way to bring code in, without Entra ID.
+// Azure has refused these without a place (error 51008), which their types do not know.
 resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: site
   name: 'scm'
+  #disable-next-line BCP187
+  location: location
   properties: {
     allow: false
   }
@@ -288,6 +290,8 @@ resource scmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
 resource ftpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: site
   name: 'ftp'
+  #disable-next-line BCP187
+  location: location
   properties: {
     allow: false
   }

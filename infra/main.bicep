@@ -237,9 +237,11 @@ module rules 'sentinel/rules.bicep' = if (hasSentinel) {
     location: empty(workspaceLocation) ? place : workspaceLocation
     rulesEnabled: sentinelRules
   }
-  // A rule that asks a table which is not there is refused.
+  // A rule that asks a table which is not there is refused, and it is there for queries some time after it is for ARM: the app
+  // takes minutes.
   dependsOn: [
     table
+    app
   ]
 }
 

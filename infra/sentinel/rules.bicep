@@ -63,11 +63,17 @@ resource alertRules 'Microsoft.SecurityInsights/alertRules@2024-09-01' = [
   }
 ]
 
+// Without the etag a search that is there already is refused (409), so that nothing could be deployed twice. ARM reads it from the
+// properties, and the types have it at the root, where ARM takes no such member. One after another, since Azure keeps all of a workspace
+// in one place and has refused writes beside each other.
+@batchSize(1)
 resource searches 'Microsoft.OperationalInsights/workspaces/savedSearches@2020-08-01' = [
   for hunt in hunts: {
     parent: workspace
     name: hunt.id
     properties: {
+      #disable-next-line BCP037
+      etag: '*'
       // Sentinel shows what is saved under this name among its hunting queries.
       category: 'Hunting Queries'
       displayName: hunt.name
