@@ -140,6 +140,7 @@ def registration() -> list[tuple[str, bool]]:
     thrice = run("registration.sh", whole, **known)
     lean = run("registration.sh", made, **known, PORTCULLIS_GRAPH="skip")
     twins = run("registration.sh", {"applications": [application, {**application, "appId": "other"}], "servicePrincipals": principals})
+    trial = run("registration.sh", made, AZURE_ENV_NAME="trial")
     denied = run("registration.sh", {"denied": True, "servicePrincipals": principals})
     foreign = run("registration.sh", {"servicePrincipals": principals}, PORTCULLIS_API_CLIENT_ID=ONE)
     late = run("registration.sh", {"late": 3, "servicePrincipals": principals}, PORTCULLIS_PAUSE="0")
@@ -160,6 +161,7 @@ def registration() -> list[tuple[str, bool]]:
         ("a run after that changes nothing", thrice.code == 0 and not thrice.changes),
         ("Graph can be left out", lean.code == 0 and not any("appRoleAssignments" in change for change in lean.changes)),
         ("two registrations of one name are told", twins.code == 1 and not twins.changes and "PORTCULLIS_API_CLIENT_ID" in twins.said),
+        ("another environment has a registration of its own", [one["displayName"] for one in trial.world["applications"]] == ["Portcullis", "Portcullis trial"]),
         ("who may not is told who may", denied.code == 1 and "Application Administrator" in denied.said),
         ("a client id that nobody has is told", foreign.code == 1 and not foreign.changes and "no registration" in foreign.said),
     ]

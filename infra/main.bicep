@@ -99,6 +99,12 @@ param auditDays int = 0
 @description('Whether the policy of auditDays has been locked: then it is left as it is.')
 param auditLocked bool = false
 
+@description('The container of records and indexes. Another one begins a store anew: every grant is gone with the old one.')
+param stateContainer string = 'state'
+
+@description('The container of audit records. A store that begins anew takes another one of these, too.')
+param auditContainer string = 'audit'
+
 @description('For how many days deleted blobs and earlier versions of records can be had back.')
 @minValue(1)
 @maxValue(365)
@@ -120,6 +126,8 @@ param instanceMemory int = 512
 
 var place = empty(location) ? resourceGroup().location : location
 var token = toLower(uniqueString(resourceGroup().id, environmentName))
+// Several environments may share a workspace.
+var rowsRule = environmentName == 'portcullis' ? environmentName : 'portcullis-${environmentName}'
 var name = 'portcullis-${token}'
 var storeName = 'pcstore${token}'
 var hostStorageName = 'pchost${token}'
@@ -163,6 +171,8 @@ module storage 'storage.bicep' = {
     auditDays: auditDays
     auditLocked: auditLocked
     keepDays: keepDays
+    stateContainer: stateContainer
+    auditContainer: auditContainer
     tags: tags
   }
 }
@@ -194,6 +204,8 @@ module rights 'rights.bicep' = {
     principalId: identity.outputs.principalId
     eventsPrincipalId: identity.outputs.eventsPrincipalId
     storeName: storeName
+    stateContainer: stateContainer
+    auditContainer: auditContainer
     hostName: hostStorageName
     namespaceName: name
     componentName: name
@@ -211,6 +223,7 @@ module table 'sentinel/table.bicep' = {
   params: {
     workspaceName: tableWorkspace
     location: empty(workspaceLocation) ? place : workspaceLocation
+    ruleName: rowsRule
   }
   // The workspace may be the one that is made there.
   dependsOn: [
@@ -223,6 +236,7 @@ module tableRights 'sentinel/rights.bicep' = {
   scope: resourceGroup(tableSubscriptionId, tableResourceGroup)
   params: {
     principalId: identity.outputs.principalId
+    ruleName: rowsRule
   }
   dependsOn: [
     table

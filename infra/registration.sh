@@ -14,7 +14,9 @@ source "$here/azure.sh"
 
 what_if=false
 azd=false
+# Another environment is another Portcullis, with roles of its own: who operates a trial must not operate the other.
 name=Portcullis
+[[ ${AZURE_ENV_NAME:-portcullis} == portcullis ]] || name="Portcullis $AZURE_ENV_NAME"
 while (($#)); do
   case $1 in
     --what-if) what_if=true ;;

@@ -11,6 +11,12 @@ param eventsPrincipalId string
 @description('The account of the store.')
 param storeName string
 
+@description('The container of records and indexes.')
+param stateContainer string
+
+@description('The container of audit records.')
+param auditContainer string
+
 @description('The account of the Functions host.')
 param hostName string
 
@@ -38,12 +44,12 @@ resource storeBlobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' 
 
 resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = {
   parent: storeBlobs
-  name: 'state'
+  name: stateContainer
 }
 
 resource audit 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = {
   parent: storeBlobs
-  name: 'audit'
+  name: auditContainer
 }
 
 resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = {

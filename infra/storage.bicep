@@ -30,6 +30,12 @@ param auditDays int = 0
 @description('Whether the policy of auditDays has been locked: then it is left as it is, since a locked one can be made longer by its own command alone, and a deployment that writes it is refused.')
 param auditLocked bool = false
 
+@description('The container of records and indexes.')
+param stateContainer string
+
+@description('The container of audit records.')
+param auditContainer string
+
 @description('For how many days deleted blobs and containers, and earlier versions of records, can be had back. Fewer cost less, since records are written often; more gives you longer to find that something was lost.')
 @minValue(1)
 @maxValue(365)
@@ -81,7 +87,7 @@ resource storeBlobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' 
 
 resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = {
   parent: storeBlobs
-  name: 'state'
+  name: stateContainer
   properties: {
     publicAccess: 'None'
   }
@@ -89,7 +95,7 @@ resource state 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-0
 
 resource audit 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = {
   parent: storeBlobs
-  name: 'audit'
+  name: auditContainer
   properties: {
     publicAccess: 'None'
   }
@@ -137,7 +143,7 @@ resource storeLifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@20
                 'blockBlob'
               ]
               prefixMatch: [
-                'state/'
+                '${stateContainer}/'
               ]
             }
           }
