@@ -51,7 +51,7 @@ impl Control {
     /// What was changed from outside stands in the world's log beside everything else that changed it.
     fn log_change(&self, call: &Call) {
         let path = call.path.trim_end_matches('/');
-        if call.method != Method::GET && ["/faults", "/switches", "/events", "/events/take", "/kill"].contains(&path) {
+        if call.method != Method::GET && ["/state", "/faults", "/switches", "/events", "/events/take", "/kill"].contains(&path) {
             let caller = Caller::world("control API");
             self.world.lock().record(&caller, "control", &call.method.as_str().to_ascii_lowercase(), path, 200);
         }
@@ -62,6 +62,7 @@ impl Control {
         let path = call.path.trim_end_matches('/');
         match (&call.method, path) {
             (&Method::GET, "/state") => self.state(),
+            (&Method::PATCH, "/state") => self.set_members(&parsed(call)?),
             (&Method::GET, "/log") => Ok(self.log(call.param("function"))),
             (&Method::GET, "/host") => Ok(self.host_view()),
             (&Method::GET, "/faults") => Ok(json!(self.world.lock().faults)),
@@ -88,7 +89,7 @@ impl Control {
             }
             _ => Err((
                 StatusCode::NOT_FOUND,
-                "there is nothing here: GET /state, /log, /host, /faults, /faults/met, /switches; POST /events, /events/take, /faults, /switches, /clock, /kill, /token, /traces; DELETE /faults".to_owned(),
+                "there is nothing here: GET /state, /log, /host, /faults, /faults/met, /switches; POST /events, /events/take, /faults, /switches, /clock, /kill, /token, /traces; DELETE /faults; PATCH /state".to_owned(),
             )),
         }
     }
@@ -109,6 +110,24 @@ impl Control {
     fn state(&self) -> Result<Value, Refused> {
         let state: &State = &self.world.lock();
         serde_json::to_value(state).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    }
+
+    /// Puts what is given in the place of these members of the state, as they stand in `GET /state`, and gives them back.
+    fn set_members(&self, body: &Value) -> Result<Value, Refused> {
+        let given = body.as_object().ok_or_else(|| bad("what is to be changed is a JSON object".to_owned()))?;
+        if let Some(other) = given.keys().find(|name| !SETTABLE.contains(&name.as_str())) {
+            let settable = SETTABLE.join(", ");
+            return Err(bad(format!(
+                "'{other}' is not changed here: {settable} are; the rest has ways of its own, or changes by Azure's faces"
+            )));
+        }
+        let mut state = self.world.lock();
+        let mut whole = serde_json::to_value(&*state).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        for (name, value) in given {
+            whole[name] = value.clone();
+        }
+        *state = State::deserialize(&whole).map_err(|error| bad(error.to_string()))?;
+        Ok(given.keys().map(|name| (name.clone(), whole[name].clone())).collect::<serde_json::Map<_, _>>().into())
     }
 
     fn log(&self, function: Option<&str>) -> Value {
@@ -287,6 +306,9 @@ impl Control {
     }
 }
 
+/// What people and pipelines change in an Azure that no face of the sandbox lets anybody change.
+const SETTABLE: [&str; 5] = ["locks", "denials", "principals", "subscriptions", "workspaces"];
+
 fn bad(message: String) -> Refused {
     (StatusCode::BAD_REQUEST, message)
 }
@@ -349,6 +371,26 @@ mod tests {
         let (_, shown) = answered(&control, "GET", "/state", "").await;
         let again: State = serde_json::from_value(shown.clone()).unwrap();
         assert_eq!(serde_json::to_value(again).unwrap(), shown);
+    }
+
+    #[tokio::test]
+    async fn locks_come_and_go_while_the_world_runs() {
+        let control = a_control();
+        let lock = r#"{"locks":[{"scope":"/subscriptions/s/resourceGroups/g","level":"CanNotDelete"}]}"#;
+        let (status, body) = answered(&control, "PATCH", "/state", lock).await;
+        assert_eq!((status, body.to_string().as_str()), (200, lock));
+        assert_eq!(control.world.lock().locks.len(), 1);
+        for (wrong, said) in [
+            (r#"{"now":"2030-01-01T00:00:00Z"}"#, "'now' is not changed here: locks, denials, principals, subscriptions, workspaces are"),
+            (r#"{"locks":[{"scope":"/","level":"Deletes"}]}"#, "unknown variant `Deletes`"),
+            ("[]", "a JSON object"),
+        ] {
+            let (status, body) = answered(&control, "PATCH", "/state", wrong).await;
+            assert!(status == 400 && body["error"].as_str().unwrap().contains(said), "{wrong}: {body}");
+        }
+        assert_eq!(control.world.lock().locks.len(), 1);
+        let (status, _) = answered(&control, "PATCH", "/state", r#"{"locks":[]}"#).await;
+        assert_eq!((status, control.world.lock().locks.len()), (200, 0));
     }
 
     #[tokio::test]
