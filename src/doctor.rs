@@ -107,7 +107,7 @@ impl App {
         checks.extend(services);
         checks.extend([incidents, graph, groups]);
         checks.push(dead_letters(dead.as_ref().map_err(ToString::to_string)));
-        checks.push(judged::rules(rules.map(|_| ())));
+        checks.push(judged::rules(rules));
         checks.push(subscriptions(governed.as_deref(), only));
         let mut governed = governed.unwrap_or_default();
         governed.retain(|one| only.is_none_or(|only| only == *one));

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use portcullis_domain::reconcile::Mode;
+use portcullis_rules::set::Rules;
 use uuid::Uuid;
 
 use super::{Check, State};
@@ -94,9 +95,15 @@ pub(super) fn rows(failing_since: Result<Option<DateTime<Utc>>, String>) -> Chec
     }
 }
 
-pub(super) fn rules(loaded: Result<(), &str>) -> Check {
+pub(super) fn rules(loaded: Result<&Rules, &str>) -> Check {
     match loaded {
-        Ok(()) => Check::well("rules", "the rules are used"),
+        Ok(rules) if rules.name_empty_groups_alone() => Check::not_well(
+            "rules",
+            State::Attention,
+            "nobody is in any of the groups that the rules name: whatever is opened around Portcullis is shut in mode enforce",
+            "say in policies/people.yaml who is meant, and deploy",
+        ),
+        Ok(_) => Check::well("rules", "the rules are used"),
         Err(why) => Check::not_well(
             "rules",
             State::Failing,

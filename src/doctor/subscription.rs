@@ -76,6 +76,7 @@ impl App {
             let said = "the app's rights are read in the groups of JIT policies, and there are none";
             return unknown(said, "nothing, until a machine is protected with JIT");
         }
+        let mut before_enforce = BTreeSet::new();
         for group in policies.groups.iter().take(MOST_GROUPS) {
             let held = match self.azure.authorization.permissions(subscription, group).await {
                 Ok(held) => held,
@@ -84,14 +85,19 @@ impl App {
             if let Some(check) = rights_in(group, self.mode, &held) {
                 return check;
             }
+            before_enforce.extend(lacking(Mode::Enforce, &held).into_iter().map(|(role, _)| role));
         }
-        let said = match policies.groups.len() {
+        let mut said = match policies.groups.len() {
             1 => "the app has every right of its roles in the group of the JIT policy".to_owned(),
             count if count <= MOST_GROUPS => format!("the app has every right of its roles in the {count} groups of JIT policies"),
             count => format!(
                 "the app has every right of its roles in {MOST_GROUPS} of {count} groups of JIT policies; at the others nobody looked"
             ),
         };
+        if !before_enforce.is_empty() {
+            let roles = before_enforce.into_iter().collect::<Vec<_>>().join(" and ");
+            said.push_str(&format!("; before PORTCULLIS_MODE is enforce it needs {roles} as well"));
+        }
         Check::well("rights", said)
     }
 
@@ -130,15 +136,19 @@ fn not_known(name: &'static str, failed: &CallFailed) -> Check {
     Check::not_well(name, State::NotKnown, failed.to_string(), cure)
 }
 
-/// The roles that the app lacks something of in a group, by what it holds there.
-pub fn rights_in(group: &str, mode: Mode, held: &[Permission]) -> Option<Check> {
+/// The roles of a mode that somebody lacks something of, with that, by what they hold.
+fn lacking(mode: Mode, held: &[Permission]) -> Vec<(&'static str, Vec<&'static str>)> {
     let duties: &[&str] = match mode {
         Mode::Observe => &["observe"],
         Mode::Enforce => &["observe", "open", "close"],
     };
     let lacks = |role: &'static Role| (role.role_name.as_str(), missing(held, role.actions.iter().map(String::as_str)));
-    let lacking: Vec<(&str, Vec<&str>)> =
-        duties.iter().filter_map(|duty| ROLES.get(*duty)).map(lacks).filter(|(_, actions)| !actions.is_empty()).collect();
+    duties.iter().filter_map(|duty| ROLES.get(*duty)).map(lacks).filter(|(_, actions)| !actions.is_empty()).collect()
+}
+
+/// The roles that the app lacks something of in a group, by what it holds there.
+pub fn rights_in(group: &str, mode: Mode, held: &[Permission]) -> Option<Check> {
+    let lacking = lacking(mode, held);
     if lacking.is_empty() {
         return None;
     }

@@ -103,11 +103,30 @@ async fn whatever_is_broken_in_azure_is_told_by_its_name() {
 }
 
 #[tokio::test]
+async fn what_enforcing_needs_is_told_while_it_observes() {
+    let told = async |duties: &'static [&str]| {
+        let story = Setting::with(|state| gives_the_app(state, duties)).observing().begin().await;
+        let checks = examined(&story, "").await;
+        let rights = checks.iter().find(|check| check["name"] == "rights").unwrap();
+        assert_eq!(rights["state"], "well");
+        rights["said"].as_str().unwrap().to_owned()
+    };
+    let observes = "the app has every right of its roles in the group of the JIT policy";
+    assert_eq!(
+        told(&["observe", "examine"]).await,
+        format!("{observes}; before PORTCULLIS_MODE is enforce it needs Portcullis close and Portcullis open as well")
+    );
+    assert_eq!(told(&["observe", "examine", "open", "close"]).await, observes);
+}
+
+#[tokio::test]
 async fn whatever_is_broken_in_the_installation_is_told_by_its_name() {
     let observing = Setting::default().observing().begin().await;
     assert_eq!(not_well(&examined(&observing, "").await), [USUAL, "mode attention"]);
     let ruleless = Setting::default().without_rules().begin().await;
     assert!(not_well(&examined(&ruleless, "").await).contains(&"rules failing".to_owned()));
+    let unfilled = Setting::default().ruled_by("people.yaml", include_str!("../../policies/people.yaml")).begin().await;
+    assert!(not_well(&examined(&unfilled, "").await).contains(&"rules attention".to_owned()));
     // Rows that are refused are known to be once one was sent.
     let story = Story::begin().await;
     story.fault("logs", "POST", "/", Effect::status(403, None), None);

@@ -18,7 +18,7 @@ use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
 use crate::miss::Parts;
 use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
-use crate::people::People;
+use crate::people::{Group, People};
 use crate::said::{CUT_SHORT, UNENDED, diagnosed, in_our_words, of_bare_action, without_echoes};
 use crate::spoken::{Spoken, attributes};
 use crate::terms::{self, Effect, MISSING, Source, Terms};
@@ -120,6 +120,13 @@ impl Rules {
     /// The hash of everything that decides.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Whether the rules name groups, and nobody is in any of them, as it is in the shipped set until people.yaml says who is meant.
+    pub fn name_empty_groups_alone(&self) -> bool {
+        let groups: BTreeMap<&str, &Group> = self.names.people.groups().collect();
+        let is_empty = |name: &String| matches!(groups.get(name.as_str()), Some(Group::Listed(members)) if members.is_empty());
+        !self.names.asked_groups.is_empty() && self.names.asked_groups.iter().all(is_empty)
     }
 
     /// People and groups.
