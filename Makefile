@@ -81,7 +81,7 @@ test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 # Static, so that the host image's C library does not matter; packed relocations are a megabyte less that is resident.
 STATICALLY := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 # Two packages of one version are told apart by the commit; without git there is none to tell.
-COMMIT = $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+COMMIT = $(shell [ "$$(git rev-parse --show-toplevel 2>/dev/null)" -ef . ] && git describe --always --dirty --abbrev=12 --exclude='*')
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 $(STATIC): guard FORCE
 	PORTCULLIS_VERSION="$(VERSION)$(COMMIT:%=+%)" RUSTFLAGS="$(STATICALLY)" cargo build --quiet --release --target $(TRIPLE) --package portcullis --bin portcullis-handler

@@ -340,6 +340,7 @@ module alerts 'alerts.bicep' = {
 
 // What the scripts read, by azd's environment.
 output AZURE_LOCATION string = place
+output PORTCULLIS_API_CLIENT_ID string = apiClientId
 output PORTCULLIS_APP_ID string = app.outputs.id
 output PORTCULLIS_APP_HOST string = app.outputs.hostName
 output PORTCULLIS_PRINCIPAL_ID string = identity.outputs.principalId

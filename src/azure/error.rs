@@ -231,7 +231,7 @@ impl CallFailed {
             FailureKind::DeniedByPolicy => "exempt the resource from the policy that the message names",
             // Graph's message names no permission.
             FailureKind::MissingRight if self.service == Service::Graph => {
-                "run infra/registration.sh, which gives the app's identity User.Read.All and GroupMember.Read.All"
+                "give the app's identity User.Read.All and GroupMember.Read.All, as infra/registration.sh does (docs/install.md)"
             }
             FailureKind::MissingRight => "give the app's identity the right, or turn on the plan, that the message names",
             FailureKind::NotSignedIn => "the app could not sign in: check its managed identity",
@@ -498,7 +498,7 @@ mod tests {
         let body = r#"{"error":{"code":"Authorization_RequestDenied","message":"Insufficient privileges to complete the operation."}}"#;
         let failed = CallFailed::from_answer(Service::Graph, Method::Get, "asking for a person", &answer(403, &[], body));
         assert_eq!(failed.kind, FailureKind::MissingRight);
-        insta::assert_snapshot!(failed, @"asking for a person: Microsoft Graph answered 403 Authorization_RequestDenied: Insufficient privileges to complete the operation; run infra/registration.sh, which gives the app's identity User.Read.All and GroupMember.Read.All");
+        insta::assert_snapshot!(failed, @"asking for a person: Microsoft Graph answered 403 Authorization_RequestDenied: Insufficient privileges to complete the operation; give the app's identity User.Read.All and GroupMember.Read.All, as infra/registration.sh does (docs/install.md)");
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub(super) fn rules(loaded: Result<&Rules, &str>) -> Check {
         Ok(rules) if rules.name_empty_groups_alone() => Check::not_well(
             "rules",
             State::Attention,
-            "nobody is in any of the groups that the rules name: whatever is opened around Portcullis is shut in mode enforce",
+            "nobody is in any of the groups that the rules name, so that nobody is let in as one of them",
             "say in policies/people.yaml who is meant, and deploy",
         ),
         Ok(_) => Check::well("rules", "the rules are used"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use portcullis::settings::Settings;
+use url::Host;
 
 use crate::checks::{is_told, text};
 
@@ -19,9 +20,12 @@ pub(crate) fn settings(data: &[u8]) {
             let more = [&settings.login_endpoint, &settings.graph_endpoint];
             for endpoint in endpoints.into_iter().chain(more) {
                 assert_eq!(endpoint.scheme(), "https", "a token would go out in the clear");
-                let is_here = endpoint.host_str() == Some("127.0.0.1")
-                    || endpoint.host_str() == Some("[::1]")
-                    || endpoint.host_str() == Some("localhost");
+                let is_here = match endpoint.host() {
+                    Some(Host::Domain(name)) => name == "localhost",
+                    Some(Host::Ipv4(address)) => address.is_loopback(),
+                    Some(Host::Ipv6(address)) => address.is_loopback(),
+                    None => false,
+                };
                 assert_eq!(is_here, settings.loopback(), "{endpoint} among {given:?}");
             }
             let blank = |name: &str| lookup(name).map(|value| format!("  {value} "));
