@@ -238,7 +238,7 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
             live.fold(Sources::default(), |all, granted| all.union(&granted.from))
         };
         let turns: Vec<i64> = its.iter().flat_map(|granted| [granted.since.seconds(), ends(granted)]).collect();
-        let silent = silent(&played.watch.beyond(&place, &turns, due), &proofs(played, &place), &alarms, grace, now);
+        let silent = silent(&played.watch.beyond(&place, &turns, due), &proofs_of_going(played, &place), &alarms, grace, now);
         wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
         wrong.extend(untold(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
         wrong.extend(proved_while_open(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
@@ -333,9 +333,18 @@ fn audits_of(played: &Played, place: &Place) -> Vec<Value> {
 
 /// When a port was said to be proved shut.
 fn proofs(played: &Played, place: &Place) -> Vec<i64> {
-    let is_proof = |audit: &&Value| audit["kind"] == "proved-shut";
+    said_at(played, place, &["proved-shut"])
+}
+
+/// When what had to go from a port was said to be proved gone, be it that something else stays.
+fn proofs_of_going(played: &Played, place: &Place) -> Vec<i64> {
+    said_at(played, place, &["proved-shut", "proved-gone"])
+}
+
+fn said_at(played: &Played, place: &Place, kinds: &[&str]) -> Vec<i64> {
+    let is_said = |audit: &&Value| audit["kind"].as_str().is_some_and(|kind| kinds.contains(&kind));
     let at = |audit: &Value| Some(seconds(played, audit["at"].as_str()?.parse().ok()?));
-    audits_of(played, place).iter().filter(is_proof).filter_map(at).collect()
+    audits_of(played, place).iter().filter(is_said).filter_map(at).collect()
 }
 
 /// Since when no alarm stands between two times, though it must all the time, be it one after another, since what it is about may change
@@ -570,7 +579,7 @@ impl Judge<'_> {
         if self.script.fails() {
             alarms.extend(self.failing_services());
         }
-        silent(&beyond, &proofs(self.played, place), &alarms, self.silence(end), self.now)
+        silent(&beyond, &proofs_of_going(self.played, place), &alarms, self.silence(end), self.now)
     }
 
     /// What is said to be failing, as an alarm about every port: while nothing can be judged, or nothing seen, no other one can be
