@@ -218,7 +218,8 @@ def same_everywhere(files: dict[Path, File]) -> list[str]:
     told += differ("docs/deploying.md's queues are not those of functions/", set(re.findall(r"(?m)^\| `(\w+)` \| (?:events and|one message|rows on)", deploying)), queues)
     storage = bicep("storage.bicep")
     defaults = {name: param["default"] for name, param in bicep("main.bicep").of("parameters").items() if "default" in param}
-    containers = {name: defaults.get(storage.config("resources", name)["name"], storage.config("resources", name)["name"]) for name, one in storage.of("resources").items() if one["type"].endswith("/containers")}
+    named = {name: storage.config("resources", name)["name"] for name, one in storage.of("resources").items() if one["type"].endswith("/containers")}
+    containers = {name: defaults.get(given, given) for name, given in named.items()}
     values = json.loads(read("local.settings.example.json"))["Values"]
     told += differ("storage.bicep's container of records", containers.get("state"), values["PORTCULLIS_STATE_CONTAINER"])
     told += differ("storage.bicep's container of audit records", containers.get("audit"), values["PORTCULLIS_AUDIT_CONTAINER"])

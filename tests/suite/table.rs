@@ -1,7 +1,8 @@
 //! Every setting of every switch × every story of an opening: who was let in when, beside who must be.
 //!
-//! `make table` plays and prints the whole table, `make test` every other cell of it. A cell is worked out from the simulated world alone: from its security groups at
-//! every instant at which anything happened, and at the end from its log, against which the proof is held.
+//! `make table` plays and prints the whole table, `make test` every other cell of it. A cell is worked out from the simulated
+//! world alone: from its security groups at every instant at which anything happened, and at the end from its log, against
+//! which the proof is held.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

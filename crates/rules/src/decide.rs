@@ -417,21 +417,25 @@ fn weekday(day: Weekday) -> &'static str {
 }
 
 fn seconds(seconds: i64) -> RestrictedExpression {
-    let text = format!("{seconds}s");
-    called(DURATION.as_ref(), &text).unwrap_or_else(|| RestrictedExpression::new_duration(text))
+    called(&DURATION, &format!("{seconds}s"))
 }
 
 fn address(prefix: &str) -> RestrictedExpression {
-    called(IP.as_ref(), prefix).unwrap_or_else(|| RestrictedExpression::new_ip(prefix))
+    called(&IP, prefix)
 }
 
 /// Cedar's functions that make a duration and an address of a text, their names read once: a decision calls some six, and each
 /// would parse its own.
-static DURATION: LazyLock<Option<Name>> = LazyLock::new(|| Name::parse_unqualified_name("duration").ok());
-static IP: LazyLock<Option<Name>> = LazyLock::new(|| Name::parse_unqualified_name("ip").ok());
+static DURATION: LazyLock<Name> = LazyLock::new(|| function("duration"));
+static IP: LazyLock<Name> = LazyLock::new(|| function("ip"));
 
-fn called(function: Option<&Name>, text: &str) -> Option<RestrictedExpression> {
-    function.map(|name| RestrictedExpr::call_extension_fn(name.clone(), [RestrictedExpr::val(text)]).into())
+#[expect(clippy::expect_used, reason = "both names are written above, and each decision of a test reads them")]
+fn function(name: &str) -> Name {
+    Name::parse_unqualified_name(name).expect("it is a name")
+}
+
+fn called(function: &Name, text: &str) -> RestrictedExpression {
+    RestrictedExpr::call_extension_fn(function.clone(), [RestrictedExpr::val(text)]).into()
 }
 
 fn text(text: &str) -> RestrictedExpression {

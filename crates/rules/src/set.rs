@@ -124,9 +124,9 @@ impl Rules {
 
     /// Whether the rules name groups, and nobody is in any of them, as it is in the shipped set until people.yaml says who is meant.
     pub fn name_empty_groups_alone(&self) -> bool {
-        let groups: BTreeMap<&str, &Group> = self.names.people.groups().collect();
-        let is_empty = |name: &String| matches!(groups.get(name.as_str()), Some(Group::Listed(members)) if members.is_empty());
-        !self.names.asked_groups.is_empty() && self.names.asked_groups.iter().all(is_empty)
+        let is_empty = |group: &Group| matches!(group, Group::Listed(members) if members.is_empty());
+        let mut asked = self.people().groups().filter(|(name, _)| self.names.asked_groups.contains(*name)).peekable();
+        asked.peek().is_some() && asked.all(|(_, group)| is_empty(group))
     }
 
     /// People and groups.

@@ -108,8 +108,7 @@ impl Control {
     }
 
     fn state(&self) -> Result<Value, Refused> {
-        let state: &State = &self.world.lock();
-        serde_json::to_value(state).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        shown(&self.world.lock())
     }
 
     /// Puts what is given in the place of these members of the state, as they stand in `GET /state`, and gives them back.
@@ -122,7 +121,7 @@ impl Control {
             )));
         }
         let mut state = self.world.lock();
-        let mut whole = serde_json::to_value(&*state).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let mut whole = shown(&state)?;
         for (name, value) in given {
             whole[name] = value.clone();
         }
@@ -308,6 +307,10 @@ impl Control {
 
 /// What people and pipelines change in an Azure that no face of the sandbox lets anybody change.
 const SETTABLE: [&str; 5] = ["locks", "denials", "principals", "subscriptions", "workspaces"];
+
+fn shown(state: &State) -> Result<Value, Refused> {
+    serde_json::to_value(state).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
 
 fn bad(message: String) -> Refused {
     (StatusCode::BAD_REQUEST, message)

@@ -157,9 +157,8 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     verdict.wrong.extend(mistold);
     verdict.wrong.extend(played.wrong.iter().cloned());
     let is_untroubled = judge.is_undisturbed() && !script.fails();
-    verdict
-        .wrong
-        .extend(doubled_rows(played).filter(|_| is_untroubled && judge.worlds.iter().all(|world| world.messages == Messages::Once)));
+    let may_double = judge.any(|world| world.messages != Messages::Once);
+    verdict.wrong.extend(doubled_rows(played).filter(|_| is_untroubled && !may_double));
     let ends = script.ends(switches);
     for end in ends {
         let (how, told, wrong) = judge.port(end);
