@@ -4,10 +4,10 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
-use cedar_policy_core::ast::{Name, RestrictedExpr};
+use cedar_policy_core::ast::{self, Name, RestrictedExpr};
 use chrono::{Datelike, TimeDelta, Timelike, Weekday};
 use chrono_tz::Tz;
 use portcullis_domain::grant::{LONGEST, limits_broken};
@@ -15,9 +15,9 @@ use portcullis_domain::source::Sources;
 
 use crate::action::Action;
 use crate::decision::{Decision, Lack, Named, Outcome, Permission, Refusal};
-use crate::miss;
+use crate::miss::{self, Missing};
 use crate::people::Group;
-use crate::set::{Rule, Rules};
+use crate::set::{Chapter, Rule, Rules};
 use crate::terms::Effect;
 use crate::wish::{self, Groups, ManagementGroups, NamedIncident, SeenIncident, Way, Who, Wish};
 
@@ -77,8 +77,8 @@ impl Rules {
         let actions = right.map_or_else(|| asked.actions(), |right| vec![right]);
         let of = |rule: &Rule| {
             let about = actions.iter().filter(|action| rule.actions.contains(action));
-            let least = about.filter_map(|action| asked.lacks(rule, *action)).min_by_key(Vec::len)?;
-            Some((rule.terms.id.clone(), least))
+            let least = about.filter_map(|action| asked.missing(rule, *action)).min_by_key(Missing::count)?;
+            Some((rule.terms.id.clone(), least.lacks()))
         };
         self.rules().filter_map(of).collect()
     }
@@ -162,17 +162,10 @@ struct Asked<'a> {
     principal: EntityUid,
     resource: EntityUid,
     entities: Entities,
-    contexts: BTreeMap<&'static str, Context>,
-    /// What is asked at the wall clock of each zone, by action.
-    questions: BTreeMap<(&'static str, Action), Question>,
-}
-
-/// What is asked of one action at one clock: made when it is first asked, and checked by the schema once.
-#[derive(Default)]
-struct Question {
-    request: OnceCell<Result<Request, String>>,
-    /// Which parts of the rules hold.
-    holding: OnceCell<BTreeSet<usize>>,
+    /// What a rule is told at any clock.
+    everywhere: ast::Context,
+    /// What is asked of each chapter of the rules, in their order: made when it is first asked.
+    requests: Vec<OnceCell<Result<Request, String>>>,
 }
 
 /// What the rules say of one action.
@@ -207,14 +200,9 @@ impl<'a> Asked<'a> {
         entities.push(entity(group, [], vec![subscription.clone()], [])?);
         entities.push(entity(subscription, [], above, [])?);
         let entities = Entities::from_entities(entities, Some(&rules.schema)).map_err(told)?;
-        let mut contexts = BTreeMap::new();
-        let mut questions = BTreeMap::new();
         let everywhere = everywhere(rules, wish)?;
-        for (zone, _) in &rules.zones {
-            contexts.insert(zone.name(), context(&everywhere, wish, *zone)?);
-            questions.extend(Action::ALL.map(|action| ((zone.name(), action), Question::default())));
-        }
-        Ok(Asked { rules, wish, principal, resource, entities, contexts, questions })
+        let requests = vec![OnceCell::new(); rules.chapters.len()];
+        Ok(Asked { rules, wish, principal, resource, entities, everywhere, requests })
     }
 
     fn decide(&self) -> Decision {
@@ -244,7 +232,7 @@ impl<'a> Asked<'a> {
         }
         forbade.sort();
         forbade.dedup();
-        let nearest = miss::nearest(self.rules, &tried, self.wish.seconds, |rule, action| self.lacks(rule, action));
+        let nearest = miss::nearest(self.rules, &tried, self.wish.seconds, |rule, action| self.missing(rule, action));
         let (outcome, forbade) = match outcome {
             Some(outcome) => (outcome, forbade),
             None if forbade.is_empty() => (Outcome::Refuse(Refusal::NothingPermits), forbade),
@@ -266,8 +254,8 @@ impl<'a> Asked<'a> {
 
     fn verdict(&self, action: Action) -> Result<Verdict<'a>, String> {
         let mut verdict = Verdict::default();
-        for (zone, set) in &self.rules.zones {
-            let response = Authorizer::new().is_authorized(self.request(*zone, action)?, set, &self.entities);
+        for (number, chapter) in self.rules.chapters.iter().enumerate().filter(|(_, chapter)| chapter.action == action) {
+            let response = Authorizer::new().is_authorized(self.request(number)?, &chapter.policies, &self.entities);
             let said = response.diagnostics();
             let mut named: Vec<&Rule> = said.reason().filter_map(|id| self.rules.rule(id.as_ref())).collect();
             named.sort_by_key(|rule| &rule.terms.id);
@@ -300,39 +288,35 @@ impl<'a> Asked<'a> {
         Ok(verdict)
     }
 
-    fn request(&self, zone: Tz, action: Action) -> Result<&Request, String> {
-        let question = self.questions.get(&(zone.name(), action)).ok_or_else(|| format!("no rule is read at the clock of {zone}"))?;
-        question.request.get_or_init(|| self.made(zone, action)).as_ref().map_err(Clone::clone)
+    /// What is asked of the chapter of this number.
+    fn request(&self, number: usize) -> Result<&Request, String> {
+        self.requests[number].get_or_init(|| self.made(number)).as_ref().map_err(Clone::clone)
     }
 
-    /// What a rule lacks to match, besides the action; nothing is known of it where the question cannot be asked.
-    fn lacks(&self, rule: &Rule, action: Action) -> Option<Vec<Lack>> {
-        let zone = rule.terms.timezone;
-        let (parts, request) = (self.rules.parts(zone, action)?, self.request(zone, action).ok()?);
-        let holding = self.questions.get(&(zone.name(), action))?.holding.get_or_init(|| parts.holding(request, &self.entities));
-        Some(parts.lacks(rule, holding, self.wish.seconds))
+    /// What a rule lacks to match, besides the action; nothing is known of it where that cannot be asked.
+    fn missing(&self, rule: &'a Rule, action: Action) -> Option<Missing<'a>> {
+        let number = self.rules.chapters.iter().position(|chapter| (chapter.action, chapter.zone) == (action, rule.terms.timezone))?;
+        Some(rule.missing(self.request(number).ok()?, &self.entities, self.wish.seconds))
     }
 
-    fn made(&self, zone: Tz, action: Action) -> Result<Request, String> {
-        let context = match action {
-            Action::Open | Action::Ask | Action::BreakGlass | Action::Approve => self.contexts.get(zone.name()).cloned(),
-            Action::Close | Action::Read => None,
+    fn made(&self, number: usize) -> Result<Request, String> {
+        let chapter = &self.rules.chapters[number];
+        let context = match chapter.action {
+            Action::Open | Action::Ask | Action::BreakGlass | Action::Approve => here(&self.everywhere, self.wish, chapter.zone)?,
+            Action::Close | Action::Read => Context::empty(),
         };
-        let context = context.unwrap_or_else(Context::empty);
         // Whatever fits the schema at one clock fits it at all: two values differ, and are of the same kind. The schema says the
         // same of the three ways to open.
-        let alike = match action {
-            Action::Open | Action::Ask | Action::BreakGlass => Action::Open,
-            Action::Approve | Action::Close | Action::Read => action,
-        };
-        let schema = match self.rules.zones.first() {
-            Some((first, _)) if (*first, alike) != (zone, action) => {
-                self.request(*first, alike)?;
+        let is_alike = |other: &Chapter| chapter.action == other.action || (chapter.action.opens() && other.action.opens());
+        let schema = match self.rules.chapters.iter().position(is_alike) {
+            Some(first) if first != number => {
+                self.request(first)?;
                 None
             }
             _ => Some(&self.rules.schema),
         };
-        Request::new(self.principal.clone(), uid("Action", action.text())?, self.resource.clone(), context, schema).map_err(told)
+        let action = uid("Action", chapter.action.text())?;
+        Request::new(self.principal.clone(), action, self.resource.clone(), context, schema).map_err(told)
     }
 }
 
@@ -356,7 +340,7 @@ fn permitted(action: Action, rule: &Rule) -> Option<Outcome> {
 }
 
 /// What a rule is told of a wish at any clock.
-fn everywhere(rules: &Rules, wish: &Wish) -> Result<Vec<(&'static str, RestrictedExpression)>, String> {
+fn everywhere(rules: &Rules, wish: &Wish) -> Result<ast::Context, String> {
     let prefixes = prefixes(&wish.sources).unwrap_or_default();
     let networks = rules.networks().holding(&wish.sources).map(|name| uid("Network", name).map(RestrictedExpression::new_entity_uid));
     let networks = networks.collect::<Result<Vec<_>, _>>()?;
@@ -389,18 +373,26 @@ fn everywhere(rules: &Rules, wish: &Wish) -> Result<Vec<(&'static str, Restricte
     pairs.extend(wish.alerts.map(|alerts| ("alerts", RestrictedExpression::new_long(alerts.into()))));
     pairs.extend(wish.window.as_deref().map(|window| ("window", text(window))));
     pairs.extend(wish.change.as_deref().map(|change| ("change", text(change))));
-    Ok(pairs)
+    Ok(context(pairs)?.as_ref().clone())
 }
 
-/// The same at the clock of one zone.
-fn context(everywhere: &[(&'static str, RestrictedExpression)], wish: &Wish, zone: Tz) -> Result<Context, String> {
+/// The same at the clock of one zone: values are worked out once, and shared by all clocks.
+fn here(everywhere: &ast::Context, wish: &Wish, zone: Tz) -> Result<Context, String> {
     let here = wish.at.with_timezone(&zone);
-    let at_this_clock = [
+    let at_this_clock = context([
         ("timeOfDay", seconds(here.num_seconds_from_midnight().into())),
         ("weekday", RestrictedExpression::new_entity_uid(uid("Weekday", weekday(here.weekday()))?)),
-    ];
-    let pairs = everywhere.iter().cloned().chain(at_this_clock);
-    Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value))).map_err(told)
+    ])?;
+    let (ast::Context::Value(everywhere), ast::Context::Value(here)) = (everywhere, at_this_clock.as_ref()) else {
+        return Err("something in it is unknown to Cedar".to_owned());
+    };
+    let mut all = BTreeMap::clone(everywhere);
+    all.extend(here.iter().map(|(name, value)| (name.clone(), value.clone())));
+    Ok(ast::Context::Value(Arc::new(all)).into())
+}
+
+fn context(pairs: impl IntoIterator<Item = (&'static str, RestrictedExpression)>) -> Result<Context, String> {
+    Context::from_pairs(pairs.into_iter().map(|(name, value)| (name.to_owned(), value))).map_err(told)
 }
 
 /// The weekday in the words of the schema.

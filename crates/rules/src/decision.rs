@@ -303,11 +303,6 @@ impl Lack {
         (is_name(of) && is_name(name)).then(|| format!("{of}.{name}"))
     }
 
-    /// The time that is too short.
-    pub(crate) fn max_seconds(&self) -> Option<i64> {
-        if let Lack::Max { seconds } = self { Some(*seconds) } else { None }
-    }
-
     /// Whether a condition asks something of what can be reached in this way.
     pub(crate) fn is_about(&self, of: &str) -> bool {
         match self {

@@ -162,8 +162,8 @@ fn machine(vm: &VmFacts) -> String {
 /// The time, and what it is in each time zone that the rules speak of.
 fn time(rules: &Rules, wish: &Wish) -> String {
     let mut text = format!("{} ({})", wish.at.to_rfc3339_opts(SecondsFormat::Secs, true), wish.at.format("%A"));
-    for (zone, _) in rules.zones.iter().filter(|(zone, _)| *zone != chrono_tz::UTC) {
-        text.push_str(&format!(", {} in {}", wish.at.with_timezone(zone).format("%A %H:%M"), zone.name()));
+    for zone in rules.zones().filter(|zone| *zone != chrono_tz::UTC) {
+        text.push_str(&format!(", {} in {}", wish.at.with_timezone(&zone).format("%A %H:%M"), zone.name()));
     }
     text
 }

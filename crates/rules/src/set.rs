@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::bounds::never_met;
 use crate::decision::Named;
 use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
-use crate::miss::Parts;
+use crate::miss::Part;
 use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::{Group, People};
@@ -32,14 +32,21 @@ pub const SCHEMA_TEXT: &str = include_str!("../../../policies/portcullis.cedarsc
 #[derive(Debug)]
 pub struct Rules {
     pub(crate) schema: Schema,
-    pub(crate) zones: Vec<(Tz, PolicySet)>,
+    pub(crate) chapters: Vec<Chapter>,
     pub(crate) rules: BTreeMap<String, Rule>,
-    pub(crate) parts: BTreeMap<(&'static str, Action), OnceLock<Parts>>,
     pub(crate) names: Names,
     networks: Networks,
     names_management_groups: bool,
     asks_for_incidents: bool,
     hash: String,
+}
+
+/// The rules about one action that are read at one clock: there are as many as have a rule, in the order of actions and zones.
+#[derive(Debug)]
+pub(crate) struct Chapter {
+    pub(crate) action: Action,
+    pub(crate) zone: Tz,
+    pub(crate) policies: PolicySet,
 }
 
 /// What scenarios may name, also of a set that cannot be used.
@@ -90,6 +97,7 @@ pub struct Rule {
     /// Its text.
     pub text: String,
     pub(crate) shape: Shape,
+    pub(crate) parts: OnceLock<Vec<Part>>,
 }
 
 impl Rule {
@@ -154,6 +162,12 @@ impl Rules {
         self.rules.get(id)
     }
 
+    /// The time zones whose clocks they are read at, by name.
+    pub(crate) fn zones(&self) -> impl Iterator<Item = Tz> {
+        let zones: BTreeMap<&str, Tz> = self.chapters.iter().map(|chapter| (chapter.zone.name(), chapter.zone)).collect();
+        zones.into_values()
+    }
+
     /// All rules, by id.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.values()
@@ -202,7 +216,7 @@ struct Check<'a> {
     names: Names,
     networks: Networks,
     rules: BTreeMap<String, Rule>,
-    zones: BTreeMap<&'static str, (Tz, PolicySet)>,
+    chapters: BTreeMap<(Action, &'static str), Chapter>,
     unknown: Unknown,
     /// Whether the statement before is a rule's annotations without the rule.
     cut: bool,
@@ -229,7 +243,7 @@ impl<'a> Check<'a> {
             names,
             networks,
             rules: BTreeMap::new(),
-            zones: BTreeMap::new(),
+            chapters: BTreeMap::new(),
             unknown: Unknown::default(),
             cut: false,
             mistakes,
@@ -341,13 +355,24 @@ impl<'a> Check<'a> {
         let broken = self.mistakes[before..].iter().any(|mistake| mistake.weight == Weight::Error);
         if !broken {
             self.unknown.look(&source, &policy, &actions, &self.validator);
-            let zone = self.zones.entry(terms.timezone.name()).or_insert_with(|| (terms.timezone, PolicySet::new()));
-            if let Err(why) = zone.1.add(policy.new_id(PolicyId::new(&terms.id))) {
-                self.mistakes.push(source.mistake(&shape.head, why.to_string()));
+            for action in &actions {
+                let chapter = self.chapters.entry((*action, terms.timezone.name()));
+                let chapter = chapter.or_insert_with(|| Chapter { action: *action, zone: terms.timezone, policies: PolicySet::new() });
+                if let Err(why) = chapter.policies.add(policy.new_id(PolicyId::new(&terms.id))) {
+                    self.mistakes.push(source.mistake(&shape.head, why.to_string()));
+                }
             }
         }
-        let rule =
-            Rule { effect, actions, file: file.to_owned(), line, text: rule_text.to_owned(), shape: shape.clone(), terms: terms.clone() };
+        let rule = Rule {
+            effect,
+            actions,
+            file: file.to_owned(),
+            line,
+            text: rule_text.to_owned(),
+            shape: shape.clone(),
+            terms: terms.clone(),
+            parts: OnceLock::new(),
+        };
         self.rules.insert(terms.id, rule);
     }
 
@@ -514,14 +539,14 @@ impl<'a> Check<'a> {
         if self.mistakes.iter().any(|mistake| mistake.weight == Weight::Error) {
             return Found { rules: Err(self.names), mistakes: self.mistakes };
         }
-        let zones: Vec<(Tz, PolicySet)> = self.zones.into_values().collect();
+        let chapters: Vec<Chapter> = self.chapters.into_values().collect();
+        let any = |holds: fn(&Policy) -> bool| chapters.iter().any(|chapter| chapter.policies.policies().any(holds));
         let names = |policy: &Policy| policy.entity_literals().iter().any(|uid| uid.type_name().to_string() == "ManagementGroup");
         let rules = Rules {
             schema: self.schema,
-            names_management_groups: zones.iter().any(|(_, set)| set.policies().any(names)),
-            asks_for_incidents: zones.iter().any(|(_, set)| set.policies().any(may_ask_for_incidents)),
-            parts: zones.iter().flat_map(|(zone, _)| Action::ALL.map(|action| ((zone.name(), action), OnceLock::new()))).collect(),
-            zones,
+            names_management_groups: any(names),
+            asks_for_incidents: any(may_ask_for_incidents),
+            chapters,
             rules: self.rules,
             names: self.names,
             networks: self.networks,
