@@ -331,11 +331,10 @@ async fn replay(arguments: &Arguments) -> anyhow::Result<usize> {
         show(&played);
         println!("\n{}", verdict.told.join("\n"));
         verdict.wrong.iter().for_each(|why| println!("WRONG {why}"));
-        let is_met = cell.is_met(&played);
-        if !is_met {
+        if !played.is_met {
             println!("WRONG it was not disturbed: it made fewer calls than that");
         }
-        failed += usize::from(!is_met || !verdict.wrong.is_empty());
+        failed += usize::from(!played.is_met || !verdict.wrong.is_empty());
     }
     Ok(failed)
 }

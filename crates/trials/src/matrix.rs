@@ -199,16 +199,10 @@ impl Cell {
         self.setting.0.iter().all(|(name, setting)| own.get(name).is_none_or(|own| own == setting))
     }
 
-    /// Whether what was to disturb it was met, as it was played.
-    pub fn is_met(&self, played: &Played) -> bool {
-        let wanted = self.disturbance.fault().map(|fault| fault.effect);
-        wanted.is_none_or(|wanted| played.story.world(|state| state.met.iter().any(|met| met.effect == wanted)))
-    }
-
     /// Plays it and judges how it ended.
     pub async fn outcome(&self) -> Outcome {
         match self.played().await {
-            Ok((played, verdict)) => Outcome { is_met: self.is_met(&played), ends: verdict.ends, told: verdict.told, wrong: verdict.wrong },
+            Ok((played, verdict)) => Outcome { is_met: played.is_met, ends: verdict.ends, told: verdict.told, wrong: verdict.wrong },
             Err(why) => Outcome::failed(why),
         }
     }

@@ -35,6 +35,8 @@ pub struct Played {
     pub story: Story,
     /// What was let in when.
     pub watch: Watch,
+    /// Whether it came to the call at which it was to be disturbed: with nothing to disturb it, it did.
+    pub is_met: bool,
     /// What people ended.
     pub ended: Vec<Ended>,
     /// What people wanted of Azure and was not done, with what they were answered, and ends of what is not granted: such a step may be
@@ -86,11 +88,13 @@ pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, lo
         stage.does(&step.what).await?;
     }
     stage.until(script.lasts).await?;
+    // A fault that was met goes, since it is there for one call.
+    let is_met = !stage.story.world(|state| state.faults.iter().any(|fault| stage.disturbs(fault)));
     if let Some(longer) = longer {
         stage.ends();
         stage.until(Time(script.lasts.0 + longer)).await?;
     }
-    Ok(Played { story: stage.story, watch: stage.watch, ended: stage.ended, refused: stage.refused, wrong: stage.wrong })
+    Ok(Played { story: stage.story, watch: stage.watch, is_met, ended: stage.ended, refused: stage.refused, wrong: stage.wrong })
 }
 
 /// Whether the app starts with a story's settings, in the usual world. The error says what is wrong with which.

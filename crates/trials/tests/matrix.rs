@@ -50,6 +50,15 @@ async fn killed_at_any_call_an_extended_grant_is_opened_and_ended() {
     killed("extended", 19).await;
 }
 
+/// What the story itself lets go wrong is of the same kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_story_never_makes_is_not_taken_for_a_disturbed_one() {
+    let stories = stories();
+    let cells = ["graph-down/usual/503@0", "graph-down/usual/503@1000000"].map(|name| Cell::read(name, &stories).unwrap());
+    let outcomes = run(AT_ONCE, &cells, |_, _| {}).await;
+    assert_eq!(outcomes.iter().map(|outcome| outcome.is_met).collect::<Vec<_>>(), [true, false]);
+}
+
 /// In the usual world, in that in which everything comes twice, and with numbers that no setting of the matrix has.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_story_ends_as_it_must_where_nothing_goes_wrong() {
