@@ -302,7 +302,7 @@ impl<'a> Asked<'a> {
     fn made(&self, number: usize) -> Result<Request, String> {
         let chapter = &self.rules.chapters[number];
         let context = match chapter.action {
-            Action::Open | Action::Ask | Action::BreakGlass | Action::Approve => here(&self.everywhere, self.wish, chapter.zone)?,
+            Action::Open | Action::Ask | Action::BreakGlass | Action::Approve => at_clock(chapter.zone, &self.everywhere, self.wish)?,
             Action::Close | Action::Read => Context::empty(),
         };
         // Whatever fits the schema at one clock fits it at all: two values differ, and are of the same kind. The schema says the
@@ -376,18 +376,18 @@ fn everywhere(rules: &Rules, wish: &Wish) -> Result<ast::Context, String> {
     Ok(context(pairs)?.as_ref().clone())
 }
 
-/// The same at the clock of one zone: values are worked out once, and shared by all clocks.
-fn here(everywhere: &ast::Context, wish: &Wish, zone: Tz) -> Result<Context, String> {
-    let here = wish.at.with_timezone(&zone);
-    let at_this_clock = context([
-        ("timeOfDay", seconds(here.num_seconds_from_midnight().into())),
-        ("weekday", RestrictedExpression::new_entity_uid(uid("Weekday", weekday(here.weekday()))?)),
+/// The same and the time, at the clock of one zone. What every clock shares is not worked out again.
+fn at_clock(zone: Tz, everywhere: &ast::Context, wish: &Wish) -> Result<Context, String> {
+    let at = wish.at.with_timezone(&zone);
+    let time = context([
+        ("timeOfDay", seconds(at.num_seconds_from_midnight().into())),
+        ("weekday", RestrictedExpression::new_entity_uid(uid("Weekday", weekday(at.weekday()))?)),
     ])?;
-    let (ast::Context::Value(everywhere), ast::Context::Value(here)) = (everywhere, at_this_clock.as_ref()) else {
-        return Err("something in it is unknown to Cedar".to_owned());
+    let (ast::Context::Value(shared), ast::Context::Value(time)) = (everywhere, time.as_ref()) else {
+        return Err("the context has something in it that Cedar does not know".to_owned());
     };
-    let mut all = BTreeMap::clone(everywhere);
-    all.extend(here.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut all = BTreeMap::clone(shared);
+    all.extend(time.iter().map(|(name, value)| (name.clone(), value.clone())));
     Ok(ast::Context::Value(Arc::new(all)).into())
 }
 

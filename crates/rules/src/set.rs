@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::bounds::never_met;
 use crate::decision::Named;
 use crate::files::{NETWORKS, PEOPLE, RuleFiles, SCHEMA};
-use crate::miss::Part;
+use crate::miss::Clause;
 use crate::mistake::{Lines, Mistake, Weight, nearest};
 use crate::networks::Networks;
 use crate::people::{Group, People};
@@ -41,7 +41,8 @@ pub struct Rules {
     hash: String,
 }
 
-/// The rules about one action that are read at one clock: there are as many as have a rule, in the order of actions and zones.
+/// The rules about one action that are read at one clock. A set has one for each action and zone that has a rule, in the order of
+/// actions and of the zones' names.
 #[derive(Debug)]
 pub(crate) struct Chapter {
     pub(crate) action: Action,
@@ -97,7 +98,7 @@ pub struct Rule {
     /// Its text.
     pub text: String,
     pub(crate) shape: Shape,
-    pub(crate) parts: OnceLock<Vec<Part>>,
+    pub(crate) clauses: OnceLock<Vec<Clause>>,
 }
 
 impl Rule {
@@ -218,6 +219,8 @@ struct Check<'a> {
     rules: BTreeMap<String, Rule>,
     chapters: BTreeMap<(Action, &'static str), Chapter>,
     unknown: Unknown,
+    names_management_groups: bool,
+    asks_for_incidents: bool,
     /// Whether the statement before is a rule's annotations without the rule.
     cut: bool,
     mistakes: Vec<Mistake>,
@@ -245,6 +248,8 @@ impl<'a> Check<'a> {
             rules: BTreeMap::new(),
             chapters: BTreeMap::new(),
             unknown: Unknown::default(),
+            names_management_groups: false,
+            asks_for_incidents: false,
             cut: false,
             mistakes,
         }
@@ -355,6 +360,8 @@ impl<'a> Check<'a> {
         let broken = self.mistakes[before..].iter().any(|mistake| mistake.weight == Weight::Error);
         if !broken {
             self.unknown.look(&source, &policy, &actions, &self.validator);
+            self.names_management_groups |= policy.entity_literals().iter().any(|uid| uid.type_name().to_string() == "ManagementGroup");
+            self.asks_for_incidents |= may_ask_for_incidents(&policy);
             for action in &actions {
                 let chapter = self.chapters.entry((*action, terms.timezone.name()));
                 let chapter = chapter.or_insert_with(|| Chapter { action: *action, zone: terms.timezone, policies: PolicySet::new() });
@@ -371,7 +378,7 @@ impl<'a> Check<'a> {
             text: rule_text.to_owned(),
             shape: shape.clone(),
             terms: terms.clone(),
-            parts: OnceLock::new(),
+            clauses: OnceLock::new(),
         };
         self.rules.insert(terms.id, rule);
     }
@@ -539,14 +546,11 @@ impl<'a> Check<'a> {
         if self.mistakes.iter().any(|mistake| mistake.weight == Weight::Error) {
             return Found { rules: Err(self.names), mistakes: self.mistakes };
         }
-        let chapters: Vec<Chapter> = self.chapters.into_values().collect();
-        let any = |holds: fn(&Policy) -> bool| chapters.iter().any(|chapter| chapter.policies.policies().any(holds));
-        let names = |policy: &Policy| policy.entity_literals().iter().any(|uid| uid.type_name().to_string() == "ManagementGroup");
         let rules = Rules {
             schema: self.schema,
-            names_management_groups: any(names),
-            asks_for_incidents: any(may_ask_for_incidents),
-            chapters,
+            chapters: self.chapters.into_values().collect(),
+            names_management_groups: self.names_management_groups,
+            asks_for_incidents: self.asks_for_incidents,
             rules: self.rules,
             names: self.names,
             networks: self.networks,

@@ -610,6 +610,9 @@ proptest! {
     #[test]
     fn a_permit_matches_exactly_when_it_lacks_nothing(
         conditions in proptest::collection::vec((any::<bool>(), condition()), 0..4),
+        principal in principal(),
+        resource in resource(),
+        timezone in prop_oneof![Just(""), Just("@timezone(\"Asia/Tokyo\") ")],
         port in 20u16..24,
         direct in any::<bool>(),
         office in any::<bool>(),
@@ -617,11 +620,13 @@ proptest! {
     ) {
         let conditions: Vec<String> =
             conditions.iter().map(|(when, text)| format!("{} {{ {text} }}", if *when { "when" } else { "unless" })).collect();
-        let text = format!("@id(\"a\") @reason(\"x\") permit (principal, action == Action::\"open\", resource) {};", conditions.join(" "));
+        let head = format!("permit ({principal}, action == Action::\"open\", {resource})");
+        let text = format!("@id(\"a\") @reason(\"x\") {timezone}{head} {};", conditions.join(" "));
         let rules = rules(&text);
         let source = if office { "198.51.100.7" } else { "192.0.2.1" };
         let way = if direct { Way::Direct } else { Way::Asked };
-        let mut wish = wish(&rules, &format!("sources: [{source}]\nports: [{port}]\napprovalsToday: {approvals}\n"));
+        let person = "person: {id: 00000000-0000-4000-8000-00000000000a, groups: [a]}";
+        let mut wish = wish(&rules, &format!("{person}\nsources: [{source}]\nports: [{port}]\napprovalsToday: {approvals}\n"));
         wish.way = way;
         let decision = rules.decide(&wish);
         let lacks = &rules.lacks(&wish, None)[0].1;
@@ -637,6 +642,33 @@ fn the_schema_asks_the_same_of_the_three_ways_to_open() {
     assert_eq!((asks("ask"), asks("breakGlass")), (Some(open), Some(open)));
 }
 
+/// Who a rule may be for, in every way to say so: this person or another.
+fn principal() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "principal",
+        "principal is Person",
+        "principal is Unknown",
+        "principal in Group::\"a\"",
+        "principal in Group::\"b\"",
+        "principal is Person in Group::\"a\"",
+        "principal is Person in Group::\"b\"",
+        "principal == Person::\"00000000-0000-4000-8000-00000000000a\"",
+        "principal == Person::\"00000000-0000-4000-8000-00000000000b\"",
+    ])
+}
+
+/// What a rule may be for.
+fn resource() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "resource",
+        "resource is VM",
+        "resource == VM::\"00000000-0000-4000-8000-000000000001/rg/vm\"",
+        "resource == VM::\"00000000-0000-4000-8000-000000000001/rg/other\"",
+        "resource in ResourceGroup::\"00000000-0000-4000-8000-000000000001/rg\"",
+        "resource is VM in Subscription::\"00000000-0000-4000-8000-000000000002\"",
+    ])
+}
+
 /// Conditions of every shape that the splitting has to see through.
 fn condition() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -650,6 +682,7 @@ fn condition() -> impl Strategy<Value = String> {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a} && {b}")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a} || {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a} // && that\n&& {b} // || this\n")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} || {b}) && ({b})")),
             inner.clone().prop_map(|a| format!("!({a})")),
             (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("(if {a} then {b} else ({c}))")),
