@@ -86,6 +86,7 @@ COPIES = {"EventUid": "AuditId", "EventResultDetails": "Code"}
 SPOKEN = re.compile(r"(?:EventSubType|Code)\s*(?:==|!=|!?in)\s*(\([^)]*\)|\"[^\"]*\")")
 sources = [source for folder in ("crates/domain/src", "src/functions") for source in (root / folder).rglob("*.rs")]
 words = {word for source in sources for word in re.findall(r'"([a-z][a-z-]*)"', source.read_text())}
+sentences = "\n".join(source.read_text() for source in sources).lower()
 
 
 class Mistake(Exception):
@@ -198,7 +199,10 @@ def mistakes_of(query, kql):
         # A row that was sent twice has arrived twice.
         twice = [copy for row in rows for copy in (row, row, row | {INGESTED: row[INGESTED] + timedelta(minutes=4)})]
         yield from differs(case, "sent twice,", now, twice, expected)
+        # Ids of what is said of the service are alike where two installations share a workspace.
         if query["told_on_arrival"]:
+            both = [copy for row in rows for copy in (row, row | {"Dvc": "portcullis-test"})]
+            yield from differs(case, "of two installations,", now, both, 2 * expected)
             yield from differs(case, "in the run after,", now + query["frequency"], twice, 0)
             late = [row | {name: row[name] - timedelta(days=1) for name in TIMES} for row in rows]
             yield from differs(case, "a day late,", now, late, expected)
@@ -247,6 +251,9 @@ def check_words(query, kql):
     used = {word for list_or_word in SPOKEN.findall(kql) for word in re.findall(r'"([^"]*)"', list_or_word)}
     rows = [{**query["row"], **row} for kind in ("find", "near") for case in query[kind] for row in case["rows"]]
     used |= {row[name] for row in rows for name in ("EventSubType", "Code") if name in row}
+    said = {begins.lower() for begins in re.findall(r'startswith "([^"]*)"', kql)}
+    for begins in sorted(said - {begins for begins in said if begins in sentences}):
+        raise Mistake(f"no source of the app says {begins!r}")
     for word in sorted(used - words, key=str):
         raise Mistake(f"no source of the app has the kind or code {word!r}")
 
