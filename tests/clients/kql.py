@@ -199,6 +199,9 @@ def mistakes_of(query, kql):
         # A row that was sent twice has arrived twice.
         twice = [copy for row in rows for copy in (row, row, row | {INGESTED: row[INGESTED] + timedelta(minutes=4)})]
         yield from differs(case, "sent twice,", now, twice, expected)
+        if query.get("tells_again") and expected:
+            yield from differs(case, "four hours and three quarters later,", now + timedelta(hours=4, minutes=45), rows, 0)
+            yield from differs(case, "six hours later,", now + timedelta(hours=6), rows, expected)
         # Ids of what is said of the service are alike where two installations share a workspace.
         if query["told_on_arrival"]:
             both = [copy for row in rows for copy in (row, row | {"Dvc": "portcullis-test"})]
@@ -232,8 +235,10 @@ def load(name, **settings):
     if unknown:
         raise Mistake(f"tests/sentinel/{name}.yaml: {', '.join(sorted(unknown))} is nothing that a sample has")
     query = {"row": {}, **given, **settings}
-    if "frequency" in query and not (query["told_on_arrival"] or query["suppressed"]):
-        raise Mistake("a rule that is neither told on arrival nor suppressed tells the same in every run")
+    if "frequency" in query and not (query["told_on_arrival"] or query["tells_again"]):
+        raise Mistake("a rule that tells neither what arrived nor for some time out of six hours tells the same in every run")
+    if query.get("suppressed"):
+        raise Mistake("what one row silences is silent for all others: leave suppression off")
     for kind in ("find", "near"):
         if not query.get(kind):
             raise Mistake(f"tests/sentinel/{name}.yaml: it needs at least one case to {kind}")
@@ -263,7 +268,11 @@ def queries():
     for file in sorted((sentinel / "analytics").glob("*.yaml")):
         rule = yaml.safe_load(file.read_text())
         times = {"period": duration(rule["queryPeriod"]), "frequency": duration(rule["queryFrequency"])}
-        arrival = {"told_on_arrival": "ingestion_time()" in rule["query"], "suppressed": rule["suppressionEnabled"]}
+        arrival = {
+            "told_on_arrival": "ingestion_time()" in rule["query"],
+            "tells_again": "% again < told" in rule["query"],
+            "suppressed": rule["suppressionEnabled"],
+        }
         yield "rule", file.stem, rule["query"], {**times, **arrival}
     # Sentinel limits neither to a time: each has its own, or that of the workbook.
     for file in sorted((sentinel / "hunting").glob("*.yaml")):
