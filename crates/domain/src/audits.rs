@@ -13,6 +13,7 @@ use crate::jit::JitRecord;
 use crate::judge::Violation;
 use crate::opening::Opening;
 use crate::plain::quoted;
+use crate::port::PortSet;
 use crate::reconcile::{Close, Mode, Open, code_of};
 use crate::record::{Alarm, Cause, Closing, Outcome, VmRecord};
 use crate::ruling::{Adoption, Ruling};
@@ -199,9 +200,12 @@ impl Audits {
             audit.attempt = attempts;
             audit.sources = Some(closing.sources());
             audit.behind = closing.behind.clone();
+            // What opened several ports is kept under the least of them; others of them something harmless may open.
+            let opened = closing.targets.iter().fold(PortSet::one(port), |all, target| all.union(&target.ports));
             audit.what = match stays {
-                [] => format!("port {port} of {vm} is proved shut"),
-                [..] => format!("what had to go from port {port} of {vm} is proved gone"),
+                [] if opened.len() == 1 => format!("port {port} of {vm} is proved shut"),
+                [] => format!("what opened {} of {vm} is proved gone, and port {port} shut", opened.words()),
+                [..] => format!("what had to go from {} of {vm} is proved gone", opened.words()),
             };
             audit.why = why;
         });
@@ -423,6 +427,15 @@ mod tests {
             )
         );
         assert_eq!(plan.audits[0].what, "what had to go from port 22 of vm1 is proved gone");
+
+        let mut range = any(1);
+        range.ports = PortSet::parse(["20-25"]).unwrap();
+        let mut story = Story::of(vec![range]);
+        story.look_and_shut("10:00:00");
+        story.look("10:00:05");
+        let plan = story.look("10:01:00");
+        assert_eq!(plan.audits[0].what, "what opened ports 20-25 of vm1 is proved gone, and port 20 shut");
+
         let mut gone = Story::of(vec![any(1)]);
         gone.look("10:00:00");
         gone.openings.clear();

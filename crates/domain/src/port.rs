@@ -59,6 +59,12 @@ impl PortSet {
         }
     }
 
+    /// The ports of both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        PortSet(Ranges::of(self.0.iter().chain(other.0.iter())))
+    }
+
     /// Whether the port is in it.
     pub fn contains(&self, port: u16) -> bool {
         self.0.contains(u128::from(port))
