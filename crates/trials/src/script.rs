@@ -516,7 +516,12 @@ impl Script {
             }
             Ok((file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), script))
         };
-        files.iter().map(|file| read(file)).collect()
+        let stories = files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
+        let mut names = BTreeSet::new();
+        if let Some((name, _)) = stories.iter().find(|(name, _)| !names.insert(name.as_str())) {
+            return Err(cannot(path, &format!("two stories are called '{name}': the name is that of the file without its ending")));
+        }
+        Ok(stories)
     }
 
     /// How each port must end in a world with these switches.
@@ -547,12 +552,40 @@ impl Script {
         self.steps.iter().any(|step| fails(&step.what))
     }
 
+    /// Whether somebody calls Resource Manager in it: what comes of that is not known.
+    pub fn calls(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.what, Deed::Calls(_)))
+    }
+
+    /// Nobody is due for longer than they are asked for.
+    fn check_due(&self, ends: &[End]) -> Result<(), String> {
+        for end in ends.iter().filter(|_| !self.calls()) {
+            let asked = self.steps.iter().filter_map(|step| match &step.what {
+                Deed::Opens(opens) if (&opens.vm, opens.port) == (&end.vm, end.port) => Some(Time(step.at.0 + opens.time.0)),
+                Deed::Asks(asks) if (&asks.vm, asks.port) == (&end.vm, end.port) => Some(Time(step.at.0 + asks.time.0)),
+                _ => None,
+            });
+            let asked = asked.max();
+            let beyond = |stay: &&Stay| !stay.uncovered && asked.is_none_or(|asked| stay.until > asked);
+            let Some(stay) = end.lets_in.iter().find(beyond) else { continue };
+            let what = format!("{} port {}: letsIn: {} is due until {}", end.vm, end.port, stay.from.all().join(", "), stay.until);
+            return Err(match asked {
+                Some(asked) => format!("{what}, and nothing is asked for beyond {asked}: what nothing covers is uncovered: true"),
+                None => format!("{what}, and nobody opens or asks for that port"),
+            });
+        }
+        Ok(())
+    }
+
     /// A disturbed story is watched for longer: what is to be open in the end must be so then.
     fn check_open(&self, ends: &[End]) -> Result<(), String> {
         let by = Time(self.lasts.0 + WATCHED_LONGER);
         let is_over = |end: &&End| end.is == How::OpenCovered && end.lets_in.iter().all(|stay| stay.until < by);
         match ends.iter().find(is_over) {
-            Some(end) => Err(format!("{} port {}: it may be open until {by} at least, 45m longer than the story lasts", end.vm, end.port)),
+            Some(end) => Err(format!(
+                "{} port {}: openCovered: a disturbed story is watched for 45m more than it lasts, so let somebody be due until {by} at least",
+                end.vm, end.port
+            )),
             None => Ok(()),
         }
     }
@@ -587,8 +620,10 @@ impl Script {
             self.check_open(&but.ends).map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
         }
         check_ends(&self.ends, self.lasts).map_err(|why| format!("ends: {why}"))?;
+        self.check_due(&self.ends).map_err(|why| format!("ends: {why}"))?;
         for (place, but) in self.but.iter().enumerate() {
-            check_ends(&but.ends, self.lasts).map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
+            let checked = check_ends(&but.ends, self.lasts).and_then(|()| self.check_due(&but.ends));
+            checked.map_err(|why| format!("but, when {}: {why}", json!(but.when)))?;
             if but.when.is_empty() {
                 return Err("but, when {}: it names no switch; what holds without one is said under ends".to_owned());
             }
@@ -856,6 +891,8 @@ but:
             ("is: shut, ", "is: neverOpen, ", "ends: web-1 port 22: letsIn: nobody is let in where it is never open"),
             (", letsIn: [{from: 192.0.2.9, since: 0, until: 0}]", "", "ends: web-1 port 22: letsIn: it must be open to be proved shut"),
             ("since: 0, until: 0", "since: 0, until: 31m", "letsIn: 31m is later than the story lasts (30m)"),
+            ("since: 0, until: 0", "since: 0, until: 17m", "192.0.2.9 is due until 17m, and nothing is asked for beyond 16m"),
+            ("vm: web-1, port: 22, is: shut", "vm: web-1, port: 3389, is: shut", "is due until 0, and nobody opens or asks for that port"),
             ("when: {events: [late, never], pageSize: 1}", "when: {}", "but, when {}: it names no switch"),
             (OPENS, "{right: {action: x/y, given: false}}", "the app's identity has no action 'x/y'"),
         ];

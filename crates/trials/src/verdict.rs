@@ -107,10 +107,8 @@ struct Alarm {
     vm: String,
     /// The port that it is about; without one it is about the machine as a whole.
     port: Option<u64>,
-    code: String,
-    /// The causes that it had before.
-    earlier: Vec<String>,
-    raised: i64,
+    /// Its causes, one after another, each with when it was told.
+    causes: Vec<(String, i64)>,
     /// When Sentinel took the row that tells of it; never, if none came.
     heard: Option<i64>,
     cleared: Option<i64>,
@@ -122,7 +120,12 @@ impl Alarm {
     }
 
     fn codes(&self) -> impl Iterator<Item = &String> {
-        self.earlier.iter().chain([&self.code])
+        self.causes.iter().map(|(code, _)| code)
+    }
+
+    /// The cause that it has now, or had last.
+    fn code(&self) -> &str {
+        self.causes.last().map_or("", |(code, _)| code)
     }
 
     /// The alarm as it is told of something that is not looked at otherwise.
@@ -143,8 +146,9 @@ impl Alarm {
 
 impl fmt::Display for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "+{}@{}", self.code, clock(self.raised))?;
-        self.cleared.map_or(Ok(()), |cleared| write!(f, " -{}@{}", self.code, clock(cleared)))
+        let causes: Vec<String> = self.causes.iter().map(|(code, at)| format!("{code}@{}", clock(*at))).collect();
+        write!(f, "+{}", causes.join(", then "))?;
+        self.cleared.map_or(Ok(()), |cleared| write!(f, " -{}@{}", self.code(), clock(cleared)))
     }
 }
 
@@ -319,8 +323,18 @@ fn proved_while_open(played: &Played, place: &Place) -> Option<String> {
 
 /// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
 fn untold(played: &Played, place: &Place) -> Option<String> {
+    openings_told(played, place).is_empty().then(|| "it was open, and no audit record tells that".to_owned())
+}
+
+/// The audit records that tell that a port was open, or was asked to be.
+fn openings_told(played: &Played, place: &Place) -> Vec<Value> {
     let tells = |audit: &Value| matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened" | "open"));
-    (!audits_of(played, place).iter().any(tells)).then(|| "it was open, and no audit record tells that".to_owned())
+    audits_of(played, place).into_iter().filter(tells).collect()
+}
+
+/// Who is let in by what an audit record is about; nobody, where it does not say.
+fn sources_of(audit: &Value) -> Sources {
+    serde_json::from_value(audit["sources"].clone()).unwrap_or_default()
 }
 
 /// What was written down of a port.
@@ -439,6 +453,7 @@ impl Judge<'_> {
         wrong.extend(proved_while_open(self.played, &place));
         if self.is_undisturbed() {
             wrong.extend(self.proved_again(&place));
+            wrong.extend(self.contradicted(&place, end, &alarms));
         }
         if was_open && matches!(how, Ok(How::Shut | How::ShutAfterAlarm)) {
             let seen = not_missed(self.played, &place, self.most(opens_within));
@@ -451,7 +466,7 @@ impl Judge<'_> {
                 Err(_) if self.script.world.observe && (self.went(&place, &seen) || self.played.story.rests(&vm(&end.vm))) => {}
                 Err(why) => wrong.push(why),
                 Ok(proof) => {
-                    wrong.extend(self.played.story.too_early(&vm(&end.vm), end.port, proof));
+                    wrong.extend(self.played.story.asked_before(&vm(&end.vm), end.port, proof));
                     let last = seen.last().and_then(|span| span.until);
                     if last.is_some_and(|last| seconds(self.played, proof) < last + BETWEEN_READS) {
                         wrong.push(format!(
@@ -500,7 +515,11 @@ impl Judge<'_> {
         match (end.is, how) {
             _ if end.is == how => true,
             // Nothing is seen of an opening that is there for no time.
-            (How::Shut, How::NeverOpen) => self.any(|world| world.operation_seconds == 0) || self.disturbance.may_alarm(),
+            (How::Shut, How::NeverOpen) => {
+                let place = (end.vm.clone(), end.port);
+                let is_told = untold(self.played, &place).is_none();
+                (is_told && self.any(|world| world.operation_seconds == 0)) || self.disturbance.may_alarm()
+            }
             (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || self.is_slow(end) || !end.may_raise.is_empty(),
             (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
             // What was shut before anybody could be alarmed, since it began later.
@@ -548,8 +567,10 @@ impl Judge<'_> {
             let mut visits: Vec<Visit> = stays.iter().map(visit).collect();
             visits.sort_by_key(|visit| visit.since);
             let may_stay = end.is == How::AlarmStanding;
-            // What is shut at sight may have been there for no time, or have been shut before anybody saw it open.
-            let is_never_seen = seen.is_empty() && visits.iter().all(|visit| visit.since == visit.until);
+            // What is shut at sight may have been there for no time, or have been shut before anybody saw it open; that it was
+            // there is told.
+            let is_told = || is_put_off || openings_told(self.played, place).iter().any(|audit| sources_of(audit).covers(sources));
+            let is_never_seen = seen.is_empty() && visits.iter().all(|visit| visit.since == visit.until) && is_told();
             // Who was kept out, or had to wait, is no harm; who is let in is so while it is due, or later by what was put off.
             let is_right =
                 nobody_outstays(&seen, &visits, is_put_off, may_stay, self.now) && (is_put_off || nobody_is_kept_out(&seen, &visits, gap));
@@ -587,8 +608,8 @@ impl Judge<'_> {
         let alarm = |at: DateTime<Utc>, code: &str| {
             let at = seconds(self.played, at);
             let stands = if code == "store" { SAID_OF_THE_STORE } else { SAID_OF_OTHERS };
-            let (vm, port, earlier) = (String::new(), None, Vec::new());
-            Alarm { vm, port, code: code.to_owned(), earlier, raised: at, heard: Some(at), cleared: Some(at + stands) }
+            let causes = vec![(code.to_owned(), at)];
+            Alarm { vm: String::new(), port: None, causes, heard: Some(at), cleared: Some(at + stands) }
         };
         self.played.story.world(|state| {
             let rows = state.rows.iter().filter(|row| row.row["EventSubType"] == "service-failing");
@@ -596,11 +617,38 @@ impl Judge<'_> {
         })
     }
 
-    /// What is missing where Portcullis only says what it would do: that it would shut what nothing covers.
+    /// What is wrong where Portcullis only says what it would do: it would shut what nothing covers, and nothing else.
     fn unobserved(&self, place: &Place, end: &End) -> Vec<String> {
-        let is_said = || audits_of(self.played, place).iter().any(|audit| audit["kind"] == "would-close");
-        let must_be = self.is_undisturbed() && end.lets_in.iter().any(|stay| stay.uncovered);
-        if must_be && !is_said() { vec!["nothing says that it would be shut".to_owned()] } else { Vec::new() }
+        if !self.is_undisturbed() {
+            return Vec::new();
+        }
+        let at = |audit: &Value| Some(seconds(self.played, audit["at"].as_str()?.parse().ok()?));
+        let would_close = audits_of(self.played, place).into_iter().filter(|audit| audit["kind"] == "would-close");
+        let said: Vec<(i64, Sources)> = would_close.filter_map(|audit| Some((at(&audit)?, sources_of(&audit)))).collect();
+        let is_due = |(at, of): &&(i64, Sources)| !of.is_empty() && self.due(end, *at).covers(of);
+        let due = said.iter().filter(is_due);
+        let mut wrong: Vec<String> = due
+            .map(|(at, of)| format!("at {} it was said that {} would be shut, and is due", clock(*at), of.prefixes().join(", ")))
+            .collect();
+        // It is said of each group.
+        wrong.dedup();
+        for stay in end.lets_in.iter().filter(|stay| stay.uncovered) {
+            let (from, since) = (stay.from.sources(), stay.since.seconds());
+            let in_time = since..=since + self.most(opens_within) + UNCOVERED_WITHOUT_ALARM;
+            if !said.iter().any(|(at, of)| in_time.contains(at) && of.covers(&from)) {
+                wrong.push(format!("nothing says in time that {} would be shut", from.prefixes().join(", ")));
+            }
+        }
+        wrong
+    }
+
+    /// Alarms about what stays open that were raised while all that was open was due.
+    fn contradicted(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Vec<String> {
+        let is_of_staying = |code: &String| AT_ONCE.contains(&code.as_str());
+        let told = alarms.iter().filter(|alarm| alarm.port.is_some()).flat_map(|alarm| &alarm.causes);
+        let is_due = |at: i64| self.played.watch.open_at(place, at).is_some_and(|open| self.due(end, at).covers(&open));
+        let wrong = told.filter(|(code, at)| is_of_staying(code) && is_due(*at));
+        wrong.map(|(code, at)| format!("an alarm {code} was raised at {}, and all that was open was due", clock(*at))).collect()
     }
 
     /// For how long what nothing covers may be open without an alarm. What Azure's answer names, or a rule that is there again, is an
@@ -608,7 +656,9 @@ impl Judge<'_> {
     fn silence(&self, end: &End) -> i64 {
         let put_off = if self.disturbance.may_alarm() { PUT_OFF } else { 0 };
         if end.alarms.is_empty() || !end.alarms.iter().all(|code| AT_ONCE.contains(&code.as_str())) {
-            let is_told = self.is_undisturbed() && !self.script.fails() && !self.is_swept(end.lets_in.iter());
+            // What somebody writes by other calls than JIT's has no event.
+            let has_events = !self.script.calls() && !self.is_swept(end.lets_in.iter());
+            let is_told = self.is_undisturbed() && !self.script.fails() && has_events;
             return if is_told { TOLD_WITHOUT_ALARM } else { UNCOVERED_WITHOUT_ALARM + put_off };
         }
         let by_sweep = if self.is_swept(end.lets_in.iter()) { NEXT_SWEEP } else { 0 };
@@ -662,7 +712,7 @@ fn heard(played: &Played) -> BTreeMap<String, i64> {
 /// Every alarm, as the audit records have them, and what no alarm can be told so: raised while it stands, or cleared without that.
 fn alarms(played: &Played) -> (Vec<Alarm>, Vec<String>) {
     let heard = heard(played);
-    let mut told: Vec<(String, bool, Alarm)> = Vec::new();
+    let mut told: Vec<(i64, String, bool, Alarm)> = Vec::new();
     for audit in played.story.audits() {
         let raised = match audit["kind"].as_str() {
             Some("alarm-raised") => true,
@@ -670,36 +720,35 @@ fn alarms(played: &Played) -> (Vec<Alarm>, Vec<String>) {
             _ => continue,
         };
         let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
-        let at = audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun);
+        let at = seconds(played, audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun));
         let alarm = Alarm {
             vm: text("vm"),
             port: audit["port"].as_u64(),
-            code: text("code"),
-            earlier: Vec::new(),
-            raised: seconds(played, at),
+            causes: vec![(text("code"), at)],
             heard: heard.get(audit["id"].as_str().unwrap_or_default()).copied(),
             cleared: None,
         };
-        told.push((text("id"), raised, alarm));
+        told.push((at, text("id"), raised, alarm));
     }
-    told.sort_by(|(a, _, one), (b, _, other)| (one.raised, a).cmp(&(other.raised, b)));
+    told.sort_by(|(at, id, ..), (later, other, ..)| (at, id).cmp(&(later, other)));
     let mut alarms: Vec<Alarm> = Vec::new();
     let mut mistold = Vec::new();
-    for (_, raised, told) in told {
+    for (at, _, raised, told) in told {
         // Three may stand beside each other: that the machine cannot be looked at, that nobody decided on the port, and what keeps
         // the port open. Another cause of one of them takes the place of the one before.
         let is_its = |alarm: &&mut Alarm| {
-            let is_same =
-                alarm.vm.eq_ignore_ascii_case(&told.vm) && alarm.port == told.port && (alarm.code == UNDECIDED) == (told.code == UNDECIDED);
+            let is_same = alarm.vm.eq_ignore_ascii_case(&told.vm)
+                && alarm.port == told.port
+                && (alarm.code() == UNDECIDED) == (told.code() == UNDECIDED);
             alarm.cleared.is_none() && is_same
         };
         match (raised, alarms.iter_mut().rev().find(is_its)) {
-            (true, Some(alarm)) if alarm.code == told.code => {
+            (true, Some(alarm)) if alarm.code() == told.code() => {
                 mistold.push(format!("an alarm that stands was raised again: {}", told.of_what()))
             }
-            (true, Some(alarm)) => alarm.earlier.push(std::mem::replace(&mut alarm.code, told.code)),
+            (true, Some(alarm)) => alarm.causes.extend(told.causes),
             (true, None) => alarms.push(told),
-            (false, Some(alarm)) => alarm.cleared = Some(told.raised),
+            (false, Some(alarm)) => alarm.cleared = Some(at),
             (false, None) => mistold.push(format!("an alarm that does not stand was cleared: {}", told.of_what())),
         }
     }
@@ -786,8 +835,7 @@ mod tests {
     use super::*;
 
     fn alarm(heard: i64, cleared: Option<i64>) -> Alarm {
-        let (vm, port, code, earlier) = (String::new(), None, "slow".to_owned(), Vec::new());
-        Alarm { vm, port, code, earlier, raised: heard, heard: Some(heard), cleared }
+        Alarm { vm: String::new(), port: None, causes: vec![("slow".to_owned(), heard)], heard: Some(heard), cleared }
     }
 
     fn silent_in(spans: &[(i64, Option<i64>)], proofs: &[i64]) -> usize {

@@ -95,6 +95,7 @@ impl Walk {
             steps.push(Step { at: Time::minutes(locked + rng.i64(1..10)), what: Deed::Locks(false) });
         }
         steps.sort_by_key(|step| step.at);
+        let all = granted.clone();
         for granted in &mut granted {
             let is_open_around =
                 |step: &Step| matches!(&step.what, Deed::Opens(opens) if (&opens.vm, opens.port) == (&granted.vm, granted.port));
@@ -103,7 +104,19 @@ impl Walk {
                 Deed::DeletesRules(closes) => closes.vm == granted.vm && step.at >= granted.since,
                 _ => opened_around && is_open_around(step) && step.at > granted.since,
             };
-            granted.shut = steps.iter().find(shuts).map(|step| step.at);
+            let shut = steps.iter().find(shuts).map(|step| step.at);
+            // What is opened around Portcullis while something granted covers it is judged when that ends, by JIT's record, of which
+            // nothing is left once Portcullis has opened the port for somebody else.
+            let covers = |other: &&Granted| {
+                let is_of_it = (&other.vm, other.port) == (&granted.vm, granted.port) && other.from.covers(&granted.from);
+                let is_asked = |step: &Step| {
+                    let is_its = matches!(&step.what, Deed::Asks(asks) if (&asks.vm, asks.port) == (&granted.vm, granted.port));
+                    is_its && (granted.since..other.until).contains(&step.at)
+                };
+                is_of_it && (other.since..other.until).contains(&granted.since) && steps.iter().any(is_asked)
+            };
+            let forgotten = all.iter().filter(|other| opened_around && other.since < granted.since).find(covers).map(|other| other.until);
+            granted.shut = [shut, forgotten].into_iter().flatten().min();
         }
         let last = granted.iter().map(|granted| granted.until).chain(steps.iter().map(|step| step.at)).max().unwrap_or(Time::minutes(0));
         let tags = MACHINES.map(|machine| (machine.to_owned(), BTreeMap::from([("environment".to_owned(), "development".to_owned())])));

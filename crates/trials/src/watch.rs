@@ -134,7 +134,8 @@ impl Watch {
         spans
     }
 
-    fn open_at(&self, place: &Place, seconds: i64) -> Option<Sources> {
+    /// What a port let in at a second; nothing if it was shut.
+    pub fn open_at(&self, place: &Place, seconds: i64) -> Option<Sources> {
         let instant = self.instants.iter().rev().find(|instant| instant.seconds <= seconds)?;
         instant.open.get(place).map(|texts| Sources::read(texts.iter().map(String::as_str)))
     }

@@ -50,6 +50,17 @@ async fn killed_at_any_call_an_extended_grant_is_opened_and_ended() {
     killed("extended", 19).await;
 }
 
+#[test]
+fn two_stories_of_one_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let story = std::fs::read_to_string(shipped_stories().join("any-source.yaml")).unwrap();
+    for name in ["one.yaml", "two.yaml", "one.yml"] {
+        std::fs::write(folder.path().join(name), &story).unwrap();
+    }
+    let why = Script::read_all(folder.path()).unwrap_err();
+    assert!(why.contains("two stories are called 'one'"), "{why}");
+}
+
 /// What the story itself lets go wrong is of the same kind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_a_story_never_makes_is_not_taken_for_a_disturbed_one() {

@@ -64,6 +64,76 @@ async fn a_story_that_ends_otherwise_than_it_says_is_told_so() {
     }
 }
 
+/// Stories that claim what was not, or leave out what was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_nothing_bears_out_is_told() {
+    let story = |world: &str, steps: &str, ends: &str| {
+        Script::read(&format!("tells: a story\nworld: {world}\nsteps: [{steps}]\nlasts: 40m\nends: [{{vm: web-1, port: 22, {ends}}}]\n"))
+            .unwrap()
+    };
+    let around = |from: &str| format!("{{at: 0, what: {{opens: {{who: ada.admin, vm: web-1, port: 22, from: {from}, for: 20m}}}}}}");
+    let granted = "{at: 0, what: {asks: {person: rosa.responder, vm: web-1, port: 22, from: 198.51.100.7, for: 20m}}}";
+    let by_rosa = "{at: 0, what: {opens: {who: rosa.responder, vm: web-1, port: 22, from: 198.51.100.7, for: 20m}}}";
+    let due = "{from: 198.51.100.7, since: 0, until: 20m}";
+    let cases: [(&str, Script, &[&str]); 7] = [
+        (
+            "an opening that nobody made, where each is there for no time",
+            story("{switches: {operationSeconds: 0}}", &around("192.0.2.9"), "is: shut, letsIn: [{from: 192.0.2.8, since: 0, until: 0}]"),
+            &["192.0.2.8 was let in never", "somebody else was let in"],
+        ),
+        (
+            "a port that Azure did not open, where each opening is there for no time",
+            story(
+                "{switches: {operationSeconds: 0}, allowedSource: 192.0.2.0/24}",
+                &around("198.51.100.9"),
+                "is: shut, letsIn: [{from: 198.51.100.9, since: 0, until: 0}]",
+            ),
+            &["it ended never open, and must end proved shut", "was let in never", "not done"],
+        ),
+        (
+            "an opening shut at sight beside a real one",
+            story("{}", granted, &format!("is: shut, letsIn: [{due}, {{from: 198.51.100.9, since: 5m, until: 5m, uncovered: true}}]")),
+            &["198.51.100.9 was let in never"],
+        ),
+        (
+            "that what would be shut is due",
+            story("{observe: true}", &around("192.0.2.9"), "is: shut, letsIn: [{from: 192.0.2.9, since: 0, until: 20m}]"),
+            &["it was said that 192.0.2.9 would be shut, and is due"],
+        ),
+        (
+            "that what is due would be shut",
+            story("{observe: true}", by_rosa, "is: shut, letsIn: [{from: 198.51.100.7, since: 0, until: 20m, uncovered: true}]"),
+            &["nothing says in time that 198.51.100.7 would be shut"],
+        ),
+        (
+            "that what a lock keeps open is due",
+            story(
+                "{}",
+                &format!(
+                    "{granted}, {{at: 14m, what: {{asks: {{person: ada.admin, vm: web-1, port: 22, from: '*', for: 26m, refused: true}}}}}}, {{at: 15m, what: {{locks: true}}}}"
+                ),
+                "is: alarmStanding, letsIn: [{from: 198.51.100.7, since: 0, until: 40m}]",
+            ),
+            &["an alarm lock was raised at 20:00, and all that was open was due"],
+        ),
+        (
+            "nothing wrong, and Azure becomes slower once all is over",
+            story(
+                "{}",
+                &format!("{granted}, {{at: 38m, what: {{switches: {{operationSeconds: 60}}}}}}"),
+                &format!("is: shut, letsIn: [{due}]"),
+            ),
+            &[],
+        ),
+    ];
+    for (what, script, phrases) in cases {
+        let switches = portcullis_trials::script::switched(&Switches::default(), &script.world.switches).unwrap();
+        let played = play(&script, &Switches::default(), None, None).await.unwrap();
+        let wrong = judge(&script, &switches, &USUAL, &played).wrong;
+        assert!(are(&wrong, phrases), "{what}: {phrases:#?}\n{wrong:#?}");
+    }
+}
+
 /// Writes an audit record, and its row.
 fn tell(state: &mut State, audit: &Value) {
     let blobs = &mut state.containers.get_mut("audit").unwrap().blobs;

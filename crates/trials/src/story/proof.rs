@@ -330,12 +330,17 @@ impl Story {
     }
 
     /// What the world's own log says against a proof: it came too early after the last delete, or after what was asked for last.
-    pub fn too_early(&self, vm: &str, port: u16, proof: DateTime<Utc>) -> Vec<String> {
+    fn too_early(&self, vm: &str, port: u16, proof: DateTime<Utc>) -> Vec<String> {
         let deleted = self.last_delete(vm, port).filter(|deleted| proof < *deleted + BETWEEN_READS);
+        let deleted = deleted.map(|at| format!("port {port} of {vm} was said to be shut at {proof}, and was deleted at {at}"));
+        deleted.into_iter().chain(self.asked_before(vm, port, proof)).collect()
+    }
+
+    /// What was asked for too shortly before a proof to be in it.
+    pub fn asked_before(&self, vm: &str, port: u16, proof: DateTime<Utc>) -> Option<String> {
         let newest = self.world(|state| starts(state, vm, port).into_iter().filter(|start| *start <= proof).max());
         let asked = newest.filter(|newest| proof < *newest + AFTER_START);
-        let after = [deleted.map(|at| format!("deleted at {at}")), asked.map(|at| format!("asked for at {at}"))];
-        after.into_iter().flatten().map(|after| format!("port {port} of {vm} was said to be shut at {proof}, and was {after}")).collect()
+        asked.map(|at| format!("port {port} of {vm} was said to be shut at {proof}, and was asked for at {at}"))
     }
 
     /// What was opened between the last delete of a port and its proof.
