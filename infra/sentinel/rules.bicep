@@ -13,6 +13,7 @@ param rulesEnabled bool = true
 var rules = [
   loadYamlContent('analytics/any-source.yaml')
   loadYamlContent('analytics/break-glass.yaml')
+  loadYamlContent('analytics/contradicted.yaml')
   loadYamlContent('analytics/critical-port.yaml')
   loadYamlContent('analytics/missed.yaml')
   loadYamlContent('analytics/opening-without-grant.yaml')
