@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::jit::JitRecord;
 use crate::judge::records_of;
 use crate::opening::Opening;
-use crate::record::Claim;
+use crate::record::{self, Claim};
 
 /// A record of JIT that may be the reason of an opening, as Azure keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,11 +18,14 @@ pub struct Asked {
     /// Until when.
     #[serde(deserialize_with = "crate::time::stored")]
     pub end: DateTime<Utc>,
-    /// By whom, as a UPN; absent where Azure does not say, as for applications.
+    /// By whom, as a UPN; [`OURSELVES`] where Portcullis asked for it; absent where Azure does not say, as for applications.
     pub by: Option<String>,
     /// The reason that was given, if any.
     pub justification: Option<String>,
 }
+
+/// Who asked, where Portcullis did, for whoever has its grants.
+pub const OURSELVES: &str = "Portcullis";
 
 /// All hints about who made an opening. None of them is proof.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,14 +45,24 @@ const MOST: usize = 20;
 
 impl Behind {
     /// What records and claims say of an opening. `port_shut` is when its port was last proved shut: older records are
-    /// history.
-    pub fn of(opening: &Opening, records: &[JitRecord], port_shut: Option<DateTime<Utc>>, claims: &[Claim]) -> Self {
-        let mut asked: Vec<Asked> = records_of(opening, records, port_shut).map(Asked::from).collect();
+    /// history. `ours` is what Portcullis asked for, of which no event of anybody else says who it was.
+    pub fn of(
+        opening: &Opening,
+        records: &[JitRecord],
+        port_shut: Option<DateTime<Utc>>,
+        claims: &[Claim],
+        ours: &[record::Asked],
+    ) -> Self {
+        let asked = |record: &JitRecord| {
+            let is_ours = record.requestor.is_none() && ours.iter().any(|ours| ours.is_of(record));
+            Asked { by: if is_ours { Some(OURSELVES.to_owned()) } else { record.requestor.clone() }, ..Asked::from(record) }
+        };
+        let mut asked: Vec<Asked> = records_of(opening, records, port_shut).map(asked).collect();
         asked.sort();
         asked.dedup();
         keep_newest(&mut asked);
         let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut);
-        let near = |claim: &Claim| asked.iter().any(|asked| asked.is_near(claim));
+        let near = |claim: &Claim| asked.iter().any(|asked| asked.by.as_deref() != Some(OURSELVES) && asked.is_near(claim));
         let fits = |claim: &&Claim| claim.is_initiate() && if asked.is_empty() { since_shut(claim) } else { near(claim) };
         let claims = claims.iter().filter(fits).cloned().collect();
         Behind { asked, claims }
@@ -137,6 +150,7 @@ mod tests {
     use super::*;
     use crate::jit::RecordStatus;
     use crate::samples::{at, opening, record};
+    use crate::source::Sources;
 
     fn claim(time: &str, event: &str, name: &str) -> Claim {
         Claim {
@@ -154,7 +168,7 @@ mod tests {
     }
 
     fn behind(records: &[JitRecord], claims: &[Claim]) -> Behind {
-        Behind::of(&opening(1, "22", &["*"]), records, None, claims)
+        Behind::of(&opening(1, "22", &["*"]), records, None, claims, &[])
     }
 
     #[test]
@@ -163,10 +177,25 @@ mod tests {
         let events = |behind: Behind| behind.claims.into_iter().map(|claim| claim.event).collect::<Vec<_>>().join("");
         assert_eq!(events(behind(&[asked("09:00:00", None)], &claims)), "bc");
         assert_eq!(events(behind(&[], &claims)), "abcd");
-        assert_eq!(events(Behind::of(&opening(1, "22", &["*"]), &[], Some(at("08:55:00")), &claims)), "cd");
+        assert_eq!(events(Behind::of(&opening(1, "22", &["*"]), &[], Some(at("08:55:00")), &claims, &[])), "cd");
         let write = Claim { operation: "write".to_owned(), ..claim("09:00:00", "w", "carol") };
         assert_eq!(behind(&[asked("09:00:00", None)], &[write]).claims, []);
-        assert_eq!(Behind::of(&opening(1, "22", &["*"]), &[asked("09:00:00", None)], Some(at("09:00:00")), &[]), Behind::default());
+        assert_eq!(Behind::of(&opening(1, "22", &["*"]), &[asked("09:00:00", None)], Some(at("09:00:00")), &[], &[]), Behind::default());
+    }
+
+    #[test]
+    fn what_portcullis_asked_for_is_its_own_whoever_else_asked_at_that_time() {
+        let ours = [record::Asked { port: 22, sources: Sources::internet(), at: at("09:00:20"), until: at("11:00:00") }];
+        let behind = |records: &[JitRecord]| {
+            let behind = Behind::of(&opening(1, "22", &["*"]), records, None, &[claim("09:00:00", "a", "ada")], &ours);
+            (behind.phrase(), behind.one().map(str::to_owned), behind.claims.len())
+        };
+        let own = || Some(OURSELVES.to_owned());
+        assert_eq!(behind(&[asked("09:00:20", None)]), (", asked for by Portcullis until 2026-01-15T11:00:00Z".to_owned(), own(), 0));
+        let (phrase, one, claims) = behind(&[asked("09:00:20", None), record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated)]);
+        assert_eq!(phrase, ", asked for by somebody who is not known for certain until 2026-01-15T11:00:00Z");
+        assert_eq!((one, claims), (None, 1));
+        assert_eq!(behind(&[asked("09:00:20", Some("ada@contoso.com"))]).1, Some("ada@contoso.com".to_owned()));
     }
 
     #[test]

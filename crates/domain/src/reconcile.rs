@@ -205,7 +205,7 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
     let judgements = judge_all(&record, openings, look);
     let judgements: Vec<Judgement> =
         openings.iter().zip(judgements).map(|(o, j)| ruled(o, keep_shutting(&record, o, j, look), look)).collect();
-    let behind = |opening: &Opening| Behind::of(opening, look.records(), record.port_shut(opening), &record.claims);
+    let behind = |opening: &Opening| Behind::of(opening, look.records(), record.port_shut(opening), &record.claims, &record.asked);
     let judged: Vec<Judged<'_>> =
         openings.iter().zip(judgements).map(|(opening, judgement)| Judged { opening, judgement, behind: behind(opening) }).collect();
 
