@@ -549,6 +549,19 @@ async fn a_message_whose_every_delivery_kills_the_handler_is_the_one_dead_letter
     story.is_proved_shut("web-1", 3389);
 }
 
+#[tokio::test]
+async fn a_sweep_that_dies_twice_is_tried_again_ten_seconds_later_each_time() {
+    let story = Setting::with(|state| state.switches.events = portcullis_sandbox::switches::Events::Never).begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(3)).await;
+    story.fault("servicebus", "POST", "/sweep/", Effect::KillBefore, Some(2));
+    story.pass(5 * MINUTE).await;
+    assert!(story.tried(DELETE).is_empty());
+    story.pass(30).await;
+    assert_eq!(story.ours(DELETE).len(), 2);
+    story.pass(MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+}
+
 /// The times at which `schedule` sent something to `approval`.
 fn scheduled(story: &Story) -> Vec<chrono::DateTime<chrono::Utc>> {
     let is_it = |entry: &&portcullis_sandbox::state::LogEntry| {
