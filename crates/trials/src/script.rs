@@ -566,9 +566,9 @@ impl Script {
                 _ => None,
             });
             let asked = asked.max();
-            let beyond = |stay: &&Stay| !stay.uncovered && asked.is_none_or(|asked| stay.until > asked);
+            let beyond = |stay: &&Stay| asked.is_none_or(|asked| !stay.uncovered && stay.until > asked);
             let Some(stay) = end.lets_in.iter().find(beyond) else { continue };
-            let what = format!("{} port {}: letsIn: {} is due until {}", end.vm, end.port, stay.from.all().join(", "), stay.until);
+            let what = format!("{} port {}: letsIn: {} is let in until {}", end.vm, end.port, stay.from.all().join(", "), stay.until);
             return Err(match asked {
                 Some(asked) => format!("{what}, and nothing is asked for beyond {asked}: what nothing covers is uncovered: true"),
                 None => format!("{what}, and nobody opens or asks for that port"),
@@ -891,8 +891,12 @@ but:
             ("is: shut, ", "is: neverOpen, ", "ends: web-1 port 22: letsIn: nobody is let in where it is never open"),
             (", letsIn: [{from: 192.0.2.9, since: 0, until: 0}]", "", "ends: web-1 port 22: letsIn: it must be open to be proved shut"),
             ("since: 0, until: 0", "since: 0, until: 31m", "letsIn: 31m is later than the story lasts (30m)"),
-            ("since: 0, until: 0", "since: 0, until: 17m", "192.0.2.9 is due until 17m, and nothing is asked for beyond 16m"),
-            ("vm: web-1, port: 22, is: shut", "vm: web-1, port: 3389, is: shut", "is due until 0, and nobody opens or asks for that port"),
+            ("since: 0, until: 0", "since: 0, until: 17m", "192.0.2.9 is let in until 17m, and nothing is asked for beyond 16m"),
+            (
+                "vm: web-1, port: 22, is: shut",
+                "vm: web-1, port: 3389, is: shut",
+                "is let in until 0, and nobody opens or asks for that port",
+            ),
             ("when: {events: [late, never], pageSize: 1}", "when: {}", "but, when {}: it names no switch"),
             (OPENS, "{right: {action: x/y, given: false}}", "the app's identity has no action 'x/y'"),
         ];
