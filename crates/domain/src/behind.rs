@@ -53,11 +53,14 @@ impl Behind {
         claims: &[Claim],
         ours: &[record::Asked],
     ) -> Self {
-        let asked = |record: &JitRecord| {
-            let is_ours = record.requestor.is_none() && ours.iter().any(|ours| ours.is_of(record));
-            Asked { by: if is_ours { Some(OURSELVES.to_owned()) } else { record.requestor.clone() }, ..Asked::from(record) }
+        let is_ours = |record: &JitRecord| record.requestor.is_none() && ours.iter().any(|ours| ours.is_of(record));
+        // What lets in more than was asked for is not of that.
+        let may_be_reason = |record: &&JitRecord| !is_ours(record) || record.sources.covers(&opening.sources);
+        let asked = |record: &JitRecord| match is_ours(record) {
+            true => Asked { by: Some(OURSELVES.to_owned()), ..Asked::from(record) },
+            false => Asked::from(record),
         };
-        let mut asked: Vec<Asked> = records_of(opening, records, port_shut).map(asked).collect();
+        let mut asked: Vec<Asked> = records_of(opening, records, port_shut).filter(may_be_reason).map(asked).collect();
         asked.sort();
         asked.dedup();
         keep_newest(&mut asked);
@@ -84,6 +87,10 @@ impl Behind {
         self.asked.extend(other.asked.iter().cloned());
         self.asked.sort();
         self.asked.dedup();
+        // Who asked may be known of a record now and not have been then, or the other way round.
+        let named: Vec<Asked> = self.asked.iter().filter(|asked| asked.by.is_some()).cloned().collect();
+        let is_named = |asked: &Asked| named.iter().any(|named| Asked { by: None, ..named.clone() } == *asked);
+        self.asked.retain(|asked| asked.by.is_some() || !is_named(asked));
         keep_newest(&mut self.asked);
         for claim in &other.claims {
             if !self.claims.iter().any(|known| known.event == claim.event) {
@@ -196,6 +203,17 @@ mod tests {
         assert_eq!(phrase, ", asked for by somebody who is not known for certain until 2026-01-15T11:00:00Z");
         assert_eq!((one, claims), (None, 1));
         assert_eq!(behind(&[asked("09:00:20", Some("ada@contoso.com"))]).1, Some("ada@contoso.com".to_owned()));
+
+        // Somebody opens more beside it, whom an event alone names.
+        let ours = [record::Asked { port: 22, sources: Sources::read(["192.0.2.1"]), at: at("09:00:20"), until: at("11:00:00") }];
+        let records = [record(22, "192.0.2.1", "09:00:20", "11:00:00", RecordStatus::Initiated), asked("09:00:00", None)];
+        let beside = Behind::of(&opening(1, "22", &["*"]), &records, None, &[claim("09:00:00", "a", "ada")], &ours);
+        assert_eq!((beside.one(), beside.asked.len()), (Some("ada"), 1));
+
+        // What is not known any more to be our own was known before.
+        let mut known = Behind::of(&opening(1, "22", &["192.0.2.1"]), &records[..1], None, &[], &ours);
+        known.learn(&Behind::of(&opening(1, "22", &["192.0.2.1"]), &records[..1], None, &[], &[]));
+        assert_eq!((known.one(), known.asked.len()), (Some(OURSELVES), 1));
     }
 
     #[test]

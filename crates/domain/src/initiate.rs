@@ -161,6 +161,9 @@ fn given_up(record: &VmRecord, open: &Open, said: &str) -> Vec<Lost> {
     of_open.filter(is_lost).map(|grant| Lost { grant: grant.id.clone(), said: said.to_owned(), is_short: false }).collect()
 }
 
+/// For so long it is known that Portcullis asked for what is over and may still be open.
+const KNOWN_AS_OURS_FOR: TimeDelta = TimeDelta::hours(1);
+
 impl VmRecord {
     /// Writes the intent to ask JIT for a port, and gives the attempt's number. What was approved counts from now on: its
     /// time begins with its opening.
@@ -174,7 +177,7 @@ impl VmRecord {
             let length = grant.until - grant.from;
             (grant.from, grant.until, grant.phase) = (now, now + length, Phase::Opening);
         }
-        self.asked.retain(|asked| asked.until > now);
+        self.asked.retain(|asked| asked.until + KNOWN_AS_OURS_FOR > now);
         self.asked.push(Asked { port: open.port, sources: open.sources.clone(), at: now, until: open.until });
         let fresh = || Asking { grants: open.grants.clone(), first: now, intents: Vec::new(), outcome: None, for_good: false };
         let asking = self.initiates.entry(open.port).or_insert_with(fresh);

@@ -207,8 +207,8 @@ pub struct Granted {
     pub since: Time,
     /// Until when, if it was opened at once.
     pub until: Time,
-    /// When somebody shut it, if anybody did: by deleting JIT's rules, or, where it was opened around Portcullis, by opening the port
-    /// so another time. It is not opened again.
+    /// When it was over before that, if it was, and not opened again: somebody deleted JIT's rules, or, where it was opened around
+    /// Portcullis, opened the port so another time; or nothing was left to know it by.
     pub shut: Option<Time>,
 }
 
@@ -323,13 +323,13 @@ fn proved_while_open(played: &Played, place: &Place) -> Option<String> {
 
 /// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
 fn untold(played: &Played, place: &Place) -> Option<String> {
-    openings_told(played, place).is_empty().then(|| "it was open, and no audit record tells that".to_owned())
+    let tells = |audit: &Value| tells_of_an_opening(audit) || audit["kind"] == "open";
+    (!audits_of(played, place).iter().any(tells)).then(|| "it was open, and no audit record tells that".to_owned())
 }
 
-/// The audit records that tell that a port was open, or was asked to be.
-fn openings_told(played: &Played, place: &Place) -> Vec<Value> {
-    let tells = |audit: &Value| matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened" | "open"));
-    audits_of(played, place).into_iter().filter(tells).collect()
+/// Whether an audit record tells that its port was open: that it was asked to be is not enough.
+fn tells_of_an_opening(audit: &Value) -> bool {
+    matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened"))
 }
 
 /// Who is let in by what an audit record is about; nobody, where it does not say.
@@ -517,8 +517,8 @@ impl Judge<'_> {
             // Nothing is seen of an opening that is there for no time.
             (How::Shut, How::NeverOpen) => {
                 let place = (end.vm.clone(), end.port);
-                let is_told = untold(self.played, &place).is_none();
-                (is_told && self.any(|world| world.operation_seconds == 0)) || self.disturbance.may_alarm()
+                let is_told = || audits_of(self.played, &place).iter().any(tells_of_an_opening);
+                (self.any(|world| world.operation_seconds == 0) && is_told()) || self.disturbance.may_alarm()
             }
             (How::Shut, How::ShutAfterAlarm) => self.disturbance.may_alarm() || self.is_slow(end) || !end.may_raise.is_empty(),
             (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
@@ -569,7 +569,12 @@ impl Judge<'_> {
             let may_stay = end.is == How::AlarmStanding;
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open; that it was
             // there is told.
-            let is_told = || is_put_off || openings_told(self.played, place).iter().any(|audit| sources_of(audit).covers(sources));
+            let since = visits.iter().map(|visit| visit.since).min().unwrap_or_default();
+            let is_of_it = |audit: &Value| {
+                let at = audit["at"].as_str().and_then(|at| at.parse().ok());
+                tells_of_an_opening(audit) && sources_of(audit).covers(sources) && at.is_some_and(|at| seconds(self.played, at) >= since)
+            };
+            let is_told = || is_put_off || audits_of(self.played, place).iter().any(is_of_it);
             let is_never_seen = seen.is_empty() && visits.iter().all(|visit| visit.since == visit.until) && is_told();
             // Who was kept out, or had to wait, is no harm; who is let in is so while it is due, or later by what was put off.
             let is_right =
@@ -644,7 +649,8 @@ impl Judge<'_> {
 
     /// Alarms about what stays open that were raised while all that was open was due.
     fn contradicted(&self, place: &Place, end: &End, alarms: &[Alarm]) -> Vec<String> {
-        let is_of_staying = |code: &String| AT_ONCE.contains(&code.as_str());
+        // A rule that returned may be gone again by then.
+        let is_of_staying = |code: &String| ["lock", "denial", "missing-right"].contains(&code.as_str());
         let told = alarms.iter().filter(|alarm| alarm.port.is_some()).flat_map(|alarm| &alarm.causes);
         let is_due = |at: i64| self.played.watch.open_at(place, at).is_some_and(|open| self.due(end, at).covers(&open));
         let wrong = told.filter(|(code, at)| is_of_staying(code) && is_due(*at));

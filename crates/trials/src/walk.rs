@@ -95,7 +95,6 @@ impl Walk {
             steps.push(Step { at: Time::minutes(locked + rng.i64(1..10)), what: Deed::Locks(false) });
         }
         steps.sort_by_key(|step| step.at);
-        let all = granted.clone();
         for granted in &mut granted {
             let is_open_around =
                 |step: &Step| matches!(&step.what, Deed::Opens(opens) if (&opens.vm, opens.port) == (&granted.vm, granted.port));
@@ -104,19 +103,11 @@ impl Walk {
                 Deed::DeletesRules(closes) => closes.vm == granted.vm && step.at >= granted.since,
                 _ => opened_around && is_open_around(step) && step.at > granted.since,
             };
-            let shut = steps.iter().find(shuts).map(|step| step.at);
-            // What is opened around Portcullis while something granted covers it is judged when that ends, by JIT's record, of which
-            // nothing is left once Portcullis has opened the port for somebody else.
-            let covers = |other: &&Granted| {
-                let is_of_it = (&other.vm, other.port) == (&granted.vm, granted.port) && other.from.covers(&granted.from);
-                let is_asked = |step: &Step| {
-                    let is_its = matches!(&step.what, Deed::Asks(asks) if (&asks.vm, asks.port) == (&granted.vm, granted.port));
-                    is_its && (granted.since..other.until).contains(&step.at)
-                };
-                is_of_it && (other.since..other.until).contains(&granted.since) && steps.iter().any(is_asked)
-            };
-            let forgotten = all.iter().filter(|other| opened_around && other.since < granted.since).find(covers).map(|other| other.until);
-            granted.shut = [shut, forgotten].into_iter().flatten().min();
+            granted.shut = steps.iter().find(shuts).map(|step| step.at);
+        }
+        let all = granted.clone();
+        for granted in &mut granted {
+            granted.shut = [granted.shut, forgotten(granted, &all, &steps)].into_iter().flatten().min();
         }
         let last = granted.iter().map(|granted| granted.until).chain(steps.iter().map(|step| step.at)).max().unwrap_or(Time::minutes(0));
         let tags = MACHINES.map(|machine| (machine.to_owned(), BTreeMap::from([("environment".to_owned(), "development".to_owned())])));
@@ -147,6 +138,29 @@ impl Walk {
 
 fn with(switches: &Switches, setting: &Unusual) -> Switches {
     crate::script::switched(switches, &setting.0).unwrap_or_else(|_| switches.clone())
+}
+
+/// When something that was opened around Portcullis is over since nothing is left to know it by. While something granted covers it, it
+/// is not judged; when that ends it is, by JIT's record, which is gone once Portcullis has opened the port for somebody else.
+fn forgotten(granted: &Granted, all: &[Granted], steps: &[Step]) -> Option<Time> {
+    let is_its = |vm: &str, port: u16| (vm, port) == (granted.vm.as_str(), granted.port);
+    let opens = |step: &Step| matches!(&step.what, Deed::Opens(opens) if is_its(&opens.vm, opens.port));
+    let asks = |step: &Step| matches!(&step.what, Deed::Asks(asks) if is_its(&asks.vm, asks.port));
+    let is_opened_around = steps.iter().any(|step| step.at == granted.since && opens(step));
+    let is_ended = |other: &Granted| {
+        let closes = |step: &Step| matches!(&step.what, Deed::Closes(closes) if closes.vm == other.vm);
+        other.shut.is_some_and(|shut| shut < granted.since)
+            || steps.iter().any(|step| closes(step) && (other.since..granted.since).contains(&step.at))
+    };
+    let covers = |other: &&Granted| {
+        let is_before = other.since < granted.since && granted.since < other.until;
+        is_before && is_its(&other.vm, other.port) && other.from.covers(&granted.from) && !is_ended(other)
+    };
+    let covered_until = all.iter().filter(covers).map(|other| other.until).max()?;
+    let is_permitted = |at: Time| all.iter().any(|other| other.since == at && is_its(&other.vm, other.port));
+    let is_in_between = |step: &&Step| (granted.since..covered_until).contains(&step.at);
+    let is_forgotten = steps.iter().filter(is_in_between).any(|step| asks(step) && is_permitted(step.at));
+    (is_opened_around && is_forgotten).then_some(covered_until)
 }
 
 fn at(rng: &mut Rng) -> Time {
