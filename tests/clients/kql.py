@@ -257,7 +257,7 @@ def check_words(query, kql):
     rows = [{**query["row"], **row} for kind in ("find", "near") for case in query[kind] for row in case["rows"]]
     used |= {row[name] for row in rows for name in ("EventSubType", "Code") if name in row}
     said = {begins.lower() for begins in re.findall(r'startswith "([^"]*)"', kql)}
-    for begins in sorted(said - {begins for begins in said if begins in sentences}):
+    for begins in sorted(begins for begins in said if begins not in sentences):
         raise Mistake(f"no source of the app says {begins!r}")
     for word in sorted(used - words, key=str):
         raise Mistake(f"no source of the app has the kind or code {word!r}")

@@ -332,6 +332,11 @@ fn tells_of_an_opening(audit: &Value) -> bool {
     matches!(audit["kind"].as_str(), Some("finding-appeared" | "missed" | "adopted" | "opened"))
 }
 
+/// When an audit record says that it happened.
+fn told_at(played: &Played, audit: &Value) -> Option<i64> {
+    Some(seconds(played, audit["at"].as_str()?.parse().ok()?))
+}
+
 /// Who is let in by what an audit record is about; nobody, where it does not say.
 fn sources_of(audit: &Value) -> Sources {
     serde_json::from_value(audit["sources"].clone()).unwrap_or_default()
@@ -356,8 +361,7 @@ fn proofs_of_going(played: &Played, place: &Place) -> Vec<i64> {
 
 fn said_at(played: &Played, place: &Place, kinds: &[&str]) -> Vec<i64> {
     let is_said = |audit: &&Value| audit["kind"].as_str().is_some_and(|kind| kinds.contains(&kind));
-    let at = |audit: &Value| Some(seconds(played, audit["at"].as_str()?.parse().ok()?));
-    audits_of(played, place).iter().filter(is_said).filter_map(at).collect()
+    audits_of(played, place).iter().filter(is_said).filter_map(|audit| told_at(played, audit)).collect()
 }
 
 /// Since when no alarm stands between two times, though it must all the time, be it one after another, since what it is about may change
@@ -570,10 +574,8 @@ impl Judge<'_> {
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open; that it was
             // there is told.
             let since = visits.iter().map(|visit| visit.since).min().unwrap_or_default();
-            let is_of_it = |audit: &Value| {
-                let at = audit["at"].as_str().and_then(|at| at.parse().ok());
-                tells_of_an_opening(audit) && sources_of(audit).covers(sources) && at.is_some_and(|at| seconds(self.played, at) >= since)
-            };
+            let is_since = |audit: &Value| told_at(self.played, audit).is_some_and(|at| at >= since);
+            let is_of_it = |audit: &Value| tells_of_an_opening(audit) && sources_of(audit).covers(sources) && is_since(audit);
             let is_told = || is_put_off || audits_of(self.played, place).iter().any(is_of_it);
             let is_never_seen = seen.is_empty() && visits.iter().all(|visit| visit.since == visit.until) && is_told();
             // Who was kept out, or had to wait, is no harm; who is let in is so while it is due, or later by what was put off.
@@ -627,9 +629,8 @@ impl Judge<'_> {
         if !self.is_undisturbed() {
             return Vec::new();
         }
-        let at = |audit: &Value| Some(seconds(self.played, audit["at"].as_str()?.parse().ok()?));
         let would_close = audits_of(self.played, place).into_iter().filter(|audit| audit["kind"] == "would-close");
-        let said: Vec<(i64, Sources)> = would_close.filter_map(|audit| Some((at(&audit)?, sources_of(&audit)))).collect();
+        let said: Vec<(i64, Sources)> = would_close.filter_map(|audit| Some((told_at(self.played, &audit)?, sources_of(&audit)))).collect();
         let is_due = |(at, of): &&(i64, Sources)| !of.is_empty() && self.due(end, *at).covers(of);
         let due = said.iter().filter(is_due);
         let mut wrong: Vec<String> = due
@@ -726,7 +727,7 @@ fn alarms(played: &Played) -> (Vec<Alarm>, Vec<String>) {
             _ => continue,
         };
         let text = |field: &str| audit[field].as_str().unwrap_or_default().to_owned();
-        let at = seconds(played, audit["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(played.watch.begun));
+        let at = told_at(played, &audit).unwrap_or_default();
         let alarm = Alarm {
             vm: text("vm"),
             port: audit["port"].as_u64(),
