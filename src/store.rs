@@ -39,6 +39,9 @@ pub enum StoreError {
         "the container {0} has no {MARKER}: it is not the store of Portcullis, or it was emptied; restore it, or write the marker if the estate is new"
     )]
     Unmarked(String),
+    /// It says that a blob is there, and does not show it.
+    #[error("the store says that {0} is there already, and does not show it")]
+    Hidden(String),
     /// A document in it cannot be read.
     #[error("{name} in the store cannot be read: {why}")]
     Unreadable {
@@ -390,7 +393,7 @@ impl Store {
     pub async fn write_audit(&self, audit: &AuditRecord) -> Result<(), StoreError> {
         self.put_once(&unsent_name(&audit.id), &Unsent { at: audit.at }).await?;
         let body = to_bytes(&audit.id, audit)?;
-        self.blobs.create(&self.audit, &audit_name(&audit.id), body).await?;
+        self.create(&self.audit, &audit_name(&audit.id), body).await?;
         Ok(())
     }
 
@@ -512,9 +515,22 @@ impl Store {
 
     async fn put_once<T: Serialize>(&self, name: &str, document: &T) -> Result<DateTime<Utc>, StoreError> {
         let body = to_bytes(name, document)?;
-        Ok(match self.blobs.create(&self.state, name, body).await? {
-            Create::Created { date, .. } | Create::Exists { date } => date,
-        })
+        self.create(&self.state, name, body).await
+    }
+
+    /// Makes sure that a blob is there, and gives the store's clock. That it is there already is believed when it can be read: what
+    /// others rely on may follow.
+    async fn create(&self, container: &str, name: &str, body: Bytes) -> Result<DateTime<Utc>, StoreError> {
+        for _ in 0..CREATED_WITHIN {
+            if let Create::Created { date, .. } = self.blobs.create(container, name, body.clone()).await? {
+                return Ok(date);
+            }
+            // It may have been taken away in between, as a claim is by the look that takes it in.
+            if let Read::Found { date, .. } = self.blobs.get(container, name).await? {
+                return Ok(date);
+            }
+        }
+        Err(StoreError::Hidden(format!("{container}/{name}")))
     }
 
     async fn write<T: Serialize>(&self, name: &str, document: &T, etag: Option<&str>) -> Result<Written, StoreError> {
@@ -531,6 +547,9 @@ impl Store {
         })
     }
 }
+
+/// So often a blob is created that is said to be there and is not.
+const CREATED_WITHIN: usize = 3;
 
 /// What stands in the index of rows without a receipt.
 #[derive(Serialize, Deserialize)]

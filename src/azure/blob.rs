@@ -244,8 +244,14 @@ impl Blobs {
     }
 }
 
+/// The code of a refusal: of its header, else of its body.
 fn code(answer: &Answer) -> &str {
-    answer.header("x-ms-error-code").unwrap_or_default()
+    answer.header("x-ms-error-code").or_else(|| code_of_body(&answer.body).filter(|_| !answer.is_success())).unwrap_or_default()
+}
+
+fn code_of_body(body: &[u8]) -> Option<&str> {
+    let (_, rest) = std::str::from_utf8(body).ok()?.split_once("<Code>")?;
+    rest.split_once("</Code>").map(|(code, _)| code)
 }
 
 /// What was asked, for the failures that its answer may tell.

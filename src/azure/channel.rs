@@ -26,7 +26,7 @@ use super::watched;
 use crate::telemetry::Telemetry;
 use crate::turns::Turns;
 
-/// A handler answers within 20 s and makes several calls.
+/// A handler works for 16 s on a message and makes several calls.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest pause inside a call; a longer `Retry-After` is the caller's to wait for.

@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use legacy::headers::HeaderName;
 use portcullis_domain::time;
 use serde_json::Value;
+use tokio::time::timeout;
 use url::Url;
 
 use super::channel::{Answer, Attempts, Channel, Outgoing};
@@ -103,7 +104,8 @@ impl Bus {
         answer.date().ok_or_else(no_date)
     }
 
-    /// Sends one message, once: whoever needs it sent sends again, since a doubled wake-up is harmless.
+    /// Sends one message, once: whoever needs it sent sends again, since a doubled wake-up is harmless. It fails where the queue does not
+    /// answer within [`TAKEN_WITHIN`], so that there is time to keep the message elsewhere.
     pub async fn send(&self, queue: &str, body: &str, options: Options) -> Result<(), CallFailed> {
         let what = format!("sending a message to queue {queue}");
         let failed = |kind, message: &str| CallFailed::without_answer(Service::ServiceBus, Method::Post, &what, kind, message);
@@ -117,8 +119,12 @@ impl Bus {
             broker_properties: Some(properties),
             custom_properties: None,
         };
-        let Err(error) = client.send_message(body, Some(options)).await else {
-            return Ok(());
+        let error = match timeout(TAKEN_WITHIN, client.send_message(body, Some(options))).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                return Err(failed(FailureKind::Doubtful, &format!("there was no answer within {} s", TAKEN_WITHIN.as_secs())));
+            }
         };
         let kept = injected.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         Err(kept.unwrap_or_else(|| failed(FailureKind::Unreachable, &error.to_string())))
@@ -162,6 +168,9 @@ impl Bus {
 
 /// The status of a receive that found nothing.
 const NO_CONTENT: u16 = 204;
+
+/// How long a queue is waited for to take a message.
+const TAKEN_WITHIN: Duration = Duration::from_secs(4);
 
 fn properties(options: Options) -> Result<SettableBrokerProperties, &'static str> {
     let at = options.at.map(|at| OffsetDateTime::from_unix_timestamp(at.timestamp()));

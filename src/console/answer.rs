@@ -126,6 +126,8 @@ fn challenge(untrusted: &Untrusted) -> HeaderValue {
     }
 }
 
+const NOT_AS_IT_SHOULD: &str = "The store does not answer as it should: until it does, nothing is judged, opened or closed.";
+
 /// What is wrong with the store, without a name of it.
 pub(super) fn store_sentence(error: &StoreError) -> &'static str {
     match error {
@@ -144,8 +146,9 @@ pub(super) fn store_sentence(error: &StoreError) -> &'static str {
             | FailureKind::Doubtful
             | FailureKind::Refused
             | FailureKind::Server
-            | FailureKind::Malformed => "The store does not answer as it should: until it does, nothing is judged, opened or closed.",
+            | FailureKind::Malformed => NOT_AS_IT_SHOULD,
         },
+        StoreError::Hidden(_) => NOT_AS_IT_SHOULD,
         StoreError::Unmarked(_) => {
             "The store has no marker: it is not the store of Portcullis, or it was emptied; restore it, or write the marker if the estate is new."
         }

@@ -19,6 +19,7 @@ pub mod sweep;
 pub mod sweep_shard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,7 @@ use portcullis_domain::opening::short_hash;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::want::Want;
 use serde_json::json;
+use tokio::time::timeout;
 use tracing::{error, warn};
 
 use self::audited::Audited;
@@ -179,15 +181,18 @@ impl App {
     async fn write_audit(&self, audit: &AuditRecord) -> Result<(), Stopped> {
         self.store.write_audit(audit).await?;
         self.count(audit);
-        let Err(why) = self.send(&Message::Row { audit: audit.id.clone(), tries: 0 }).await else { return Ok(()) };
-        warn!(audit.id, error = %why, "the queue does not take the row of an audit record: it is sent from here");
-        match self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
-            Ok(()) => self.store.mark_sent(&audit.id).await.map_err(Stopped::from),
-            Err(why) => {
-                warn!(audit.id, error = %why, "the row of an audit record waits for the schedule");
-                Ok(())
-            }
+        let row = Message::Row { audit: audit.id.clone(), tries: 0 };
+        match timeout(TELL_WITHIN, self.send(&row)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => warn!(audit.id, error = %why, "the queue does not take the row of an audit record: it is sent from here"),
+            Err(_) => warn!(audit.id, "the queue is slow to take the row of an audit record: it is sent from here"),
         }
+        match timeout(TELL_WITHIN, self.azure.logs.ingest(&[audit.row(&self.installation)])).await {
+            Ok(Ok(())) => return self.store.mark_sent(&audit.id).await.map_err(Stopped::from),
+            Ok(Err(why)) => warn!(audit.id, error = %why, "the row of an audit record waits for the schedule"),
+            Err(_) => warn!(audit.id, "the row of an audit record waits for the schedule: ingestion is slow"),
+        }
+        Ok(())
     }
 
     /// Counts the alarms that audit records tell of, and logs those that are raised: Azure Monitor asks the log for them.
@@ -251,28 +256,27 @@ impl App {
 
     /// The end of a message that cannot be used: the store keeps it, or its queue holds it until the store answers.
     async fn reject_or_hold(&self, function: &str, queue: Queue, body: &str, reason: &str) -> Ended {
-        let note = match tokio::time::timeout(PATIENCE, self.reject(function, body, reason)).await {
+        let (note, store) = match timeout(PATIENCE, self.reject(function, body, reason)).await {
             Ok(Ok(ended)) => return ended,
-            Ok(Err(stopped)) => {
-                if let Stopped::Store(why) = &stopped {
-                    self.tell_without_receipt(why).await;
-                }
-                stopped.to_string()
-            }
-            Err(_) => slowness(),
+            Ok(Err(Stopped::Store(why))) => (why.to_string(), Some(why)),
+            Ok(Err(stopped)) => (stopped.to_string(), None),
+            Err(_) => (slowness(), None),
         };
-        let held = match self.azure.service_time().await {
-            Ok(now) => {
-                let at = now + HOLD_UNREAD;
-                let options = Options { at: Some(at), ..Options::default() };
-                self.once(body, now, at, self.azure.bus.send(queue.name(), body, options)).await.map(|_| at)
-            }
-            Err(why) => Err(why),
-        };
-        match held {
+        let held = saved(|| async {
+            let now = self.azure.service_time().await?;
+            let at = now + HOLD_UNREAD;
+            let options = Options { at: Some(at), ..Options::default() };
+            self.once(body, now, at, self.azure.bus.send(queue.name(), body, options)).await?;
+            Ok::<_, CallFailed>(at)
+        });
+        let ended = match held.await {
             Ok(at) => Ended::AgainAt { at, note },
             Err(why) => Ended::Failed { why: format!("{note}; and {why}") },
+        };
+        if let Some(why) = store {
+            told_in_time(self.tell_without_receipt(&why)).await;
         }
+        ended
     }
 
     /// Tells, at most once an hour and subject, that a part of the service does not work.
@@ -291,18 +295,13 @@ impl App {
     /// Handles a message within the time that an invocation has. What is not done by then is sent again, and told:
     /// whatever was begun is durable, and a message that the host delivers ten times for its slowness would be dead.
     async fn within(&self, message: &Message, work: impl Future<Output = Result<Ended, Stopped>>) -> Ended {
-        match tokio::time::timeout(PATIENCE, work).await {
+        match timeout(PATIENCE, work).await {
             Ok(Ok(ended)) => ended,
             // Boxed, since it seldom happens, and each message would have its room.
             Ok(Err(stopped)) => Box::pin(self.put_off(message, stopped)).await,
             Err(_) => {
                 let ended = Box::pin(self.put_off_for(message, store_pause(message.tries()), slowness())).await;
-                // There is little time left, and the message comes first.
-                let why = slowness();
-                let telling = Box::pin(self.tell_directly(&self.told_slow, "slow", &why));
-                if tokio::time::timeout(TELL_WITHIN, telling).await.is_err() {
-                    error!("that something is slow could not be told either");
-                }
+                told_in_time(Box::pin(self.tell_directly(&self.told_slow, "slow", &slowness()))).await;
                 ended
             }
         }
@@ -316,26 +315,28 @@ impl App {
             Stopped::Lost(_) => TimeDelta::seconds(1),
             Stopped::Store(_) | Stopped::Queue(_) => store_pause(message.tries()),
         };
+        let ended = self.put_off_for(message, wait, stopped.to_string()).await;
+        // There is little time left, and the message came first.
         if let Stopped::Store(why) = &stopped {
-            self.tell_without_receipt(why).await;
+            told_in_time(self.tell_without_receipt(why)).await;
         }
-        self.put_off_for(message, wait, stopped.to_string()).await
+        ended
     }
 
     /// Sends the same message again for later, by Service Bus' clock, or the store's where that does not answer.
     async fn put_off_for(&self, message: &Message, wait: TimeDelta, note: String) -> Ended {
-        let now = match self.azure.service_time().await {
-            Ok(now) => Ok(now),
-            Err(_) => self.store.check().await,
-        };
-        let (now, at) = match now {
-            Ok(now) => (now, now + wait),
-            Err(why) => return Ended::Failed { why: format!("{note}; and {why}") },
-        };
         let again = message.again();
-        match self.once(&again.body(), now, at, self.send_or_keep(&again, at)).await {
-            Ok(true) => Ended::AgainAt { at, note },
-            Ok(false) => Ended::done(format!("the same message comes later: {note}")),
+        let put_off = saved(|| async {
+            let now = match timeout(CLOCK_WITHIN, self.azure.service_time()).await {
+                Ok(Ok(now)) => now,
+                Ok(Err(_)) | Err(_) => self.store.check().await?,
+            };
+            let at = now + wait;
+            Ok::<_, Stopped>((at, self.once(&again.body(), now, at, self.send_or_keep(&again, at)).await?))
+        });
+        match put_off.await {
+            Ok((at, true)) => Ended::AgainAt { at, note },
+            Ok((_, false)) => Ended::done(format!("the same message comes later: {note}")),
             Err(why) => Ended::Failed { why: format!("{note}; and {why}") },
         }
     }
@@ -367,7 +368,7 @@ impl App {
         let Err(why) = self.send_at(message, at).await else { return Ok(()) };
         warn!(error = %why, "the store keeps a message that its queue does not take");
         self.store.keep_message(at, &message.body()).await.map_err(|_| why.clone())?;
-        self.tell_queue(&why).await;
+        told_in_time(self.tell_queue(&why)).await;
         Ok(())
     }
 
@@ -379,7 +380,7 @@ impl App {
     /// While the store does not answer, a row a period goes out that no receipt is kept of.
     async fn tell_without_receipt(&self, why: &StoreError) {
         match why {
-            StoreError::Unreachable(_) | StoreError::Unmarked(_) => {}
+            StoreError::Unreachable(_) | StoreError::Unmarked(_) | StoreError::Hidden(_) => {}
             // One document of it; the store itself works.
             StoreError::Unreadable { .. } => return,
         }
@@ -438,15 +439,54 @@ where
 /// sends of 20 ms take two seconds.
 const LANES: usize = 12;
 
-/// How long the telling of slowness may take.
+/// How long it may take to tell of something for which work waits.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Tells of something, if that does not take long.
+async fn told_in_time(telling: impl Future<Output = ()>) {
+    if timeout(TELL_WITHIN, telling).await.is_err() {
+        error!("a failure of the service could not be told in time");
+    }
+}
+
+/// Tries what saves a message until it is done, for as long as there is for it: each failure is one delivery of ten, and without
+/// pauses ten of them are over in a moment.
+async fn saved<T, E, F>(attempt: impl Fn() -> F) -> Result<T, String>
+where
+    E: fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let until = tokio::time::Instant::now() + SAVED_WITHIN;
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let why = match tokio::time::timeout_at(until, attempt()).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(why)) => why.to_string(),
+            Err(_) => return Err(format!("neither its queue nor the store took it within {} s", SAVED_WITHIN.as_secs())),
+        };
+        match pauses.next() {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(why),
+        }
+    }
+}
+
+/// How long it is tried to send a message again, or to keep it.
+const SAVED_WITHIN: Duration = Duration::from_secs(8);
+
+/// The pauses between these tries: ten deliveries take half a minute at least.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1_600)];
+
+/// How long Service Bus is waited for to say what time it is.
+const CLOCK_WITHIN: Duration = Duration::from_millis(1_500);
 
 fn slowness() -> String {
     format!("it was not done within {} s: something that it calls is slow", PATIENCE.as_secs())
 }
 
-/// How long the work on a message may take. A little less than the deadline of an invocation, so that there is time to
-/// send it again.
+/// How long the work on a message may take. With [`SAVED_WITHIN`] and [`TELL_WITHIN`] it is less than the deadline of an invocation, so
+/// that there is time to send it again.
 const PATIENCE: Duration = Duration::from_secs(16);
 
 /// A period of the sweep: how often a store that does not answer is told of.

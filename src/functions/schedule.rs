@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::{App, DueEntry, Ended, Message, PATIENCE, Stopped, in_lanes};
+use super::{App, DueEntry, Ended, Message, PATIENCE, Stopped, in_lanes, told_in_time};
 use crate::azure::servicebus::Options;
 
 /// The most that one tick sends; the rest is as due a minute later.
@@ -21,7 +21,7 @@ pub async fn run(app: &App) -> Ended {
         }
         Ok(Err(stopped @ (Stopped::Queue(_) | Stopped::Lost(_)))) => {
             error!(error = %stopped, "not all that is due could be sent");
-            app.tell_queue(&stopped).await;
+            told_in_time(app.tell_queue(&stopped)).await;
             Ended::done(format!("the rest is sent at the next tick: {stopped}"))
         }
         Err(_) => Ended::done(format!("the rest is sent at the next tick: this one was not done within {} s", PATIENCE.as_secs())),
@@ -30,15 +30,16 @@ pub async fn run(app: &App) -> Ended {
 
 async fn tick(app: &App) -> Result<String, Stopped> {
     let now = app.store.check().await?;
-    // Rows first: they have a queue of their own, and what else is due must not keep people from being told.
     let unsent = app.store.list_unsent(MOST).await?;
-    let rows = in_lanes(&unsent, |audit| send_row(app, audit)).await;
     let due = app.store.list_due(now, MOST).await?;
-    in_lanes(&due, |entry| async {
+    // Side by side: neither keeps the other waiting.
+    let rows = in_lanes(&unsent, |audit| send_row(app, audit));
+    let looks = in_lanes(&due, |entry| async {
         let due = DueEntry { at: entry.at, run: entry.run.clone() };
         app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(due), busy: None, tries: 0 }).await
-    })
-    .await?;
+    });
+    let (rows, looks) = tokio::join!(rows, looks);
+    looks?;
     let kept = app.store.list_kept_messages(now, MOST).await?;
     for message in &kept {
         match Message::read(&message.body) {

@@ -38,7 +38,10 @@ impl Functions for App {
             Function::Approval => Some(Queue::Approval),
             Function::SweepShard => Some(Queue::Sweep),
             Function::Alert => Some(Queue::Alerts),
-            Function::JitActivity | Function::Sweep | Function::Schedule => None,
+            Function::JitActivity => None,
+            // That their time has come is all that a timer says.
+            Function::Sweep => return Box::pin(functions::sweep::run(self)).await,
+            Function::Schedule => return Box::pin(functions::schedule::run(self)).await,
         };
         self.reject_invocation(function.name(), queue, raw, &why.to_string()).await
     }

@@ -28,7 +28,7 @@ use crate::turns::Turns;
 const LARGEST_BODY: usize = 32 * 1024 * 1024;
 
 /// A handler's own deadline: far below the host's timeout, which would kill every other invocation too.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(28);
 
 /// How many invocations of one function are worked on at once. Of messages the host has no more (host.json); in a burst it has
 /// hundreds of events, for which there are no connections. The body of one that waits is not read yet.

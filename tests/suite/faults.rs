@@ -205,6 +205,21 @@ async fn twenty_minutes_of_quiet_are_kept_by_every_cause_of_a_look_while_the_ala
     each_row(calls.map(|(method, path)| (format!("{method} {path}"), wants_quiet(method, path)))).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_opened_while_azure_wants_quiet_for_something_else_is_an_alarm_in_time() {
+    let story = any_source().await;
+    story.fault("arm", "DELETE", "/securityRules/", throttled(1200), Some(1));
+    story.pass(MINUTE).await;
+    assert!(story.world(|state| state.faults.is_empty()), "nothing met the fault");
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["*"], TimeDelta::hours(2)).await;
+    story.pass(6 * MINUTE).await;
+    assert_eq!(story.alarms(), "+cannot-look +slow", "nobody sees the second port");
+    story.pass(20 * MINUTE).await;
+    assert_eq!(story.alarms(), "+cannot-look +slow -cannot-look -slow");
+    story.is_proved_shut("web-1", 3389);
+    story.is_proved_shut("web-1", 22);
+}
+
 /// When each delete was announced, beginning with the first.
 fn announced(story: &Story) -> Vec<String> {
     let mut times: Vec<String> = story.audits_of("close").iter().map(|close| close["at"].as_str().unwrap().to_owned()).collect();
@@ -512,6 +527,47 @@ async fn while_the_queue_takes_nothing_the_store_holds_it() {
         .into_iter()
         .flat_map(|from| effects().map(|(effect, times)| (format!("{effect:?} from second {from}"), without_sends(effect, from, times))));
     each_row(rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_queue_does_not_answer_the_store_holds_what_it_should_take() {
+    let story = any_source().await;
+    story.fault("servicebus", "*", "", Effect::Delay { milliseconds: 60_000 }, None);
+    story.pass(MINUTE).await;
+    let dead: usize = story.world(|state| state.queues.values().map(|queue| queue.dead_letters.len()).sum());
+    assert_eq!(dead, 0, "the store held what the queue did not take:\n{}", story.told());
+    let kept = story.world(|state| state.containers["state"].blobs.keys().filter(|name| name.starts_with("later/")).count());
+    assert!(kept > 0 || story.ours(DELETE).len() == 2, "{}", story.told());
+    story.heal();
+    story.pass(10 * MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_a_moment_costs_no_message_its_deliveries() {
+    let story = any_source().await;
+    story.pass(1).await;
+    // More calls than ten deliveries make which fail at once.
+    story.fault("blob", "*", "", status(400), Some(30));
+    story.fault("servicebus", "*", "", status(400), Some(30));
+    story.pass(5 * MINUTE).await;
+    assert!(story.world(|state| state.faults.is_empty()), "nothing met the faults");
+    story.pass(5 * MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_record_that_the_store_says_is_there_and_is_not_is_written_before_anything_is_done() {
+    let said = |code: &str, status: u16| Effect::Status { status, code: Some(code.to_owned()), details: Vec::new(), retry_after: None };
+    let rows = [("/audit/", 1), ("/audit/", 4), ("/state/due/", 1), ("/state/due/", 4), ("/state/unsent/", 1)].into_iter();
+    let rows = rows.flat_map(|row| [said("BlobAlreadyExists", 409), said("ConditionNotMet", 412)].map(|effect| (row, effect)));
+    let plays = async |path: &'static str, times: u32, effect: Effect| {
+        let story = any_source().await;
+        story.fault("blob", "PUT", path, effect, Some(times));
+        story.pass(10 * MINUTE).await;
+        story.is_proved_shut("web-1", 3389);
+    };
+    each_row(rows.map(|((path, times), effect)| (format!("{effect:?} {times} times at {path}"), plays(path, times, effect)))).await;
 }
 
 #[tokio::test]

@@ -212,9 +212,13 @@ impl VmRecord {
         }
     }
 
-    /// Writes what came of the last `initiate` of a port.
+    /// Writes what came of the last `initiate` of a port. What JIT refused opens nothing.
     pub fn open_came_to(&mut self, port: u16, outcome: Outcome, weighs: Weighs) {
         if let Some(asking) = self.initiates.get_mut(&port) {
+            let last = asking.intents.last().copied();
+            if matches!(outcome, Outcome::Failed(_)) {
+                self.asked.retain(|asked| asked.port != port || Some(asked.at) != last);
+            }
             asking.outcome = Some(outcome);
             match weighs {
                 Weighs::Nothing => {

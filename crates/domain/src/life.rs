@@ -9,8 +9,8 @@ use crate::grant::{Declined, End, Grant, Phase, live_sources};
 use crate::initiate::SENT_WITHIN;
 use crate::jit::{ENDS_DIFFER_BY, JitRecord};
 use crate::opening::Opening;
-use crate::reconcile::{AFTER_START, BETWEEN_READS, Look, is_gone};
-use crate::record::{EndedEarly, VmRecord};
+use crate::reconcile::{AFTER_START, BETWEEN_READS, Look, RULE_MAY_COME, is_gone};
+use crate::record::{Asked, EndedEarly, VmRecord};
 use crate::ruling::{Confirmation, Ruling};
 use crate::source::Sources;
 
@@ -139,7 +139,10 @@ pub(crate) fn prove(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>
         if !watched {
             continue;
         }
-        let hindered = shows(grant, &record.grants, openings, look.now) || !look.groups_settled || may_still_come(grant, look);
+        let hindered = shows(grant, &record.grants, openings, look.now)
+            || !look.groups_settled
+            || may_still_come(grant, look)
+            || is_in_doubt(grant, &record.asked, look);
         let grant = &mut record.grants[n];
         match grant.first_shut_read {
             _ if hindered => grant.first_shut_read = None,
@@ -176,6 +179,13 @@ fn may_still_come(grant: &Grant, look: &Look<'_>) -> bool {
     }
     let of_port = |record: &&JitRecord| record.port == grant.port;
     look.records().iter().filter(of_port).any(|record| record.is_initiating(look.now) || record.start + AFTER_START > look.now)
+}
+
+/// Whether JIT was asked for what the grant lets in so lately that it may still open it, and shows nothing of that.
+fn is_in_doubt(grant: &Grant, asked: &[Asked], look: &Look<'_>) -> bool {
+    let lets_in = |asked: &&Asked| asked.port == grant.port && grant.sources.minus(&asked.sources) != grant.sources;
+    let is_new = |asked: &&Asked| asked.at + RULE_MAY_COME > look.now;
+    asked.iter().filter(lets_in).filter(is_new).any(|asked| !look.records().iter().any(|record| asked.is_of(record)))
 }
 
 #[cfg(test)]
@@ -232,6 +242,32 @@ mod tests {
         let mut story = Story::of(vec![home(1)]);
         rule_on(&mut story, 0, adopting(grant));
         story
+    }
+
+    #[test]
+    fn a_grant_is_not_over_while_what_was_asked_for_it_may_still_come_and_shows_nowhere() {
+        let ended = |story: &mut Story, times: &[&str]| -> Vec<String> {
+            let closed = |time: &&&str| kinds(&story.look(time).audits).contains(&"grant-closed");
+            times.iter().filter(closed).map(ToString::to_string).collect()
+        };
+        let times = ["10:00:40", "10:01:20", "10:02:29", "10:02:30", "10:03:00", "10:04:00"];
+        let closing =
+            || Grant { ended: Some(End::Early { by: "sam".to_owned() }), ..grant("g", 22, "203.0.113.4", "11:00:00", Phase::Closing) };
+        let asked = || Asked { port: 22, sources: closing().sources, at: at("10:00:00"), until: at("11:00:00") };
+        let mut story = Story::of(Vec::new()).granted(vec![closing()]);
+        story.memory.asked = vec![asked()];
+        assert_eq!(ended(&mut story, &times), ["10:03:00"]);
+        // Its record says more than that it was asked for.
+        let shown = JitRecord { ..jit_record(22, "203.0.113.4", "10:00:00", "11:00:00", RecordStatus::Initiated) };
+        let mut story = Story::of(Vec::new()).granted(vec![closing()]);
+        (story.memory.asked, story.records) = (vec![asked()], vec![shown]);
+        assert_eq!(ended(&mut story, &times), ["10:02:29"]);
+        // What is for another port or for somebody else, and what was refused, opens nothing of it.
+        for other in [Asked { port: 23, ..asked() }, Asked { sources: Sources::read(["203.0.113.5"]), ..asked() }] {
+            let mut story = Story::of(Vec::new()).granted(vec![closing()]);
+            story.memory.asked = vec![other];
+            assert_eq!(ended(&mut story, &times), ["10:01:20"]);
+        }
     }
 
     #[test]

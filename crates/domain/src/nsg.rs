@@ -27,7 +27,7 @@ pub struct Nsg {
 }
 
 impl Nsg {
-    /// Reads a group. Rules whose id cannot be read are left out: they are not JIT's.
+    /// Reads a group. A rule without an id has that of its name; rules whose id cannot be read are left out: they are not JIT's.
     pub fn read(body: &Value) -> Result<Self, ArmIdError> {
         let properties = body.get("properties").unwrap_or(&Value::Null);
         Ok(Nsg {
@@ -35,7 +35,7 @@ impl Nsg {
             etag: text(body, "etag").to_owned(),
             provisioning_state: text(properties, "provisioningState").to_owned(),
             flush_connection: properties.get("flushConnection").and_then(Value::as_bool).unwrap_or(false),
-            rules: items(properties, "securityRules").iter().filter_map(|r| SecurityRule::read(r).ok()).collect(),
+            rules: items(properties, "securityRules").iter().filter_map(|rule| rule_of(text(body, "id"), rule).ok()).collect(),
             nics: items(properties, "networkInterfaces").iter().filter_map(|n| NicId::parse(text(n, "id")).ok()).collect(),
             subnets: items(properties, "subnets").iter().filter_map(|s| SubnetId::parse(text(s, "id")).ok()).collect(),
         })
@@ -44,6 +44,17 @@ impl Nsg {
     /// Whether no write to it is under way, so that what was read is what is in force.
     pub fn is_settled(&self) -> bool {
         self.provisioning_state.eq_ignore_ascii_case("Succeeded")
+    }
+}
+
+fn rule_of(group: &str, rule: &Value) -> Result<SecurityRule, ArmIdError> {
+    match rule {
+        Value::Object(fields) if !fields.contains_key("id") => {
+            let mut fields = fields.clone();
+            fields.insert("id".to_owned(), format!("{group}/securityRules/{}", text(rule, "name")).into());
+            SecurityRule::read(&fields.into())
+        }
+        rule => SecurityRule::read(rule),
     }
 }
 

@@ -117,6 +117,17 @@ pub fn candidates(
     found
 }
 
+/// Whether nothing but what is over can be the reason of an opening: what Portcullis asked for itself, or an adopted grant that was
+/// ended before its time. No grant covers it, or nobody would ask.
+pub fn is_left_over(opening: &Opening, records: &[JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> bool {
+    let runs = |record: &&JitRecord| record.sources.covers(&opening.sources) && record.end > now;
+    let is_known = |record: &JitRecord| {
+        memory.asked.iter().any(|asked| asked.is_of(record)) || memory.ended_early.iter().any(|early| early.is_of(record))
+    };
+    let mut running = records_of(opening, records, memory.port_shut(opening)).filter(runs).peekable();
+    running.peek().is_some() && running.all(is_known)
+}
+
 fn said_to_be(record: &JitRecord, starts: &[DateTime<Utc>], claims: &[Claim]) -> SaidToBe {
     if let Some(name) = &record.requestor {
         return SaidToBe::Named(name.clone());
@@ -249,6 +260,23 @@ mod tests {
         memory.asked.clear();
         memory.ended_early.push(EndedEarly { port: 22, from: at("09:00:00"), until: at("11:00:00") });
         assert!(!said(&memory, of("203.0.113.0/24")));
+    }
+
+    #[test]
+    fn what_was_opened_for_something_that_is_over_alone_is_left_over() {
+        let one = opening(1, "22", &["203.0.113.4"]);
+        let (ours, others) = (asked("09:00:00", "11:00:00", None), asked("09:40:00", "11:00:00", Some("eve")));
+        let mut memory = VmRecord::new(vm());
+        let left_over = |memory: &VmRecord, records: &[JitRecord]| is_left_over(&one, records, memory, at("10:00:00"));
+        assert!(!left_over(&memory, std::slice::from_ref(&ours)), "nothing says that it is ours");
+        let sources = Sources::read(["203.0.113.4"]);
+        memory.asked = vec![Asked { port: 22, sources, at: at("09:00:00"), until: at("11:00:00") }];
+        assert!(left_over(&memory, std::slice::from_ref(&ours)));
+        assert!(
+            !left_over(&memory, &[ours, others.clone()]) && !left_over(&memory, std::slice::from_ref(&others)) && !left_over(&memory, &[])
+        );
+        memory.ended_early.push(EndedEarly { port: 22, from: at("09:40:00"), until: at("11:00:00") });
+        assert!(left_over(&memory, &[others]));
     }
 
     #[test]

@@ -109,14 +109,16 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
             look(app, &mut run).await?;
         }
         Some(hold) => {
-            let why = format!("Azure wants no calls before {}", hold.to_rfc3339_opts(SecondsFormat::Secs, true));
-            // Whatever asked for quiet, nobody sees the VM meanwhile: in its time that is an alarm, as what is being shut is one.
-            if run.record.closings.is_empty() {
-                let (now, said) = (run.now, why.clone());
-                could_not_look(&mut run.record, now, Trouble { cause: TroubleCause::CannotLook, said });
-            }
-            want::unread(app, &mut run, hold, &why).await?;
+            want::unread(app, &mut run, hold, &no_calls_before(hold)).await?;
         }
+    }
+    // Whatever asked for quiet, nobody sees the VM meanwhile: in its time that is an alarm, whatever else is one. What is being shut
+    // is told of by itself, and something else may be opened beside it.
+    if let Some(hold) = run.record.not_before.filter(|hold| *hold > run.now)
+        && run.record.blind.as_ref().is_none_or(|blind| blind.trouble.cause == TroubleCause::CannotLook)
+    {
+        let now = run.now;
+        could_not_look(&mut run.record, now, Trouble { cause: TroubleCause::CannotLook, said: no_calls_before(hold) });
     }
     let mut audits = std::mem::take(&mut run.answers);
     audits.extend(conclude(&mut run.record, run.now, app.mode));
@@ -129,6 +131,10 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
     }
     app.write_audits(&audits).await?;
     finish(app, run, cause).await
+}
+
+fn no_calls_before(hold: DateTime<Utc>) -> String {
+    format!("Azure wants no calls before {}", hold.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 enum Begun {

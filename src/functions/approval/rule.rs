@@ -14,7 +14,7 @@ use portcullis_domain::opening::{Opening, short_hash};
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::ruling::{
     Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, TRIED_AGAIN_AFTER,
-    candidates, is_claim_of, may_have_made,
+    candidates, is_claim_of, is_left_over, may_have_made,
 };
 use portcullis_domain::source::Sources;
 use portcullis_domain::want::Wanter;
@@ -109,6 +109,10 @@ impl<'a> Asking<'a> {
         if let Some(ended) = ended {
             let (until, why) = (ended + EXPIRED_AFTER + TimeDelta::seconds(1), "its time is over, and JIT may take a moment".to_owned());
             return Ok(Ruling::Wait { until, why });
+        }
+        if is_left_over(opening, records, self.record, self.now) {
+            let said = "what it was opened for is over".to_owned();
+            return Ok(Ruling::Shut { why: Violation::Unapproved { said }, rule: None, decision: None });
         }
         let mut adoptions = Vec::new();
         let mut waits: Option<(DateTime<Utc>, String)> = None;
