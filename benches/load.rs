@@ -66,6 +66,9 @@ async fn at_once(sandbox: &Sandbox) -> anyhow::Result<()> {
     over.store(true, Ordering::SeqCst);
     let times = watcher.join().map_err(|_| anyhow::anyhow!("the watcher died"))?;
     anyhow::ensure!(times.len() as u64 == AT_ONCE, "{} deletes of {AT_ONCE}", times.len());
+    let deleted: BTreeSet<String> =
+        sandbox.world.lock().log.iter().filter(|entry| is_delete(entry)).map(|entry| entry.target.clone()).collect();
+    anyhow::ensure!(deleted.len() as u64 == AT_ONCE, "the deletes are of {} rules", deleted.len());
     let at = |n: usize| times[n].as_secs_f64();
     println!(
         "{AT_ONCE} openings to everybody, by one person and at once, from their events' arrival until each one's delete was \

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::arm;
 use crate::roles::{self, DUTIES};
 use crate::state::{Assignment, Principal, State, Subscription, Workspace};
+use crate::switches::Switches;
 
 /// The subscription of a small estate.
 pub const SUBSCRIPTION: &str = "5a4db0c5-0001-4000-8000-000000000001";
@@ -449,6 +450,15 @@ pub fn add_policy(state: &mut State, subscription: &str, group: &str, name: &str
     }));
     arm::lay_deny_rules(state, &id);
     id
+}
+
+/// Sets the switches of a world that has not begun yet: JIT's rules are where they land in it.
+pub fn set_switches(state: &mut State, switches: Switches) {
+    let policies = state.resources.of_type("Microsoft.Security/locations/jitNetworkAccessPolicies");
+    let policies: Vec<String> = policies.filter_map(|policy| policy["id"].as_str().map(str::to_owned)).collect();
+    policies.iter().for_each(|policy| arm::lift_deny_rules(state, policy));
+    state.switches = switches;
+    policies.iter().for_each(|policy| arm::lay_deny_rules(state, policy));
 }
 
 /// The reference of an NSG to what it is attached to.

@@ -74,6 +74,9 @@ pub struct Meeting {
     /// The function whose invocation made it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// That invocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<String>,
     /// The face.
     pub face: String,
     /// The HTTP method.
@@ -299,6 +302,7 @@ pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
         state.met.push(Meeting {
             at: state.now,
             function: call.trace.as_ref().map(|(function, _)| function.clone()),
+            invocation: call.trace.as_ref().map(|(_, invocation)| invocation.clone()),
             face: face.to_owned(),
             method: call.method.to_string(),
             target: call.target(),

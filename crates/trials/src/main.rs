@@ -161,18 +161,28 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     // Worlds that are given are all meant; without any, the usual one stands for them unless the whole is asked for.
     let in_all = arguments.whole || arguments.switches.is_some();
     let counted: Vec<Cell> = undisturbed.iter().filter(|cell| in_all || cell.setting == Unusual::default()).cloned().collect();
-    let calls = if wrongs.is_empty() { Vec::new() } else { counts(arguments.jobs, &counted).await? };
+    let calls = if wrongs.is_empty() { Vec::new() } else { counts(arguments.jobs, &counted).await };
     let mut cells = undisturbed;
+    let mut uncounted = Vec::new();
     for (cell, calls) in counted.iter().zip(&calls) {
-        cells.extend(disturbed(cell, *calls, &wrongs, arguments.every));
+        match calls {
+            Ok(calls) => cells.extend(disturbed(cell, *calls, &wrongs, arguments.every)),
+            Err(why) => {
+                let outcome = Outcome::failed(format!("its calls could not be counted: {why}"));
+                say(arguments, cell, &outcome);
+                failures.add(&cell.to_string());
+                cells.retain(|known| known.to_string() != cell.to_string());
+                uncounted.push((cell, outcome));
+            }
+        }
     }
-    let all = cells.len();
+    let all = cells.len() + uncounted.len();
     if let Some(sample) = arguments.sample {
         fastrand::Rng::with_seed(arguments.seed).shuffle(&mut cells);
         cells.truncate(sample.get());
     }
     let drawn = if arguments.sample.is_some() { format!(" drawn from {all} by seed {}", arguments.seed) } else { String::new() };
-    println!("{} cells{drawn}", cells.len());
+    println!("{} cells{drawn}", cells.len() + uncounted.len());
     let ended = AtomicUsize::new(0);
     let outcomes = run(arguments.jobs, &cells, |cell, outcome| {
         say(arguments, cell, outcome);
@@ -185,13 +195,14 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
         }
     })
     .await;
-    let played: Vec<(&Cell, &Outcome)> = cells.iter().zip(&outcomes).collect();
+    let all_played = uncounted.iter().map(|(cell, outcome)| (*cell, outcome)).chain(cells.iter().zip(&outcomes));
+    let played: Vec<(&Cell, &Outcome)> = all_played.collect();
     println!("\n{}", by_world(&played));
     println!("\n{}", table(&played, &counted, &calls));
-    let failed = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty()).count();
+    let failed = played.iter().filter(|(_, outcome)| !outcome.wrong.is_empty()).count();
     let unmet = outcomes.iter().filter(|outcome| !outcome.is_met).count();
     let to_be_disturbed = cells.iter().filter(|cell| cell.disturbance != Disturbance::Nothing).count();
-    println!("{} cells{drawn}, {unmet} of which made fewer calls than counted; {failed} failed", cells.len());
+    println!("{} cells{drawn}, {unmet} of which made fewer calls than counted; {failed} failed", played.len());
     failures.end()?;
     // What was not disturbed shows nothing. Some calls more or less there always are.
     if unmet * 10 > to_be_disturbed {
@@ -203,10 +214,11 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
 /// A line of progress comes after so many cells.
 const PROGRESS: usize = 500;
 
-async fn counts(jobs: NonZeroUsize, cells: &[Cell]) -> anyhow::Result<Vec<u32>> {
-    let counting = cells.iter().cloned().map(|cell| async move { cell.calls().await.map_err(|why| format!("{cell}: {why}")) }).collect();
+/// How many calls each cell makes, or why that could not be found out.
+async fn counts(jobs: NonZeroUsize, cells: &[Cell]) -> Vec<Result<u32, String>> {
+    let counting = cells.iter().cloned().map(|cell| async move { cell.calls().await }).collect();
     let counted = at_once(jobs, counting, |_, _| {}).await;
-    counted.into_iter().map(|calls| calls.and_then(|calls| calls).map_err(|why| anyhow!("{why}"))).collect()
+    counted.into_iter().map(|calls| calls.and_then(|calls| calls)).collect()
 }
 
 fn say(arguments: &Arguments, cell: &Cell, outcome: &Outcome) {
@@ -218,7 +230,7 @@ fn say(arguments: &Arguments, cell: &Cell, outcome: &Outcome) {
 }
 
 /// A line a story: how many cells of each kind there were, and how many of them failed.
-fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table {
+fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[Result<u32, String>]) -> Table {
     let columns: Vec<String> = std::iter::once("undisturbed").chain(Wrong::ALL.map(Wrong::name)).map(str::to_owned).collect();
     let mut counts: BTreeMap<(&str, usize), (usize, usize)> = BTreeMap::new();
     for (cell, outcome) in played {
@@ -236,8 +248,8 @@ fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[u32]) -> Table
     let stories: std::collections::BTreeSet<&str> = played.iter().map(|(cell, _)| cell.story.as_str()).collect();
     for story in stories {
         let usual = counted.iter().position(|cell| cell.story == story);
-        let mut row =
-            vec![Field::new(story), right(usual.and_then(|place| calls.get(place)).map_or_else(String::new, ToString::to_string))];
+        let its = usual.and_then(|place| calls.get(place)?.as_ref().ok());
+        let mut row = vec![Field::new(story), right(its.map_or_else(String::new, ToString::to_string))];
         row.extend((0..columns.len()).map(|column| match counts.get(&(story, column)) {
             None => right("-".to_owned()),
             Some((all, 0)) => right(all.to_string()),

@@ -240,7 +240,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn failed(why: String) -> Self {
+    /// That of a cell that could not be played, for this reason.
+    pub fn failed(why: String) -> Self {
         Outcome { ends: Vec::new(), told: Vec::new(), wrong: vec![why], is_met: true }
     }
 }

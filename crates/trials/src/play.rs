@@ -112,7 +112,7 @@ fn cannot_start(why: &anyhow::Error) -> String {
 
 fn setting(script: &Script, switches: &Switches) -> Setting {
     let world = |state: &mut State| {
-        state.switches = switches.clone();
+        estate::set_switches(state, switches.clone());
         for (name, tags) in &script.world.tags {
             if let Some(machine) = state.resources.get_mut(&vm(name)) {
                 machine["tags"] = json!(tags);

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use fastrand::Rng;
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::faults::{Effect, Fault};
-use portcullis_sandbox::switches::Switches;
+use portcullis_sandbox::switches::{NewerInitiate, Switches};
 use serde_json::json;
 
 use crate::matrix::Unusual;
@@ -81,6 +81,8 @@ impl Walk {
                 switches = with(&switches, &Unusual::of(drawn));
             }
         }
+        // Whether Portcullis is told that a newer request leaves an older one open.
+        let is_told = switches.newer_initiate == NewerInitiate::Adds && rng.bool();
         let mut steps = Vec::new();
         let mut granted = Vec::new();
         for _ in 0..rng.usize(2..8) {
@@ -110,10 +112,16 @@ impl Walk {
             granted.shut = [granted.shut, forgotten(granted, &all, &steps)].into_iter().flatten().min();
         }
         let last = granted.iter().map(|granted| granted.until).chain(steps.iter().map(|step| step.at)).max().unwrap_or(Time::minutes(0));
+        let settings = is_told.then(|| ("PORTCULLIS_JIT_NEWER".to_owned(), "adds".to_owned())).into_iter().collect();
         let tags = MACHINES.map(|machine| (machine.to_owned(), BTreeMap::from([("environment".to_owned(), "development".to_owned())])));
         let script = Script {
             tells: format!("what seed {seed} draws"),
-            world: World { tags: tags.into(), incidents: BTreeMap::from([(INCIDENT.0, INCIDENT.1.to_owned())]), ..World::default() },
+            world: World {
+                tags: tags.into(),
+                incidents: BTreeMap::from([(INCIDENT.0, INCIDENT.1.to_owned())]),
+                settings,
+                ..World::default()
+            },
             steps,
             lasts: Time(last.0 + TimeDelta::minutes(15)),
             ends: Vec::new(),

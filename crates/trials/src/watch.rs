@@ -13,11 +13,25 @@ use serde_json::Value;
 /// A port of a machine, by the machine's name.
 pub type Place = (String, u16);
 
+/// What each group in which JIT's rules keep a port, or open it, lets in there: nothing, where a rule that denies stands alone.
+type Gates = BTreeMap<String, BTreeSet<String>>;
+
 /// What was let in from when on.
 #[derive(Clone, Debug)]
 struct Instant {
     seconds: i64,
-    open: BTreeMap<Place, BTreeSet<String>>,
+    gates: BTreeMap<Place, Gates>,
+}
+
+/// What some group lets in.
+fn of_any(gates: &Gates) -> Option<Sources> {
+    let texts: Vec<&str> = gates.values().flatten().map(String::as_str).collect();
+    (!texts.is_empty()).then(|| Sources::read(texts))
+}
+
+/// Whether every group lets all of these in, since traffic passes a network interface's group and its subnet's.
+fn every_gate_lets_in(gates: &Gates, sources: &Sources) -> bool {
+    gates.values().all(|texts| Sources::read(texts.iter().map(String::as_str)).covers(sources))
 }
 
 /// A time in seconds from the beginning; without an end while it lasts.
@@ -65,43 +79,48 @@ impl Watch {
 
     /// Looks at the world.
     pub fn look(&mut self, state: &State) {
-        let mut open: BTreeMap<Place, BTreeSet<String>> = BTreeMap::new();
-        let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
-        for rule in groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten()) {
-            let Some((places, sources)) = self.lets_in(rule) else { continue };
-            for place in places {
-                open.entry(place).or_default().extend(sources.iter().cloned());
+        let mut gates: BTreeMap<Place, Gates> = BTreeMap::new();
+        for group in state.resources.of_type("Microsoft.Network/networkSecurityGroups") {
+            for rule in group["properties"]["securityRules"].as_array().into_iter().flatten() {
+                let Some((places, sources)) = self.keeps(rule) else { continue };
+                for place in places {
+                    let gate = gates.entry(place).or_default().entry(group["id"].to_string()).or_default();
+                    gate.extend(sources.iter().cloned());
+                }
             }
         }
         let seconds = (state.now - self.begun).num_seconds();
         match self.instants.last_mut() {
-            Some(last) if last.open == open => {}
+            Some(last) if last.gates == gates => {}
             // What changes twice within a second is seen as it was left.
-            Some(last) if last.seconds == seconds => last.open = open,
-            _ => self.instants.push(Instant { seconds, open }),
+            Some(last) if last.seconds == seconds => last.gates = gates,
+            _ => self.instants.push(Instant { seconds, gates }),
         }
     }
 
-    fn lets_in(&self, rule: &Value) -> Option<(Vec<Place>, Vec<String>)> {
-        let name = jit_allow(rule)?;
+    /// The ports that a rule of JIT's is about, and whom it lets in there: nobody, if it denies.
+    fn keeps(&self, rule: &Value) -> Option<(Vec<Place>, Vec<String>)> {
+        let (name, lets_in) = jit_rule(rule)?;
         let properties = &rule["properties"];
         let many = properties["sourceAddressPrefixes"].as_array().into_iter().flatten();
         let sources = properties.get("sourceAddressPrefix").into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned);
         let machine = self.machines.get(&name.number).cloned().unwrap_or_else(|| format!("machine {}", name.number));
-        Some((ports(properties).into_iter().map(|port| (machine.clone(), port)).collect(), sources.collect()))
+        let places = ports(properties).into_iter().map(|port| (machine.clone(), port)).collect();
+        Some((places, sources.filter(|_| lets_in).collect()))
     }
 
     /// Every port at which anything was ever let in.
     pub fn places(&self) -> BTreeSet<Place> {
-        self.instants.iter().flat_map(|instant| instant.open.keys().cloned()).collect()
+        let gates = self.instants.iter().flat_map(|instant| &instant.gates);
+        gates.filter(|(_, gates)| of_any(gates).is_some()).map(|(place, _)| place.clone()).collect()
     }
 
-    /// The times at which what a port let in was as `wanted` says of it.
-    fn spans(&self, place: &Place, mut wanted: impl FnMut(i64, &Sources) -> bool) -> Vec<Span> {
+    /// The times at which somebody who comes from any of these sources could reach a port: every group that JIT keeps it in lets them in.
+    pub fn let_in(&self, place: &Place, sources: &Sources) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         for instant in &self.instants {
-            let open = instant.open.get(place);
-            let is_so = open.is_some_and(|texts| wanted(instant.seconds, &Sources::read(texts.iter().map(String::as_str))));
+            let gates = instant.gates.get(place);
+            let is_so = gates.is_some_and(|gates| every_gate_lets_in(gates, sources));
             match spans.last_mut().filter(|last| last.until.is_none()) {
                 Some(last) if !is_so => last.until = Some(instant.seconds),
                 None if is_so => spans.push(Span { from: instant.seconds, until: None }),
@@ -109,11 +128,6 @@ impl Watch {
             }
         }
         spans
-    }
-
-    /// The times at which a port let in all of these sources.
-    pub fn let_in(&self, place: &Place, sources: &Sources) -> Vec<Span> {
-        self.spans(place, |_, open| open.covers(sources))
     }
 
     /// The times at which a port let in anything beyond what was due. `due` gives the sources that were, by the second;
@@ -134,10 +148,10 @@ impl Watch {
         spans
     }
 
-    /// What a port let in at a second; nothing if it was shut.
+    /// What any group let in at a port at a second; nothing if it was shut.
     pub fn open_at(&self, place: &Place, seconds: i64) -> Option<Sources> {
         let instant = self.instants.iter().rev().find(|instant| instant.seconds <= seconds)?;
-        instant.open.get(place).map(|texts| Sources::read(texts.iter().map(String::as_str)))
+        of_any(instant.gates.get(place)?)
     }
 
     /// What a port lets in now, as the rules say it; nothing if it is shut.
@@ -163,9 +177,18 @@ pub(crate) const JIT_PORTS: [u16; 2] = [22, 3389];
 
 /// The name of a rule by which JIT lets somebody in; nothing of any other rule, however alike it looks.
 pub fn jit_allow(rule: &Value) -> Option<JitName> {
+    jit_rule(rule).filter(|(_, lets_in)| *lets_in).map(|(name, _)| name)
+}
+
+/// The name of a rule by which JIT lets somebody in or keeps everybody out, and which of both; nothing of any other rule.
+fn jit_rule(rule: &Value) -> Option<(JitName, bool)> {
     let is = |field: &str, wanted: &str| rule["properties"][field].as_str().is_some_and(|text| text.eq_ignore_ascii_case(wanted));
-    let lets_in = is("access", "Allow") && is("direction", "Inbound");
-    parse_name(rule["name"].as_str()?).filter(|name| lets_in && name.rule == JitRule::Allow)
+    let name = parse_name(rule["name"].as_str()?).filter(|_| is("direction", "Inbound"))?;
+    match name.rule {
+        JitRule::Allow if is("access", "Allow") => Some((name, true)),
+        JitRule::Deny if is("access", "Deny") => Some((name, false)),
+        _ => None,
+    }
 }
 
 /// Spans with at most so many seconds between them as one.
@@ -185,14 +208,16 @@ mod tests {
     use super::*;
 
     fn watched(instants: &[(i64, &[&str])]) -> (Watch, Place) {
+        let by_group: Vec<(i64, [&[&str]; 1])> = instants.iter().map(|(seconds, texts)| (*seconds, [*texts])).collect();
+        watched_at(&by_group)
+    }
+
+    /// The same of several groups.
+    fn watched_at<const GROUPS: usize>(instants: &[(i64, [&[&str]; GROUPS])]) -> (Watch, Place) {
         let place = ("web-1".to_owned(), 22);
-        let instants = instants.iter().map(|(seconds, texts)| {
-            let open = if texts.is_empty() {
-                BTreeMap::new()
-            } else {
-                BTreeMap::from([(place.clone(), texts.iter().map(|text| (*text).to_owned()).collect())])
-            };
-            Instant { seconds: *seconds, open }
+        let instants = instants.iter().map(|(seconds, groups)| {
+            let gate = |(group, texts): (usize, &&[&str])| (group.to_string(), texts.iter().map(|text| (*text).to_owned()).collect());
+            Instant { seconds: *seconds, gates: BTreeMap::from([(place.clone(), groups.iter().enumerate().map(gate).collect())]) }
         });
         let watch = Watch { begun: DateTime::UNIX_EPOCH, machines: BTreeMap::new(), instants: instants.collect() };
         (watch, place)
@@ -207,6 +232,15 @@ mod tests {
         let (watch, place) = watched(&[(0, &[]), (5, &["10.0.0.1"]), (9, &["10.0.0.0/24"]), (20, &[]), (30, &["10.0.0.1"])]);
         assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.1"])), [span(5, 20), Span { from: 30, until: None }]);
         assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.2"])), [span(9, 20)]);
+    }
+
+    #[test]
+    fn whoever_one_group_keeps_out_is_not_in_and_what_one_group_lets_in_is_open() {
+        let (watch, place) = watched_at(&[(0, [&[], &[]]), (5, [&["10.0.0.1"], &["10.0.0.0/24"]]), (9, [&["10.0.0.1"], &[]])]);
+        assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.1"])), [span(5, 9)]);
+        assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.2"])), []);
+        assert_eq!(watch.beyond(&place, &[], |_| Sources::default()), [Span { from: 5, until: None }]);
+        assert_eq!(watch.open_now(&place), Some(Sources::read(["10.0.0.1"])));
     }
 
     #[test]

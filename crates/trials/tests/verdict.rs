@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::estate;
+use portcullis_sandbox::host::record::{Invocation, Outcome};
 use portcullis_sandbox::state::{LogEntry, Message, State};
 use portcullis_sandbox::switches::Switches;
 use portcullis_trials::disturbance::Disturbance;
 use portcullis_trials::matrix::shipped_stories;
 use portcullis_trials::play::{Ended, Played, play};
 use portcullis_trials::script::{Script, Time};
-use portcullis_trials::story::{DELETE, vm};
+use portcullis_trials::story::{DELETE, INITIATE, vm};
 use portcullis_trials::verdict::{Granted, judge, judge_walk};
 use serde_json::{Value, json};
 
@@ -164,6 +165,18 @@ fn deletes(state: &mut State, mut change: impl FnMut(&mut LogEntry)) {
     state.log.iter_mut().filter(is_ours).for_each(&mut change);
 }
 
+/// Changes what the log says of what the product wrote to its store, beneath this prefix.
+fn writes(state: &mut State, prefix: &str, mut change: impl FnMut(&mut LogEntry)) {
+    let is_its = |entry: &&mut LogEntry| entry.face == "blob" && entry.what == "put" && entry.target.starts_with(prefix);
+    state.log.iter_mut().filter(is_its).for_each(&mut change);
+}
+
+/// Changes the text of each audit record of a kind.
+fn retell(state: &mut State, kind: &str, change: impl Fn(&str) -> String) {
+    let blobs = state.containers.get_mut("audit").unwrap().blobs.values_mut();
+    blobs.filter(|blob| blob.content.contains(&format!("\"kind\":\"{kind}\""))).for_each(|blob| blob.content = change(&blob.content));
+}
+
 /// A rule in web-1's group that is not JIT's.
 fn a_rule_of_others(state: &mut State) -> &mut Value {
     let group = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Network/networkSecurityGroups", "nsg-web-1");
@@ -201,15 +214,38 @@ async fn a_world_that_was_tampered_with_is_told_so() {
         (Box::new(|state| deletes(state, |entry| entry.direction = Some("Outbound".to_owned()))), Some("a rule that lets nobody in")),
         (
             Box::new(|state| {
-                forget(state, "close");
-                deletes(state, |entry| entry.target = entry.target.replace("/securityRules/", "/securityRules/my-"));
+                let of_others = |text: &str| text.replace("/securityRules/", "/securityRules/my-");
+                deletes(state, |entry| entry.target = of_others(&entry.target));
+                retell(state, "close", of_others);
             }),
-            Some("MicrosoftDefenderForCloud-JITRule"),
+            Some("in another way than by closing or opening"),
+        ),
+        (Box::new(|state| writes(state, "state/vm/", |entry| entry.condition = None)), Some("no intent before")),
+        (
+            Box::new(|state| writes(state, "state/due/", |entry| entry.target = "state/due/19990101T000000Z/x".to_owned())),
+            Some("no later look was promised"),
+        ),
+        (Box::new(|state| writes(state, "state/vm/", |entry| entry.function = None)), Some("a write outside every invocation")),
+        (
+            Box::new(|state| {
+                let blobs = &mut state.containers.get_mut("audit").unwrap().blobs;
+                let (name, blob) = blobs.iter().find(|(_, blob)| blob.content.contains("\"kind\":\"close\"")).unwrap();
+                let (name, blob) = (format!("audit/{name}"), blob.clone());
+                let mut again = state.log.iter().find(|entry| entry.target == name).unwrap().clone();
+                again.target = "audit/tampered/again.json".to_owned();
+                blobs.insert("tampered/again.json".to_owned(), blob);
+                state.log.push(again);
+            }),
+            Some("announced and not tried"),
         ),
         (Box::new(|state| drop(a_rule_of_others(state).take())), Some("a rule that is not JIT's was touched")),
         (
             Box::new(|state| a_rule_of_others(state)["properties"]["sourceAddressPrefix"] = json!("10.0.0.0/8")),
             Some("a rule that is not JIT's was touched"),
+        ),
+        (
+            Box::new(|state| retell(state, "proved-shut", |text| text.replace("\"at\":\"2026-01-15T09:01:", "\"at\":\"2026-01-15T09:00:"))),
+            Some("was said to be shut at"),
         ),
         (Box::new(|state| state.rows.retain(|row| row.row["EventSubType"] != "proved-shut")), Some("an audit record without a row")),
         (Box::new(|state| state.rows.push(state.rows[0].clone())), Some("two rows of the audit record")),
@@ -301,6 +337,49 @@ async fn the_record_that_an_opening_was_missed_stands_for_a_proof_where_somethin
     };
     assert_eq!(in_time("2026-01-15T09:00:00.000000Z").await, Vec::<String>::new());
     assert!(are(&in_time("2026-01-15T08:50:00.000000Z").await, &["nobody saw port 3389 of"]), "it is of another opening");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_another_function_asked_for_is_told() {
+    let asks = "{at: 0, what: {asks: {person: rosa.responder, vm: web-1, port: 22, from: 198.51.100.7, for: 20m}}}";
+    let ends = "[{vm: web-1, port: 22, is: shut, letsIn: [{from: 198.51.100.7, since: 0, until: 20m}]}]";
+    let script = Script::read(&format!("tells: a story\nsteps: [{asks}]\nlasts: 40m\nends: {ends}\n")).unwrap();
+    let played = played(&script).await;
+    assert_eq!(wrong(&script, &USUAL, &played), Vec::<String>::new());
+    played.story.change(|state| {
+        let opens = |entry: &&mut LogEntry| entry.what.eq_ignore_ascii_case(INITIATE);
+        state.log.iter_mut().filter(opens).for_each(|entry| entry.function = Some("ask".to_owned()));
+    });
+    assert!(are(&wrong(&script, &USUAL, &played), &["Azure was changed by another function than approval"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_that_failed_is_told_where_nothing_went_wrong() {
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    let played = played(&script).await;
+    let record = played.story.sandbox.host.as_ref().unwrap().record();
+    let reason = "it was said to have".to_owned();
+    let failed = Invocation { outcome: Outcome::Failed { reason }, ..record.invocations().remove(0) };
+    record.add(failed);
+    assert!(are(&wrong(&script, &USUAL, &played), &["it was said to have"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_walk_leaves_open_or_alarmed_is_told() {
+    let at_sight = "[{from: \"*\", since: 0, until: 0}]";
+    let left_open = opening("web-1", "{observe: true}", "", &format!("[{{vm: web-1, port: 3389, is: shut, letsIn: {at_sight}}}]"));
+    let wrong = judge_walk(&[], true, &played(&left_open).await);
+    assert!(wrong.iter().any(|wrong| wrong.contains("web-1 port 3389 is open to *")), "{wrong:#?}");
+    assert!(wrong.iter().any(|wrong| wrong.contains("without being due, and no alarm stood")), "{wrong:#?}");
+
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    let played = played(&script).await;
+    assert_eq!(judge_walk(&[], true, &played), Vec::<String>::new());
+    played.story.change(|state| tell(state, &alarm("alarm-raised", "a1", &vm("web-1"), json!(22))));
+    assert!(are(&judge_walk(&[], false, &played), &["an alarm stands: web-1 port 22"]));
+    played.story.change(|state| tell(state, &alarm("alarm-cleared", "a2", &vm("web-1"), json!(22))));
+    assert_eq!(judge_walk(&[], false, &played), Vec::<String>::new());
+    assert!(are(&judge_walk(&[], true, &played), &["an alarm where nothing went wrong: web-1 port 22"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

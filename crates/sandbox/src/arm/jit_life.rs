@@ -237,6 +237,22 @@ pub(crate) fn lay_deny_rules(state: &mut State, policy: &str) {
     }
 }
 
+/// Takes the deny rules of a policy away from where the switches have them land, without a word in any log either.
+pub(crate) fn lift_deny_rules(state: &mut State, policy: &str) {
+    let Some(body) = state.resources.get(policy) else { return };
+    let mut laid: Vec<(String, Value)> = Vec::new();
+    for vm in body["properties"]["virtualMachines"].as_array().into_iter().flatten() {
+        for place in jit_rules::places(state, vm["id"].as_str().unwrap_or_default()) {
+            let name = jit_rules::deny_rule(state, policy, vm, &place)["name"].clone();
+            laid.push((place.nsg, name));
+        }
+    }
+    for (group, name) in laid {
+        let rules = state.resources.get_mut(&group).and_then(|group| group["properties"]["securityRules"].as_array_mut());
+        rules.into_iter().for_each(|rules| rules.retain(|rule| rule["name"] != name));
+    }
+}
+
 /// Somebody other than JIT took a rule away. What JIT then does is the world's choice.
 pub(super) fn rule_was_deleted(state: &mut State, nsg_id: &str, rule: &Value) {
     let Some((policy, port)) = record_of(state, nsg_id, rule) else { return };

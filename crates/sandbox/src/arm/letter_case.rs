@@ -17,11 +17,7 @@ pub(super) fn id(case: LetterCase, id: &str) -> String {
     match case {
         LetterCase::AsGiven => id.to_owned(),
         LetterCase::Lower => id.to_ascii_lowercase(),
-        LetterCase::Upper => id
-            .split('/')
-            .map(|segment| if is_guid(segment) { segment.to_owned() } else { segment.to_ascii_uppercase() })
-            .collect::<Vec<_>>()
-            .join("/"),
+        LetterCase::Upper => id.to_ascii_uppercase(),
     }
 }
 
@@ -35,15 +31,8 @@ fn walk(case: LetterCase, value: &mut Value) {
 }
 
 fn is_id(text: &str) -> bool {
-    text.get(..15).is_some_and(|head| head.eq_ignore_ascii_case("/subscriptions/"))
-}
-
-fn is_guid(segment: &str) -> bool {
-    segment.len() == 36
-        && segment.bytes().enumerate().all(|(at, b)| match at {
-            8 | 13 | 18 | 23 => b == b'-',
-            _ => b.is_ascii_hexdigit(),
-        })
+    const ROOTS: [&str; 2] = ["/subscriptions/", "/providers/"];
+    ROOTS.iter().any(|root| text.get(..root.len()).is_some_and(|head| head.eq_ignore_ascii_case(root)))
 }
 
 #[cfg(test)]
@@ -57,7 +46,7 @@ mod tests {
         let given = json!({
             "id": "/subscriptions/5a4db0c5-0001-4000-8000-000000000001/resourceGroups/Rg",
             "name": "Rg",
-            "list": [{"id": "/subscriptions/x/y"}],
+            "list": [{"id": "/subscriptions/x/y"}, {"id": "/providers/Microsoft.Management/managementGroups/m"}],
             "text": "The scope '/subscriptions/x' is locked"
         });
         let mut upper = given.clone();
@@ -65,9 +54,9 @@ mod tests {
         assert_eq!(
             upper,
             json!({
-                "id": "/SUBSCRIPTIONS/5a4db0c5-0001-4000-8000-000000000001/RESOURCEGROUPS/RG",
+                "id": "/SUBSCRIPTIONS/5A4DB0C5-0001-4000-8000-000000000001/RESOURCEGROUPS/RG",
                 "name": "Rg",
-                "list": [{"id": "/SUBSCRIPTIONS/X/Y"}],
+                "list": [{"id": "/SUBSCRIPTIONS/X/Y"}, {"id": "/PROVIDERS/MICROSOFT.MANAGEMENT/MANAGEMENTGROUPS/M"}],
                 "text": "The scope '/subscriptions/x' is locked"
             })
         );

@@ -41,7 +41,7 @@ use crate::state::{Caller, Deed, DueKind, State};
 use envelope::{Headers, Outcome, Refusal, invalid_json, method_not_allowed};
 use path::{Form, Kind, Path, Resource, Target};
 
-pub(crate) use jit_life::lay_deny_rules;
+pub(crate) use jit_life::{lay_deny_rules, lift_deny_rules};
 
 /// One request, with who makes it.
 struct Request<'a> {
