@@ -105,7 +105,7 @@ impl Bus {
     }
 
     /// Sends one message, once: whoever needs it sent sends again, since a doubled wake-up is harmless. It fails where the queue does not
-    /// answer within [`TAKEN_WITHIN`], so that there is time to keep the message elsewhere.
+    /// answer within four seconds, so that there is time to keep the message elsewhere.
     pub async fn send(&self, queue: &str, body: &str, options: Options) -> Result<(), CallFailed> {
         let what = format!("sending a message to queue {queue}");
         let failed = |kind, message: &str| CallFailed::without_answer(Service::ServiceBus, Method::Post, &what, kind, message);
