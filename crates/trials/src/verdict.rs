@@ -212,29 +212,43 @@ pub struct Granted {
     pub shut: Option<Time>,
 }
 
+/// What is in the way of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InTheWay {
+    /// Nothing, in the usual world.
+    Nothing,
+    /// Nothing fails, and the world is not as usual.
+    World,
+    /// Something fails.
+    Faults,
+}
+
 /// What does not hold of a walk: what must hold always, the claim, and that in the end every port is shut and no alarm stands.
 ///
-/// Where nothing was in its way, it may raise no alarm.
-pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> Vec<String> {
+/// Where nothing was in its way, it may raise no alarm, and nobody is kept out.
+pub fn judge_walk(granted: &[Granted], in_the_way: InTheWay, played: &Played) -> Vec<String> {
+    let (is_untroubled, nothing_fails) = (in_the_way == InTheWay::Nothing, in_the_way != InTheWay::Faults);
     let now = seconds(played, played.story.now());
     let mut wrong = played.story.broken();
     // A call that was put off for twenty minutes puts off what is seen.
     let is_put_off =
         |met: &&Meeting| matches!(met.effect, Effect::Status { retry_after: Some(wait), .. } if wait >= PUT_OFF.unsigned_abs());
     let put_off = played.story.world(|state| state.met.iter().filter(is_put_off).count());
-    let grace = UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF;
+    let world = played.story.world(|state| state.switches.clone());
+    let is_told = nothing_fails && !matches!(world.events, Events::Late | Events::Never);
+    let grace = if is_told { TOLD_WITHOUT_ALARM } else { UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF };
     let (all, mistold) = alarms(played);
     wrong.extend(mistold);
     wrong.extend(played.wrong.iter().cloned());
-    wrong.extend(doubled_rows(played).filter(|_| is_untroubled));
-    wrong.extend(failed(played).filter(|_| is_untroubled));
+    wrong.extend(doubled_rows(played).filter(|_| nothing_fails && world.messages == Messages::Once));
+    wrong.extend(failed(played).filter(|_| nothing_fails));
     for place in played.watch.places() {
         let alarms = of_port(&all, &place);
         let its: Vec<&Granted> =
             granted.iter().filter(|granted| (granted.vm.as_str(), granted.port) == (place.0.as_str(), place.1)).collect();
-        let switches = played.story.world(|state| state.switches.clone());
+        let switches = &world;
         // Time runs from the opening, which may come late.
-        let late = opens_within(&switches) + DISTURBED;
+        let late = opens_within(switches) + DISTURBED;
         let ends = |granted: &Granted| ended(played, granted).map_or(granted.until.seconds() + late, Time::seconds);
         let due = |at: i64| {
             let live = its.iter().filter(|granted| (granted.since.seconds()..ends(granted)).contains(&at));
@@ -248,7 +262,7 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
         if let Some(open) = played.watch.open_now(&place) {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
         } else {
-            wrong.extend(unproved(played, &place, &switches));
+            wrong.extend(unproved(played, &place, switches));
         }
     }
     if is_untroubled {
@@ -256,7 +270,7 @@ pub fn judge_walk(granted: &[Granted], is_untroubled: bool, played: &Played) -> 
     }
     wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
     wrong.extend(all.iter().filter(|_| is_untroubled).map(|alarm| format!("an alarm where nothing went wrong: {}", alarm.of_what())));
-    wrong.extend(unexpected_alerts(played, is_untroubled));
+    wrong.extend(unexpected_alerts(played, nothing_fails));
     wrong
 }
 

@@ -14,7 +14,7 @@ use crate::matrix::Unusual;
 use crate::play::{Played, play};
 use crate::script::{Asks, Closes, Deed, FaultJson, MACHINES, OneOrMany, Opens, Script, Step, Time, World};
 use crate::story::settings::settings;
-use crate::verdict::{Granted, judge_walk};
+use crate::verdict::{Granted, InTheWay, judge_walk};
 use crate::watch::JIT_PORTS;
 
 /// For so long something is begun.
@@ -133,14 +133,17 @@ impl Walk {
     /// Plays it, and gives what does not hold.
     pub async fn played(&self) -> Result<(Played, Vec<String>), String> {
         let played = play(&self.script, &self.setting.switches()?, None, Some(AFTER)).await?;
-        let wrong = judge_walk(&self.granted, self.is_untroubled(), &played);
+        let wrong = judge_walk(&self.granted, self.in_the_way(), &played);
         Ok((played, wrong))
     }
 
-    /// Whether nothing is in its way: a usual world, in which nothing fails.
-    fn is_untroubled(&self) -> bool {
+    fn in_the_way(&self) -> InTheWay {
         let fails = |step: &Step| matches!(step.what, Deed::Fault(_) | Deed::Kills | Deed::Locks(_));
-        self.setting == Unusual::default() && !self.script.steps.iter().any(fails)
+        match self.script.steps.iter().any(fails) {
+            true => InTheWay::Faults,
+            false if self.setting == Unusual::default() => InTheWay::Nothing,
+            false => InTheWay::World,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use portcullis_trials::matrix::shipped_stories;
 use portcullis_trials::play::{Ended, Played, play};
 use portcullis_trials::script::{Script, Time};
 use portcullis_trials::story::{DELETE, INITIATE, vm};
-use portcullis_trials::verdict::{Granted, judge, judge_walk};
+use portcullis_trials::verdict::{Granted, InTheWay, judge, judge_walk};
 use serde_json::{Value, json};
 
 const USUAL: Disturbance = Disturbance::Nothing;
@@ -368,18 +368,18 @@ async fn an_invocation_that_failed_is_told_where_nothing_went_wrong() {
 async fn what_a_walk_leaves_open_or_alarmed_is_told() {
     let at_sight = "[{from: \"*\", since: 0, until: 0}]";
     let left_open = opening("web-1", "{observe: true}", "", &format!("[{{vm: web-1, port: 3389, is: shut, letsIn: {at_sight}}}]"));
-    let wrong = judge_walk(&[], true, &played(&left_open).await);
+    let wrong = judge_walk(&[], InTheWay::Nothing, &played(&left_open).await);
     assert!(wrong.iter().any(|wrong| wrong.contains("web-1 port 3389 is open to *")), "{wrong:#?}");
     assert!(wrong.iter().any(|wrong| wrong.contains("without being due, and no alarm stood")), "{wrong:#?}");
 
     let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
     let played = played(&script).await;
-    assert_eq!(judge_walk(&[], true, &played), Vec::<String>::new());
+    assert_eq!(judge_walk(&[], InTheWay::Nothing, &played), Vec::<String>::new());
     played.story.change(|state| tell(state, &alarm("alarm-raised", "a1", &vm("web-1"), json!(22))));
-    assert!(are(&judge_walk(&[], false, &played), &["an alarm stands: web-1 port 22"]));
+    assert!(are(&judge_walk(&[], InTheWay::Faults, &played), &["an alarm stands: web-1 port 22"]));
     played.story.change(|state| tell(state, &alarm("alarm-cleared", "a2", &vm("web-1"), json!(22))));
-    assert_eq!(judge_walk(&[], false, &played), Vec::<String>::new());
-    assert!(are(&judge_walk(&[], true, &played), &["an alarm where nothing went wrong: web-1 port 22"]));
+    assert_eq!(judge_walk(&[], InTheWay::Faults, &played), Vec::<String>::new());
+    assert!(are(&judge_walk(&[], InTheWay::Nothing, &played), &["an alarm where nothing went wrong: web-1 port 22"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,11 +392,11 @@ async fn a_walk_that_keeps_somebody_out_is_told_so_where_nothing_was_in_the_way(
         vec![Granted { vm, port: 22, from, since, until, shut }]
     };
     let kept_out = ["web-2 port 22: 192.0.2.1 was let in never, and must be 2:00-30:00"];
-    assert_eq!(judge_walk(&granted(None), true, &played), kept_out);
-    assert_eq!(judge_walk(&granted(None), false, &played), Vec::<String>::new());
-    assert_eq!(judge_walk(&granted(Some(Time::minutes(3))), true, &played), Vec::<String>::new());
+    assert_eq!(judge_walk(&granted(None), InTheWay::Nothing, &played), kept_out);
+    assert_eq!(judge_walk(&granted(None), InTheWay::Faults, &played), Vec::<String>::new());
+    assert_eq!(judge_walk(&granted(Some(Time::minutes(3))), InTheWay::Nothing, &played), Vec::<String>::new());
     played.ended.push(Ended { grant: "a-grant".to_owned(), vm: "web-2".to_owned(), port: 22, from: from.clone(), at: Time::minutes(4) });
-    assert_eq!(judge_walk(&granted(None), true, &played), Vec::<String>::new());
+    assert_eq!(judge_walk(&granted(None), InTheWay::Nothing, &played), Vec::<String>::new());
 }
 
 fn lost() -> Message {
