@@ -20,7 +20,7 @@ fn alarm_stands(story: &Story) -> bool {
 /// Two people open the same port to everybody, and in between somebody writes the policy again.
 async fn any_source(switches: Switches) {
     let returns = switches.deleted_rule_returns;
-    let story = Setting::with(|state| state.switches = switches).begin().await;
+    let story = Setting::with(|state| estate::set_switches(state, switches)).begin().await;
     story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::hours(1)).await;
     story.pass(20).await;
     let (_, body) = story.arm(estate::ADMIN_OBJECT_ID, Method::GET, &policy(), None).await;

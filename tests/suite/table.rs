@@ -532,7 +532,7 @@ const QUARANTINE: &str =
 /// The small estate with machines for development.
 async fn begin(row: &Row) -> Story {
     let world = |state: &mut State| {
-        state.switches = row.switches.clone();
+        estate::set_switches(state, row.switches.clone());
         for (number, name) in ["web-1", "web-2"].into_iter().enumerate() {
             tag(state, name, "development");
             let port = &mut state.resources.get_mut(&policy()).unwrap()["properties"]["virtualMachines"][number]["ports"][0];

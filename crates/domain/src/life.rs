@@ -250,13 +250,13 @@ mod tests {
             let closed = |time: &&&str| kinds(&story.look(time).audits).contains(&"grant-closed");
             times.iter().filter(closed).map(ToString::to_string).collect()
         };
-        let times = ["10:00:40", "10:01:20", "10:02:29", "10:02:30", "10:03:00", "10:04:00"];
+        let times = ["10:00:40", "10:01:20", "10:02:29", "10:02:30", "10:03:10", "10:04:00"];
         let closing =
             || Grant { ended: Some(End::Early { by: "sam".to_owned() }), ..grant("g", 22, "203.0.113.4", "11:00:00", Phase::Closing) };
         let asked = || Asked { port: 22, sources: closing().sources, at: at("10:00:00"), until: at("11:00:00") };
         let mut story = Story::of(Vec::new()).granted(vec![closing()]);
         story.memory.asked = vec![asked()];
-        assert_eq!(ended(&mut story, &times), ["10:03:00"]);
+        assert_eq!(ended(&mut story, &times), ["10:03:10"]);
         // Its record says more than that it was asked for.
         let shown = JitRecord { ..jit_record(22, "203.0.113.4", "10:00:00", "11:00:00", RecordStatus::Initiated) };
         let mut story = Story::of(Vec::new()).granted(vec![closing()]);
