@@ -533,7 +533,7 @@ async fn while_the_queue_takes_nothing_the_store_holds_it() {
 async fn while_the_queue_does_not_answer_the_store_holds_what_it_should_take() {
     let story = any_source().await;
     story.fault("servicebus", "*", "", Effect::Delay { milliseconds: 60_000 }, None);
-    story.pass(25).await;
+    story.pass(15).await;
     let dead: usize = story.world(|state| state.queues.values().map(|queue| queue.dead_letters.len()).sum());
     assert_eq!(dead, 0, "the store held what the queue did not take:\n{}", story.told());
     let kept = story.world(|state| state.containers["state"].blobs.keys().filter(|name| name.starts_with("later/")).count());
@@ -577,7 +577,7 @@ async fn what_finds_neither_store_nor_queue_ten_times_is_a_dead_letter_and_the_s
     // What is not tried again inside a call, so that ten deliveries are over sooner.
     story.fault("blob", "*", "", status(400), None);
     story.fault("servicebus", "*", "", status(400), None);
-    story.pass(30).await;
+    story.pass(20).await;
     let dead: Vec<u32> = story.world(|state| state.queues["approval"].dead_letters.iter().map(|message| message.delivery_count).collect());
     assert!(!dead.is_empty() && dead.iter().all(|count| *count == 10), "{dead:?}");
     assert_eq!(story.ours(DELETE).len(), 0);
