@@ -577,7 +577,7 @@ async fn what_finds_neither_store_nor_queue_ten_times_is_a_dead_letter_and_the_s
     // What is not tried again inside a call, so that ten deliveries are over sooner.
     story.fault("blob", "*", "", status(400), None);
     story.fault("servicebus", "*", "", status(400), None);
-    story.pass(20).await;
+    story.pass(12).await;
     let dead: Vec<u32> = story.world(|state| state.queues["approval"].dead_letters.iter().map(|message| message.delivery_count).collect());
     assert!(!dead.is_empty() && dead.iter().all(|count| *count == 10), "{dead:?}");
     assert_eq!(story.ours(DELETE).len(), 0);
