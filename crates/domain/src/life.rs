@@ -258,7 +258,7 @@ mod tests {
         story.memory.asked = vec![asked()];
         assert_eq!(ended(&mut story, &times), ["10:03:10"]);
         // Its record says more than that it was asked for.
-        let shown = JitRecord { ..jit_record(22, "203.0.113.4", "10:00:00", "11:00:00", RecordStatus::Initiated) };
+        let shown = jit_record(22, "203.0.113.4", "10:00:00", "11:00:00", RecordStatus::Initiated);
         let mut story = Story::of(Vec::new()).granted(vec![closing()]);
         (story.memory.asked, story.records) = (vec![asked()], vec![shown]);
         assert_eq!(ended(&mut story, &times), ["10:02:29"]);

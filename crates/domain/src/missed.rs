@@ -63,8 +63,7 @@ fn key(one: &JitRecord) -> String {
 fn is_explained(record: &VmRecord, openings: &[Opening], one: &JitRecord) -> bool {
     let is_seen = |opening: &Opening| is_for_port(one, opening) && (is_for_sources(one, opening) || !opening.sources.is_understood());
     openings.iter().chain(record.remembered()).any(is_seen)
-        || record.asked.iter().any(|asked| asked.is_of(one))
-        || record.ended_early.iter().any(|early| early.is_of(one))
+        || record.is_ours_or_ended(one)
         || live_sources(&record.grants, one.port, one.start).covers(&one.sources)
 }
 

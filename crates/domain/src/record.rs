@@ -633,6 +633,16 @@ impl VmRecord {
             && self.blind.is_none()
     }
 
+    /// Whether Portcullis asked JIT for what this record is of.
+    pub fn is_ours(&self, record: &JitRecord) -> bool {
+        self.asked.iter().any(|asked| asked.is_of(record))
+    }
+
+    /// Whether it did, or the adopted grant that this record was the reason of was ended before its time.
+    pub fn is_ours_or_ended(&self, record: &JitRecord) -> bool {
+        self.is_ours(record) || self.ended_early.iter().any(|early| early.is_of(record))
+    }
+
     /// Writes the intent to delete the rule of an opening, and gives the attempt's number.
     pub fn intend_delete(&mut self, port: u16, rule: &RuleId, now: DateTime<Utc>) -> u32 {
         let attempt = self.attempts.entry(port).or_insert(0);
@@ -653,8 +663,8 @@ impl VmRecord {
     pub fn ends_with(&mut self, grant: &Grant, records: &[JitRecord], now: DateTime<Utc>) {
         let is_its = |record: &&JitRecord| {
             let is_persons = record.requestor.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&grant.name));
-            let is_ours = self.asked.iter().any(|asked| asked.is_of(record));
-            record.port == grant.port && record.end > now && grant.sources.covers(&record.sources) && is_persons && !is_ours
+            let is_its = record.port == grant.port && record.end > now && grant.sources.covers(&record.sources);
+            is_its && is_persons && !self.is_ours(record)
         };
         let with = records.iter().filter(is_its).map(|record| EndedEarly { port: record.port, from: record.start, until: record.end });
         let with: Vec<EndedEarly> = with.filter(|early| !self.ended_early.contains(early)).collect();

@@ -102,12 +102,7 @@ pub fn candidates(
     memory: &VmRecord,
     now: DateTime<Utc>,
 ) -> Vec<Candidate> {
-    let is_reason = |record: &&JitRecord| {
-        let is_over = record.end <= now || memory.ended_early.iter().any(|early| early.is_of(record));
-        let is_ours = memory.asked.iter().any(|asked| asked.is_of(record));
-        record.sources.covers(&opening.sources) && !is_ours && !is_over
-    };
-    let running = records_of(opening, records, memory.port_shut(opening)).filter(is_reason);
+    let running = running(opening, records, memory, now).filter(|record| !memory.is_ours_or_ended(record));
     let found: Vec<Candidate> =
         running.map(|record| Candidate { record: Some(record.clone()), said_to_be: said_to_be(record, starts, &memory.claims) }).collect();
     if found.is_empty() {
@@ -120,12 +115,19 @@ pub fn candidates(
 /// Whether nothing but what is over can be the reason of an opening: what Portcullis asked for itself, or an adopted grant that was
 /// ended before its time. No grant covers it, or nobody would ask.
 pub fn is_left_over(opening: &Opening, records: &[JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> bool {
-    let runs = |record: &&JitRecord| record.sources.covers(&opening.sources) && record.end > now;
-    let is_known = |record: &JitRecord| {
-        memory.asked.iter().any(|asked| asked.is_of(record)) || memory.ended_early.iter().any(|early| early.is_of(record))
-    };
-    let mut running = records_of(opening, records, memory.port_shut(opening)).filter(runs).peekable();
-    running.peek().is_some() && running.all(is_known)
+    let mut running = running(opening, records, memory, now).peekable();
+    running.peek().is_some() && running.all(|record| memory.is_ours_or_ended(record))
+}
+
+/// The records that run and were asked for all that an opening lets in.
+fn running<'a>(
+    opening: &'a Opening,
+    records: &'a [JitRecord],
+    memory: &VmRecord,
+    now: DateTime<Utc>,
+) -> impl Iterator<Item = &'a JitRecord> {
+    let runs = move |record: &&JitRecord| record.sources.covers(&opening.sources) && record.end > now;
+    records_of(opening, records, memory.port_shut(opening)).filter(runs)
 }
 
 fn said_to_be(record: &JitRecord, starts: &[DateTime<Utc>], claims: &[Claim]) -> SaidToBe {

@@ -120,12 +120,7 @@ impl Watch {
         let mut spans: Vec<Span> = Vec::new();
         for instant in &self.instants {
             let gates = instant.gates.get(place);
-            let is_so = gates.is_some_and(|gates| every_gate_lets_in(gates, sources));
-            match spans.last_mut().filter(|last| last.until.is_none()) {
-                Some(last) if !is_so => last.until = Some(instant.seconds),
-                None if is_so => spans.push(Span { from: instant.seconds, until: None }),
-                _ => {}
-            }
+            turned(&mut spans, instant.seconds, gates.is_some_and(|gates| every_gate_lets_in(gates, sources)));
         }
         spans
     }
@@ -138,12 +133,7 @@ impl Watch {
         seconds.sort_unstable();
         seconds.dedup();
         for at in seconds {
-            let is_so = self.open_at(place, at).is_some_and(|open| !due(at).covers(&open));
-            match spans.last_mut().filter(|last| last.until.is_none()) {
-                Some(last) if !is_so => last.until = Some(at),
-                None if is_so => spans.push(Span { from: at, until: None }),
-                _ => {}
-            }
+            turned(&mut spans, at, self.open_at(place, at).is_some_and(|open| !due(at).covers(&open)));
         }
         spans
     }
@@ -157,6 +147,15 @@ impl Watch {
     /// What a port lets in now, as the rules say it; nothing if it is shut.
     pub fn open_now(&self, place: &Place) -> Option<Sources> {
         self.open_at(place, i64::MAX)
+    }
+}
+
+/// Begins a span at a second if it is so from then on, or ends the one that lasts if it is not.
+fn turned(spans: &mut Vec<Span>, at: i64, is_so: bool) {
+    match spans.last_mut().filter(|last| last.until.is_none()) {
+        Some(last) if !is_so => last.until = Some(at),
+        None if is_so => spans.push(Span { from: at, until: None }),
+        _ => {}
     }
 }
 

@@ -193,24 +193,33 @@ pub(super) fn settles(state: &mut State, policy: &str) {
 /// Deny rules of a policy's VMs that are not there, or not as the policy says; each with a priority that is free also
 /// beside the others.
 fn missing_deny_rules(state: &State, policy: &str) -> Vec<(String, Value)> {
-    let Some(body) = state.resources.get(policy) else { return Vec::new() };
     let mut missing: Vec<(String, Value)> = Vec::new();
     let mut given: HashMap<String, BTreeSet<i64>> = HashMap::new();
-    for vm in body["properties"]["virtualMachines"].as_array().into_iter().flatten() {
-        for place in jit_rules::places(state, vm["id"].as_str().unwrap_or_default()) {
-            let mut rule = jit_rules::deny_rule(state, policy, vm, &place);
-            let there = state.resources.get(&place.nsg).and_then(|group| nsg::rule(group, rule["name"].as_str()?));
-            let same = |field: &str| there.is_some_and(|there| there["properties"][field] == rule["properties"][field]);
-            let fields = ["destinationPortRange", "destinationPortRanges", "destinationAddressPrefix", "protocol"];
-            if fields.into_iter().all(same) {
-                continue;
-            }
-            let given = given.entry(place.nsg.to_ascii_lowercase()).or_default();
-            set_free_priority(state, &place, &mut rule, given);
-            missing.push((place.nsg, rule));
+    for (place, mut rule) in deny_rules(state, policy) {
+        let there = state.resources.get(&place.nsg).and_then(|group| nsg::rule(group, rule["name"].as_str()?));
+        let same = |field: &str| there.is_some_and(|there| there["properties"][field] == rule["properties"][field]);
+        let fields = ["destinationPortRange", "destinationPortRanges", "destinationAddressPrefix", "protocol"];
+        if fields.into_iter().all(same) {
+            continue;
         }
+        let given = given.entry(place.nsg.to_ascii_lowercase()).or_default();
+        set_free_priority(state, &place, &mut rule, given);
+        missing.push((place.nsg, rule));
     }
     missing
+}
+
+/// The deny rules of a policy's VMs, each with where it lands.
+fn deny_rules(state: &State, policy: &str) -> Vec<(Place, Value)> {
+    let machines = state.resources.get(policy).and_then(|body| body["properties"]["virtualMachines"].as_array());
+    let mut rules = Vec::new();
+    for vm in machines.into_iter().flatten() {
+        for place in jit_rules::places(state, vm["id"].as_str().unwrap_or_default()) {
+            let rule = jit_rules::deny_rule(state, policy, vm, &place);
+            rules.push((place, rule));
+        }
+    }
+    rules
 }
 
 /// Moves a deny rule on to a priority that no other about to be written has.
@@ -239,17 +248,9 @@ pub(crate) fn lay_deny_rules(state: &mut State, policy: &str) {
 
 /// Takes the deny rules of a policy away from where the switches have them land, without a word in any log either.
 pub(crate) fn lift_deny_rules(state: &mut State, policy: &str) {
-    let Some(body) = state.resources.get(policy) else { return };
-    let mut laid: Vec<(String, Value)> = Vec::new();
-    for vm in body["properties"]["virtualMachines"].as_array().into_iter().flatten() {
-        for place in jit_rules::places(state, vm["id"].as_str().unwrap_or_default()) {
-            let name = jit_rules::deny_rule(state, policy, vm, &place)["name"].clone();
-            laid.push((place.nsg, name));
-        }
-    }
-    for (group, name) in laid {
-        let rules = state.resources.get_mut(&group).and_then(|group| group["properties"]["securityRules"].as_array_mut());
-        rules.into_iter().for_each(|rules| rules.retain(|rule| rule["name"] != name));
+    for (place, laid) in deny_rules(state, policy) {
+        let rules = state.resources.get_mut(&place.nsg).and_then(|group| group["properties"]["securityRules"].as_array_mut());
+        rules.into_iter().for_each(|rules| rules.retain(|rule| rule["name"] != laid["name"]));
     }
 }
 
