@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::spoken;
 use crate::grant::{Grant, Phase, SHORTEST};
-use crate::jit::{JitPolicy, JitPort};
+use crate::jit::{JitPolicy, JitPort, JitRecord};
 use crate::reconcile::{Look, Lost, Open, Wanted};
 use crate::record::{Asked, Outcome, VmRecord};
 use crate::source::Sources;
@@ -60,7 +60,8 @@ pub enum Weighs {
 /// it.
 pub const REPEATED_AFTER: TimeDelta = TimeDelta::seconds(150);
 
-/// One in doubt is repeated sooner where its grant would be too short to be opened for by then, and no sooner than this.
+/// One in doubt is repeated sooner where its grant would be too short to be opened for by then, and one whose place a newer one
+/// took is, too; and no sooner than this.
 pub const REPEATED_IN_HASTE_AFTER: TimeDelta = TimeDelta::seconds(30);
 
 /// What is left of a grant beyond what Azure opens for when it is asked for in haste: a look may come so much late.
@@ -133,7 +134,11 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
         let recent = asking.intents.iter().filter(|at| **at + BRAKE_SPAN > look.now).count();
         let may_ask = match (refused, last) {
             (Some(_), _) | (None, None) => true,
-            (None, Some(last)) => record.repeats(open.port).is_some_and(|at| look.now >= at) && !shows(&open, last, look),
+            (None, Some(last)) => match shows(record, open.port, last, look) {
+                Shown::MayCome => false,
+                Shown::Replaced => look.now >= last + REPEATED_IN_HASTE_AFTER,
+                Shown::Nothing => record.repeats(open.port).is_some_and(|at| look.now >= at),
+            },
         };
         match may_ask && recent < BRAKE {
             true if is_short => lost.extend(cut_short()),
@@ -144,14 +149,27 @@ pub(crate) fn gate(record: &mut VmRecord, wanted: Vec<Wanted>, look: &Look<'_>, 
     now
 }
 
-/// Whether a read shows anything of an `initiate` that was intended then: a record for all that was asked for, or one that is
-/// `Initiating`, whatever for.
-fn shows(open: &Open, intended: DateTime<Utc>, look: &Look<'_>) -> bool {
-    let clocks = TimeDelta::seconds(60);
-    look.records().iter().filter(|record| record.port == open.port).any(|record| {
-        let is_it = record.may_be_open() && record.sources.covers(&open.sources);
-        record.is_initiating(look.now) || (is_it && record.start + clocks >= intended && record.end > look.now)
-    })
+/// What a read shows of an `initiate`.
+enum Shown {
+    Nothing,
+    /// Its own record, or that JIT is at work, whatever for: a rule may come.
+    MayCome,
+    /// Its own record, and that a newer one took its place: no rule will come.
+    Replaced,
+}
+
+/// What a read shows of the `initiate` of a port that was intended then. What somebody else asked for at that time, however
+/// much it lets in, is no answer to it.
+fn shows(record: &VmRecord, port: u16, intended: DateTime<Utc>, look: &Look<'_>) -> Shown {
+    // The same may have been asked for shortly before: a record is of the one that is nearest.
+    let asked_for = |jit: &JitRecord| record.asked.iter().filter(|asked| asked.is_of(jit)).min_by_key(|asked| (asked.at - jit.start).abs());
+    let is_it = |jit: &&JitRecord| asked_for(jit).is_some_and(|asked| asked.at == intended) && jit.end > look.now;
+    let of_port = || look.records().iter().filter(|jit| jit.port == port);
+    match of_port().any(|jit| jit.is_initiating(look.now)) || of_port().filter(is_it).any(JitRecord::may_be_open) {
+        true => Shown::MayCome,
+        false if of_port().filter(is_it).any(JitRecord::was_replaced) => Shown::Replaced,
+        false => Shown::Nothing,
+    }
 }
 
 /// The grants that never opened; also those whose rule was taken down: nobody is let in by them any more.
@@ -310,7 +328,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::jit::{JitRecord, JitVm, RecordStatus};
+    use crate::jit::{JitVm, RecordStatus};
     use crate::reconcile::Mode;
     use crate::samples::{at, grant, opening, record as jit_record, vm};
     use crate::story::{Story, home, kinds};
@@ -555,6 +573,35 @@ mod tests {
         let asking = story.memory.initiates.get_mut(&22).unwrap();
         asking.grants.insert("over".to_owned());
         assert_eq!(story.look("10:00:20").opens.len(), 1);
+    }
+
+    #[test]
+    fn what_somebody_else_asked_for_meanwhile_is_no_answer_to_what_was_asked_for() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        // Its rule is shut already, and its record stays.
+        story.records = vec![jit_record(22, "*", "10:00:01", "13:00:00", RecordStatus::Initiated)];
+        assert_eq!(look(&mut story, "10:02:29", None), 0);
+        assert_eq!(look(&mut story, "10:02:30", Some(Outcome::Accepted)), 1);
+        story.records.push(jit_record(22, "203.0.113.4", "10:02:30", "12:00:00", RecordStatus::Initiated));
+        assert_eq!(look(&mut story, "10:04:59", None), 0, "its own record shows: the rule is waited for");
+        story.openings = vec![opening(1, "22", &["203.0.113.4"])];
+        assert_eq!(kinds(&story.look("10:04:59").audits), ["opened"]);
+    }
+
+    #[test]
+    fn what_a_newer_one_took_the_place_of_is_asked_for_again_soon() {
+        let mut story = story(vec![approved("g", "203.0.113.4", "12:00:00")]);
+        look(&mut story, "10:00:00", Some(Outcome::Accepted));
+        let newer = |status| jit_record(22, "*", "10:00:01", "13:00:00", status);
+        let mut own = jit_record(22, "203.0.113.4", "10:00:00", "12:00:00", RecordStatus::Revoked);
+        own.status_reason = "NewerRequestInitiated".to_owned();
+        story.records = vec![own, newer(RecordStatus::Initiating)];
+        assert_eq!(look(&mut story, "10:00:30", None), 0, "JIT is at work");
+        story.records[1] = newer(RecordStatus::Initiated);
+        assert_eq!(look(&mut story, "10:00:29", None), 0);
+        assert_eq!(look(&mut story, "10:00:30", Some(Outcome::Accepted)), 1);
+        assert_eq!(look(&mut story, "10:01:00", None), 0, "what is over says nothing of what was asked for now");
     }
 
     #[test]
