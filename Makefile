@@ -56,6 +56,8 @@ demo: guard
 	@cargo build --quiet --workspace --bins
 	@target/debug/portcullis demo $(if $(BREAK),--break $(BREAK)) $(ARGS)
 
+# A story waits half of its time: between two tries of a call, and for what does not answer.
+TESTS_AT_ONCE = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== format"
 	cargo fmt --all --check
@@ -75,7 +77,7 @@ test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	$(BIN)/python tests/clients/kql.py
 	@echo "== tests"
 	cargo test --quiet --workspace --doc
-	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast 2>&1 | tee target/nextest.log || failed=1; \
+	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast --test-threads $(TESTS_AT_ONCE) 2>&1 | tee target/nextest.log || failed=1; \
 	$(BIN)/python infra/summary.py target/nextest.log || failed=1; exit $$failed
 
 # Static, so that the host image's C library does not matter; packed relocations are a megabyte less that is resident.

@@ -9,8 +9,10 @@ Usage: kql.py [ROOT-OF-THE-REPOSITORY]
 import json
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
@@ -285,29 +287,38 @@ def queries():
             yield "chart", f"workbook-{item['name']}", item["content"]["query"], settings
 
 
+def judged(name, kql, settings):
+    """What is wrong with a query, and what it does in a sentence."""
+    try:
+        query = load(name, **settings)
+        check_words(query, kql)
+        mistakes = list(mistakes_of(query, kql))
+        needless = 0
+        if not mistakes:
+            for line, shorter in without_a_line(kql):
+                needless += 1
+                is_needed = any(True for _ in mistakes_of(query, shorter))
+                if is_needed == line.endswith(FOR_SPEED):
+                    mistakes.append(f"{'a' if is_needed else 'no'} sample needs the line `{line}`")
+        return mistakes, f"finds {len(query['find'])}, spares {len(query['near'])}, and needs each of its {needless} conditions"
+    except (Mistake, duckdb_kql.KqlError, duckdb.Error) as mistake:
+        return [str(mistake)], ""
+
+
 def main():
     counts, failed, known = {"rule": 0, "hunt": 0, "chart": 0}, 0, set()
-    for kind, name, kql, settings in queries():
+    # Each process has an engine of its own: one cannot be taken along into another.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        judging = [(kind, name, processes.submit(judged, name, kql, settings)) for kind, name, kql, settings in queries()]
+    for kind, name, judgement in judging:
         counts[kind] += 1
         known.add(name)
-        try:
-            query = load(name, **settings)
-            check_words(query, kql)
-            mistakes = list(mistakes_of(query, kql))
-            needless = 0
-            if not mistakes:
-                for line, shorter in without_a_line(kql):
-                    needless += 1
-                    is_needed = any(True for _ in mistakes_of(query, shorter))
-                    if is_needed == line.endswith(FOR_SPEED):
-                        mistakes.append(f"{'a' if is_needed else 'no'} sample needs the line `{line}`")
-        except (Mistake, duckdb_kql.KqlError, duckdb.Error) as mistake:
-            mistakes = [str(mistake)]
+        mistakes, told = judgement.result()
         for mistake in mistakes:
             print(f"{kind} {name}: {mistake}", file=sys.stderr)
         failed += bool(mistakes)
         if not mistakes:
-            print(f"{kind} {name}: finds {len(query['find'])}, spares {len(query['near'])}, and needs each of its {needless} conditions")
+            print(f"{kind} {name}: {told}")
     for file in sorted(samples.glob("*")):
         if file.stem not in known or file.suffix != ".yaml":
             failed += 1
