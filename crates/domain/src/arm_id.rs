@@ -51,7 +51,7 @@ impl ArmId {
         let rest = trimmed.strip_prefix('/').ok_or_else(not_an_id)?;
         let segments: Vec<&str> = rest.split('/').collect();
         let sized = |s: &str| (1..=Self::LONGEST_NAME).contains(&s.len());
-        let plain = |s: &str| sized(s) && s != "." && s != ".." && !s.chars().any(|c| is_hidden(c) || "?#\\%".contains(c));
+        let plain = |s: &str| sized(s) && s != "." && s != ".." && !s.chars().any(|c| matches!(c, '?' | '#' | '\\' | '%') || is_hidden(c));
         let begins = segments.first().is_some_and(|s| s.eq_ignore_ascii_case("subscriptions"));
         if !begins || segments.len() < 2 || !segments.len().is_multiple_of(2) || !segments.iter().all(|s| plain(s)) {
             return Err(not_an_id());

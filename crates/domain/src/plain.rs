@@ -31,6 +31,10 @@ pub fn quoted(text: &str) -> String {
 
 /// Whether a character is not seen, or moves what is seen.
 pub fn is_hidden(c: char) -> bool {
+    // Nearly every character that is asked about; each id of a long list is asked about in whole.
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
     let moves_or_hides = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     c.is_control() || moves_or_hides
