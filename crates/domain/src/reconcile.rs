@@ -750,9 +750,8 @@ fn is_being_taken_down(record: &VmRecord, grant: &Grant) -> bool {
 fn was_replaced(record: &VmRecord, grant: &Grant, look: &Look<'_>) -> bool {
     let of_port = look.records().iter().filter(|known| known.port == grant.port && known.end > look.now);
     let newest = |lets_in: bool| of_port.clone().filter(|known| known.sources.covers(&grant.sources) == lets_in).max_by_key(|k| k.start);
-    let is_ours = |known: &JitRecord| record.is_ours(known);
     match (newest(true), newest(false)) {
-        (Some(own), Some(newer)) => is_ours(own) && own.was_replaced() && newer.start > own.start && !is_ours(newer),
+        (Some(own), Some(newer)) => record.is_ours(own) && own.was_replaced() && newer.start > own.start && !record.is_ours(newer),
         (Some(_) | None, _) => false,
     }
 }

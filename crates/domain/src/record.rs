@@ -663,8 +663,8 @@ impl VmRecord {
     pub fn ends_with(&mut self, grant: &Grant, records: &[JitRecord], now: DateTime<Utc>) {
         let is_its = |record: &&JitRecord| {
             let is_persons = record.requestor.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&grant.name));
-            let is_its = record.port == grant.port && record.end > now && grant.sources.covers(&record.sources);
-            is_its && is_persons && !self.is_ours(record)
+            let is_covered = record.port == grant.port && record.end > now && grant.sources.covers(&record.sources);
+            is_covered && is_persons && !self.is_ours(record)
         };
         let with = records.iter().filter(is_its).map(|record| EndedEarly { port: record.port, from: record.start, until: record.end });
         let with: Vec<EndedEarly> = with.filter(|early| !self.ended_early.contains(early)).collect();
