@@ -56,16 +56,11 @@ demo: guard
 	@cargo build --quiet --workspace --bins
 	@target/debug/portcullis demo $(if $(BREAK),--break $(BREAK)) $(ARGS)
 
-# A story waits half of its time: between two tries of a call, and for what does not answer.
-TESTS_AT_ONCE = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
-test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
-	@echo "== format"
-	cargo fmt --all --check
-	cargo fmt --manifest-path fuzz/Cargo.toml --check
-	@echo "== lints"
-	cargo clippy --quiet --workspace --all-targets -- --deny warnings
-	@echo "== documentation"
-	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+# A story waits more than half of its time: between two tries of a call, and for what does not answer.
+TESTS_AT_ONCE = $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+# What is installed comes over the network, while the lints keep the cores busy.
+test: guard
+	@$(MAKE) --no-print-directory --jobs 4 linted $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== licences, sources, doubled crates"
 	$(CARGO) deny --log-level error check licenses sources bans
 	@echo "== unused dependencies"
@@ -79,6 +74,15 @@ test: guard $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	cargo test --quiet --workspace --doc
 	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast --test-threads $(TESTS_AT_ONCE) 2>&1 | tee target/nextest.log || failed=1; \
 	$(BIN)/python infra/summary.py target/nextest.log || failed=1; exit $$failed
+
+linted: guard
+	@echo "== format"
+	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@echo "== lints"
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@echo "== documentation"
+	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 
 # Static, so that the host image's C library does not matter; packed relocations are a megabyte less that is resident.
 STATICALLY := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
@@ -114,4 +118,4 @@ clean:
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help guard demo test package table matrix fuzz bench clean FORCE
+.PHONY: help guard demo test linted package table matrix fuzz bench clean FORCE
