@@ -266,6 +266,7 @@ pub fn log_refusal(state: &mut State, face: &str, call: &Call, status: StatusCod
     if let Some(deed) = deed {
         let entry = state.record(&deed.caller, face, &deed.what, &deed.target, status.as_u16());
         entry.condition = call.condition();
+        entry.asked = if face == "arm" { crate::arm::asked(call) } else { Vec::new() };
         entry.fault = Some(Obstacle::Status);
     }
 }

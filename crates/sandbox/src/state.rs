@@ -150,6 +150,7 @@ impl State {
             condition: None,
             access: None,
             direction: None,
+            asked: Vec::new(),
             fault: None,
         });
         &mut self.log[place]
@@ -709,9 +710,25 @@ pub struct LogEntry {
     /// `Inbound` or `Outbound` of the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<String>,
+    /// What an `initiate` asked for, as far as its body says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskedPort>,
     /// The fault that stood in the way: the service itself never saw the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Obstacle>,
+}
+
+/// A port that somebody asked JIT to open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AskedPort {
+    /// The machine's id, as it was sent.
+    pub vm: String,
+    /// The port.
+    pub port: u16,
+    /// The sources, as they were sent; none are the caller's own address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
 }
 
 /// A fault that leaves a request without its effect and with an answer.

@@ -29,6 +29,9 @@ const SIGN_IN_COUNTS: Duration = Duration::from_millis(1_050);
 /// The same of the keys that tokens are signed with, which the app asks for again no sooner.
 const KEYS_COUNT: Duration = Duration::from_millis(10_250);
 
+/// The path of what disturbs a story, which tells it from the story's own faults: a part of every path, as nothing is.
+const BESIDE: &str = "/";
+
 /// A story that has been played.
 pub struct Played {
     /// It, as it was left.
@@ -79,6 +82,7 @@ struct Stage {
 pub async fn play(script: &Script, switches: &Switches, fault: Option<Fault>, longer: Option<TimeDelta>) -> Result<Played, String> {
     let switches = switched(switches, &script.world.switches)?;
     let story = setting(script, &switches).starts().await.map_err(|why| cannot_start(&why))?;
+    let fault = fault.map(|fault| Fault { path: BESIDE.to_owned(), ..fault });
     story.change(|state| state.faults.extend(fault.clone()));
     let mut watch = Watch::begin(story.now(), MACHINES.map(|name| (name, vm(name))));
     story.world(|state| watch.look(state));
@@ -188,7 +192,7 @@ impl Stage {
                 let answer = self.story.arm(id_of(&calls.who)?, method, &with_places(&calls.path), body).await;
                 self.was_answered(&format!("calls {} {}", calls.method, calls.path), &answer);
             }
-            Deed::WritesPolicy(writes) => self.writes_policy(id_of(&writes.who)?).await?,
+            Deed::WritesPolicy(writes) => self.writes_policy(id_of(&writes.who)?).await,
             Deed::DeletesRules(closes) => self.deletes_rules(&closes.vm).await,
             Deed::DeletesMachine(closes) => self.story.change(|state| estate::delete_vm(state, &vm(&closes.vm))),
             Deed::Locks(true) => self.story.change(|state| state.locks.push(Lock::new(group(), LockLevel::CanNotDelete))),
@@ -215,7 +219,10 @@ impl Stage {
 
     /// One fault alone is met by a call, the first that waits for it: one of the story, before the call is only counted, and what
     /// disturbs the story, before one of its own.
-    fn fails(&self, fault: Fault) {
+    fn fails(&self, mut fault: Fault) {
+        if fault.path == BESIDE {
+            fault.path.clear();
+        }
         let counts = self.beside.as_ref().is_some_and(|beside| beside.effect == COUNTS);
         self.story.change(|state| {
             let place = if counts { 0 } else { state.faults.len() };
@@ -235,10 +242,7 @@ impl Stage {
 
     /// Whether a fault is not the story's own.
     fn disturbs(&self, fault: &Fault) -> bool {
-        let Fault { face, method, path, by, effect, .. } = fault;
-        let is_alike =
-            |beside: &Fault| (&beside.face, &beside.method, &beside.path, &beside.by, &beside.effect) == (face, method, path, by, effect);
-        self.beside.as_ref().is_some_and(is_alike)
+        self.beside.is_some() && fault.path == BESIDE
     }
 
     async fn opens(&mut self, opens: &Opens) {
@@ -269,12 +273,14 @@ impl Stage {
         self.refused.push(format!("{what} at {}: {why}", clock(self.time().seconds())));
     }
 
-    async fn writes_policy(&self, who: &str) -> Result<(), String> {
-        let (_, body) = self.story.arm(who, reqwest::Method::GET, &policy(), None).await;
+    async fn writes_policy(&mut self, who: &str) {
+        let read = self.story.arm(who, reqwest::Method::GET, &policy(), None).await;
+        self.was_answered("writesPolicy, which reads it first,", &read);
+        let (200, body) = read else { return };
         let kept = json!({"virtualMachines": body["properties"]["virtualMachines"], "requests": body["properties"]["requests"]});
         let body = json!({"kind": body["kind"], "properties": kept});
-        let (status, answer) = self.story.arm(who, reqwest::Method::PUT, &policy(), Some(body)).await;
-        if status == 200 { Ok(()) } else { Err(format!("PUT of the JIT policy: {status} {answer}")) }
+        let written = self.story.arm(who, reqwest::Method::PUT, &policy(), Some(body)).await;
+        self.was_answered("writesPolicy", &written);
     }
 
     async fn asks(&mut self, asks: &Asks) -> Result<(), String> {

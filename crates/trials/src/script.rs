@@ -580,10 +580,10 @@ impl Script {
     /// A disturbed story is watched for longer: what is to be open in the end must be so then.
     fn check_open(&self, ends: &[End]) -> Result<(), String> {
         let by = Time(self.lasts.0 + WATCHED_LONGER);
-        let is_over = |end: &&End| end.is == How::OpenCovered && end.lets_in.iter().all(|stay| stay.until < by);
+        let is_over = |end: &&End| end.is == How::OpenCovered && end.lets_in.iter().all(|stay| stay.until <= by);
         match ends.iter().find(is_over) {
             Some(end) => Err(format!(
-                "{} port {}: openCovered: a disturbed story is watched for 45m more than it lasts, so let somebody be due until {by} at least",
+                "{} port {}: openCovered: a disturbed story is watched for 45m more than it lasts, so let somebody be due until after {by}",
                 end.vm, end.port
             )),
             None => Ok(()),
@@ -872,6 +872,11 @@ but:
                 "is: shut, letsIn: [{from: 192.0.2.9, since: 0, until: 0}]",
                 "is: openCovered, mayRaise: [lock], letsIn: [{from: 192.0.2.9, since: 0, until: 3h}]",
                 "mayRaise: where it is open, covered nothing is raised",
+            ),
+            (
+                "is: shut, letsIn: [{from: 192.0.2.9, since: 0, until: 0}]",
+                "is: openCovered, letsIn: [{from: 192.0.2.9, since: 0, until: 75m}]",
+                "so let somebody be due until after 75m",
             ),
             ("is: alarmStanding", "is: alarmStanding, mayRaise: [lock]", "mayRaise: without alarms any may be raised where it is"),
             (

@@ -32,6 +32,9 @@ pub const INITIATE: &str = "Microsoft.Security/locations/jitNetworkAccessPolicie
 pub(crate) const COUNTS: Effect = Effect::Delay { milliseconds: 0 };
 const COUNTER: u32 = 1_000_000;
 
+/// What stands for the status of a request that had no answer: no service gives it.
+pub const UNANSWERED: u16 = 599;
+
 /// A running story.
 pub struct Story {
     /// The sandbox.
@@ -343,7 +346,7 @@ impl Story {
         self.change(|state| state.faults.push(fault));
     }
 
-    /// A request to ARM as this person or application.
+    /// A request to ARM as this person or application: the status and the body, or [`UNANSWERED`] and why.
     pub async fn arm(&self, who: &str, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let token = self.world(|state| entra::mint(state, who, "https://management.azure.com").unwrap());
         let version = match path.split_once('?') {
@@ -355,9 +358,10 @@ impl Story {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        (status, response.json().await.unwrap_or(Value::Null))
+        match request.send().await {
+            Ok(response) => (response.status().as_u16(), response.json().await.unwrap_or(Value::Null)),
+            Err(why) => (UNANSWERED, json!(format!("no answer: {}", why.without_url()))),
+        }
     }
 
     /// Somebody with the right opens a port through JIT, around Portcullis.

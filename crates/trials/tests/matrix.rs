@@ -120,3 +120,44 @@ async fn walks_at_random_hold_what_must_hold_always() {
         assert_eq!(wrong, Ok(Vec::new()), "seed {seed}");
     }
 }
+
+/// An outage of everything, as a story may have it, is what a disturbance is too, but for how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_story_heals_its_own_fault_however_alike_it_is_to_what_disturbs_it() {
+    let story = "
+tells: Everything fails for ten minutes, in which nobody asks for anything.
+steps:
+  - {at: 6m, what: {fault: {path: /, by: handler, effect: {kind: status, status: 503}}}}
+  - {at: 16m, what: heals}
+  - {at: 30m, what: {opens: {who: ada.admin, vm: web-1, port: 3389, from: '*', for: 30m}}}
+lasts: 50m
+ends: [{vm: web-1, port: 3389, is: shut, letsIn: [{from: '*', since: 30m, until: 30m}]}]
+";
+    let story = ("all-down".to_owned(), Script::read(story).unwrap());
+    let cells = ["undisturbed", "503@3", "503@100000"]
+        .map(|wrong| Cell::read(&format!("all-down/usual/{wrong}"), std::slice::from_ref(&story)).unwrap());
+    let outcomes = run(AT_ONCE, &cells, |_, _| {}).await;
+    let are: Vec<_> = outcomes.into_iter().map(|outcome| (outcome.is_met, outcome.wrong)).collect();
+    assert_eq!(are, [(true, Vec::new()), (true, Vec::new()), (false, Vec::new())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_try_and_azure_does_not_do_or_does_not_answer_is_no_mistake_of_the_story() {
+    let story = "
+tells: An administrator is cut off while JIT opens a port, and cannot write the policy while the plan is off.
+steps:
+  - {at: 0, what: {fault: {face: arm, method: POST, path: /initiate, times: 1, effect: {kind: cutAfter}}}}
+  - {at: 0, what: {opens: {who: ada.admin, vm: web-1, port: 3389, from: '*', for: 30m}}}
+  - {at: 15m, what: {plan: false}}
+  - {at: 15m, what: {writesPolicy: {who: ada.admin}}}
+  - {at: 16m, what: {plan: true}}
+lasts: 42m
+ends: [{vm: web-1, port: 3389, is: shut, letsIn: [{from: '*', since: 0, until: 0}]}]
+";
+    let cell = Cell::read("cut-off/usual/undisturbed", &[("cut-off".to_owned(), Script::read(story).unwrap())]).unwrap();
+    let (played, verdict) = cell.played().await.unwrap();
+    assert_eq!(verdict.wrong, Vec::<String>::new());
+    let [opens, writes] = played.refused.as_slice() else { panic!("{:#?}", played.refused) };
+    assert!(opens.starts_with("opens web-1 port 3389 at 0:00: 599 \"no answer: "), "{opens}");
+    assert!(writes.starts_with("writesPolicy, which reads it first, at 15:00: 403 "), "{writes}");
+}

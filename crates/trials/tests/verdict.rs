@@ -304,6 +304,29 @@ async fn a_world_that_was_tampered_with_is_told_so() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_is_announced_as_it_is_asked_for() {
+    let stories = Script::read_all(&shipped_stories()).unwrap();
+    let (_, script) = stories.into_iter().find(|(name, _)| name == "granted").unwrap();
+    for (told, instead, is_right) in [
+        ("\"port\":22", "\"port\":22", true),
+        ("\"port\":22", "\"port\":3389", false),
+        ("[\"203.0.113.4\"]", "[\"203.0.113.5\"]", false),
+        ("/virtualmachines/web-", "/virtualmachines/db-", false),
+    ] {
+        let played = played(&script).await;
+        played.story.change(|state| {
+            retell(state, "open", |text| {
+                let lower = text.to_ascii_lowercase();
+                let place = lower.find(told).unwrap_or_else(|| panic!("{told}: {text}"));
+                format!("{}{instead}{}", &text[..place], &text[place + told.len()..])
+            });
+        });
+        let wrong = wrong(&script, &USUAL, &played);
+        assert_eq!(wrong.iter().any(|sentence| sentence.contains("no audit record before")), !is_right, "{instead}: {wrong:#?}");
+    }
+}
+
 fn granted(n: u32) -> Value {
     json!({"id": format!("g{n}"), "at": "2026-01-15T09:10:00Z", "kind": "granted", "grant": "g"})
 }

@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::face::Call;
 use crate::iso_duration;
-use crate::state::{DueKind, State};
+use crate::state::{AskedPort, DueKind, State};
 use crate::switches::{Requestor, SourceMust};
 
 use super::Request;
@@ -55,6 +56,24 @@ pub(super) fn initiate(state: &mut State, request: &Request, resource: &Resource
     keep(state, &id, &record);
     plan(state, &id, &key);
     Ok(Reply::with(StatusCode::ACCEPTED, record))
+}
+
+/// What a call asks JIT to open, whether it may or not: nothing where it asks for something else, or cannot be read.
+pub fn asked(call: &Call) -> Vec<AskedPort> {
+    if !call.path.trim_end_matches('/').to_ascii_lowercase().ends_with("/initiate") {
+        return Vec::new();
+    }
+    let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    let mut asked = Vec::new();
+    for (vm, wish) in machines(&body).unwrap_or_default() {
+        for port in wish["ports"].as_array().into_iter().flatten() {
+            let Ok(number) = port_number(port) else { continue };
+            let one = port["allowedSourceAddressPrefix"].as_str();
+            let many = port["allowedSourceAddressPrefixes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            asked.push(AskedPort { vm: vm.to_owned(), port: number, sources: one.into_iter().chain(many).map(str::to_owned).collect() });
+        }
+    }
+    asked
 }
 
 /// Records are answered unsorted (recorded): a new one goes to a place that depends on how many there are.

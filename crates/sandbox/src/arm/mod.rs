@@ -33,6 +33,7 @@ mod versions;
 use http::Method;
 use serde_json::Value;
 
+pub(crate) use self::jit_initiate::asked;
 use crate::entra;
 use crate::eventgrid;
 use crate::face::{Answer, Call};
@@ -94,6 +95,7 @@ pub fn answer(state: &mut State, call: &Call) -> Answer {
         let entry = state.record(&caller, "arm", &note.action, &note.target, status);
         entry.condition = call.condition();
         (entry.access, entry.direction) = nature.unwrap_or_default();
+        entry.asked = asked(call);
         if note.authenticated && note.kind.is_some() {
             activity::of_request(state, call, &note, &correlation, status);
         }

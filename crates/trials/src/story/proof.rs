@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::source::Sources;
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
 use portcullis_sandbox::host::record::Outcome;
 use portcullis_sandbox::state::{Condition, LogEntry, Message, State};
@@ -31,6 +32,19 @@ pub fn is_ours(entry: &LogEntry) -> bool {
 /// Whether a rule's last part is what JIT names a rule that lets in.
 fn is_named_as_jit_allows(id: &str) -> bool {
     id.rsplit('/').next().and_then(parse_name).is_some_and(|name| name.rule == JitRule::Allow)
+}
+
+/// Whether an audit record of an opening says what this `initiate` asked for: one port of one machine, and to whom.
+fn is_about(audit: &Value, initiate: &LogEntry) -> bool {
+    let [asked] = initiate.asked.as_slice() else { return false };
+    let told: Sources = serde_json::from_value(audit["sources"].clone()).unwrap_or_default();
+    let sources = Sources::read(asked.sources.iter().map(String::as_str));
+    same(&audit["vm"], &asked.vm) && audit["port"] == asked.port && told == sources
+}
+
+/// What an opening is about, for those that are announced and tried.
+fn place(vm: &str, port: &Value) -> String {
+    format!("{} port {port}", vm.to_ascii_lowercase())
 }
 
 fn is_effect(entry: &LogEntry) -> bool {
@@ -167,7 +181,7 @@ impl Story {
             let announces = if effect.what.eq_ignore_ascii_case(DELETE) {
                 audit["kind"] == "close" && same(&audit["about"], &effect.target)
             } else {
-                audit["kind"] == "open"
+                audit["kind"] == "open" && is_about(&audit, effect)
             };
             announces.then(|| (entry.target.clone(), audit["vm"].as_str().unwrap_or_default().to_owned()))
         });
@@ -178,7 +192,7 @@ impl Story {
     }
 
     /// What may be told once in a grant's life was told once; and what was announced was tried, by the run that announced it and
-    /// before it announced that again, unless that run failed or something stood in its way.
+    /// before it announced that again, but for one announcement for each thing that stood in that run's way, and one if it failed.
     fn told_twice(&self) -> Vec<String> {
         const ONCE: [&str; 5] = ["granted", "adopted", "declined", "grant-ended", "grant-closed"];
         let audits = self.audits();
@@ -196,38 +210,50 @@ impl Story {
         broken
     }
 
-    /// The audit records that announced a delete or an opening which their run did not try, though nothing was in its way.
+    /// The audit records that announced a delete or an opening which their run did not try, beyond those that something was in the
+    /// way of: a run begins one effect after the other, so that nothing is in the way of more than one.
     fn never_tried(&self) -> Vec<String> {
         let met: Vec<_> = self.world(|state| state.met.iter().filter(|met| met.effect != COUNTS).cloned().collect());
-        let mut disturbed: BTreeSet<String> = met.iter().filter_map(|met| met.invocation.clone()).collect();
+        let mut in_the_way: BTreeMap<String, usize> = BTreeMap::new();
         // A token is for every run of its time.
         let all_disturbed: BTreeSet<DateTime<Utc>> = met.iter().filter(|met| met.invocation.is_none()).map(|met| met.at).collect();
         let failed = self.sandbox.host.as_ref().map(|host| host.record().failures()).unwrap_or_default();
-        disturbed.extend(failed.into_iter().map(|failure| failure.id));
-        let mut broken = Vec::new();
+        for run in met.iter().filter_map(|met| met.invocation.clone()).chain(failed.into_iter().map(|failure| failure.id)) {
+            *in_the_way.entry(run).or_default() += 1;
+        }
+        let mut not_tried = Vec::new();
         // What each run has announced and not tried yet, by what it is about.
         let mut announced: BTreeMap<(String, String), String> = BTreeMap::new();
         for entry in self.world(|state| state.log.clone()).iter().filter(|entry| is_ours(entry)) {
-            let Some(run) = entry.invocation.clone().filter(|run| !disturbed.contains(run)) else { continue };
+            let Some(run) = entry.invocation.clone() else { continue };
             if all_disturbed.contains(&entry.at) {
                 continue;
             }
             if is_effect(entry) {
-                let about = if entry.what.eq_ignore_ascii_case(DELETE) { entry.target.to_ascii_lowercase() } else { String::new() };
-                announced.remove(&(run, about));
+                if entry.what.eq_ignore_ascii_case(DELETE) {
+                    announced.remove(&(run, entry.target.to_ascii_lowercase()));
+                } else {
+                    entry.asked.iter().for_each(|asked| drop(announced.remove(&(run.clone(), place(&asked.vm, &json!(asked.port))))));
+                }
             } else if entry.face == "blob" && entry.what == "put" && entry.status < 300 {
                 let Some(audit) = entry.target.strip_prefix("audit/").and_then(|name| self.audit_in(name)) else { continue };
                 let about = match audit["kind"].as_str() {
                     Some("close") => audit["about"].as_str().unwrap_or_default().to_ascii_lowercase(),
-                    Some("open") => String::new(),
+                    Some("open") => place(audit["vm"].as_str().unwrap_or_default(), &audit["port"]),
                     _ => continue,
                 };
-                let earlier = announced.insert((run, about), entry.target.clone());
-                broken.extend(earlier.map(|earlier| format!("announced and not tried: {earlier}, before {}", entry.target)));
+                let earlier = announced.insert((run.clone(), about), entry.target.clone());
+                not_tried.extend(earlier.map(|earlier| (run, format!("{earlier}, before {}", entry.target))));
             }
         }
-        broken.extend(announced.into_values().map(|audit| format!("announced and not tried: {audit}")));
-        broken
+        not_tried.extend(announced.into_iter().map(|((run, _), audit)| (run, audit)));
+        not_tried.retain(|(run, _)| {
+            let excuses = in_the_way.entry(run.clone()).or_default();
+            let is_excused = *excuses > 0;
+            *excuses = excuses.saturating_sub(1);
+            !is_excused
+        });
+        not_tried.into_iter().map(|(_, audit)| format!("announced and not tried: {audit}")).collect()
     }
 
     fn without_rows(&self) -> Vec<String> {
