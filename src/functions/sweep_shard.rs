@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::arm_id::{ArmIdError, VmId};
 use portcullis_domain::audit::AuditKind;
+use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::json::tree;
 use portcullis_domain::judge::{Facts, Judgement, Seen, Violation, judge};
@@ -134,11 +135,12 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
 
 /// Up to when the records began that a sweep has sent a look for, as the store keeps it for each subscription. What JIT opened and
 /// took away between two sweeps has left nothing else.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct UpTo {
+pub struct UpTo {
+    /// When the newest of these records began.
     #[serde(deserialize_with = "portcullis_domain::time::stored")]
-    up_to: DateTime<Utc>,
+    pub up_to: DateTime<Utc>,
 }
 
 impl UpTo {
@@ -146,9 +148,13 @@ impl UpTo {
         format!("records/{subscription}")
     }
 
-    /// Reads it, and by it makes sure that this is the store. A subscription that was never swept is asked about the last day.
+    /// Reads it, and by it makes sure that this is the store. A subscription that was never swept is asked about the last day, and so is
+    /// one of which a time is stored that has not come: a sweep writes none.
     async fn read(app: &App, subscription: &Uuid) -> Result<Held<Self>, StoreError> {
-        Ok(match app.store.service_or_nothing(&Self::name(subscription)).await? {
+        Ok(match app.store.service_or_nothing::<Self>(&Self::name(subscription)).await? {
+            Found::Document(held) if held.document.up_to > held.now + CLOCKS_DIFFER_BY => {
+                Held { document: UpTo { up_to: held.now - REMEMBERED }, ..held }
+            }
             Found::Document(held) => held,
             Found::Nothing(now) => Held { document: UpTo { up_to: now - REMEMBERED }, etag: None, now },
         })

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use portcullis::functions::Message;
+use portcullis::functions::alert::RowsFailing;
 use portcullis::functions::dead_letters::{Place, kept_aside, place};
 use portcullis::functions::jit_activity::Activity;
+use portcullis::functions::sweep::Swept;
+use portcullis::functions::sweep_shard::UpTo;
 use portcullis::store::KeptMessage;
 use portcullis_domain::audit::{AuditRecord, Installation};
 use portcullis_domain::conclude::conclude;
@@ -46,6 +49,17 @@ pub(crate) fn store_documents(data: &[u8]) {
     }
     if let Ok(kept) = serde_json::from_slice::<KeptMessage>(data) {
         survives_json(&kept);
+    }
+    if let Ok(swept) = serde_json::from_slice::<Swept>(data) {
+        survives_json(&swept);
+    }
+    if let Ok(up_to) = serde_json::from_slice::<UpTo>(data) {
+        survives_json(&up_to);
+        a_time(up_to.up_to);
+    }
+    if let Ok(failing) = serde_json::from_slice::<RowsFailing>(data) {
+        survives_json(&failing);
+        failing.since.into_iter().for_each(a_time);
     }
 }
 
