@@ -202,15 +202,17 @@ impl Store {
         self.remove(&due.name()).await
     }
 
-    /// What is due up to now, the earliest first, at most `most`.
-    pub async fn list_due(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<Due>, StoreError> {
+    /// What is due up to now of the VMs that count, the earliest first, at most `most`.
+    pub async fn list_due(&self, now: DateTime<Utc>, most: usize, counts: impl Fn(&VmId) -> bool + Sync) -> Result<Vec<Due>, StoreError> {
         let mut due = Vec::new();
         let each = |listed: Vec<Listed>| {
             for entry in listed.iter().filter_map(|listed| Due::of_name(&listed.name)) {
                 if entry.at > now || due.len() >= most {
                     return ControlFlow::Break(());
                 }
-                due.push(entry);
+                if counts(&entry.vm) {
+                    due.push(entry);
+                }
             }
             ControlFlow::Continue(())
         };
@@ -351,20 +353,22 @@ impl Store {
         self.put_once(&name, &KeptMessage { name: name.clone(), body: body.to_owned() }).await.map(|_| ())
     }
 
-    /// The kept messages whose time has come, the earliest first, at most `most`. What was not written by
-    /// [`Store::keep_message`] comes as its own text, for whoever finds out that it is no message.
-    pub async fn list_kept_messages(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<KeptMessage>, StoreError> {
+    /// The names of the kept messages whose time has come, the earliest first, at most `most`.
+    pub async fn list_kept_messages(&self, now: DateTime<Utc>, most: usize) -> Result<Vec<String>, StoreError> {
         let until = format!("{KEPT}{}/~", now.format(DUE_TIME));
-        let mut kept = Vec::new();
-        for name in self.names(KEPT, most).await?.iter().take_while(|name| **name <= until) {
-            match self.read::<KeptMessage>(name).await {
-                Ok(Found::Document(held)) => kept.push(KeptMessage { name: name.clone(), body: held.document.body }),
-                Ok(Found::Nothing(_)) => {}
-                Err(StoreError::Unreadable { .. }) => kept.push(KeptMessage { name: name.clone(), body: self.text(name).await? }),
-                Err(failed) => return Err(failed),
-            }
+        let mut names = self.names(KEPT, most).await?;
+        names.retain(|name| *name <= until);
+        Ok(names)
+    }
+
+    /// The body of a kept message, if it is still there. What was not written by [`Store::keep_message`] is its own text, for whoever
+    /// finds out that it is no message.
+    pub async fn kept_message(&self, name: &str) -> Result<Option<String>, StoreError> {
+        match self.read::<KeptMessage>(name).await {
+            Ok(found) => Ok(found.into_document().map(|kept| kept.body)),
+            Err(StoreError::Unreadable { .. }) => self.text(name).await.map(Some),
+            Err(failed) => Err(failed),
         }
-        Ok(kept)
     }
 
     /// Stores what came in and cannot be used, with the reason. An emptied store takes nothing.
@@ -389,12 +393,25 @@ impl Store {
     }
 
     /// Writes an audit record for good, once, after the entry that says that its row has no receipt yet. Writing it again
-    /// owes the row again: it may come twice, never not at all.
-    pub async fn write_audit(&self, audit: &AuditRecord) -> Result<(), StoreError> {
+    /// owes the row again: it may come twice, never not at all. Where its id is that of another record, which a machine's record left
+    /// behind that is no longer there, it stands under an id of its own, and is given as it stands then.
+    pub async fn write_audit(&self, audit: &AuditRecord) -> Result<Option<AuditRecord>, StoreError> {
+        let Some(there) = self.put_audit(audit).await? else { return Ok(None) };
+        // What cannot be read is a record of before, as any other is that a run writes again.
+        let Ok(there) = from_bytes::<AuditRecord>(&audit.id, &there) else { return Ok(None) };
+        if !audit.is_another_than(&there) {
+            return Ok(None);
+        }
+        let audit = audit.apart();
+        self.put_audit(&audit).await?;
+        Ok(Some(audit))
+    }
+
+    /// Gives what is there already.
+    async fn put_audit(&self, audit: &AuditRecord) -> Result<Option<Bytes>, StoreError> {
         self.put_once(&unsent_name(&audit.id), &Unsent { at: audit.at }).await?;
         let body = to_bytes(&audit.id, audit)?;
-        self.create(&self.audit, &audit_name(&audit.id), body).await?;
-        Ok(())
+        Ok(self.create(&self.audit, &audit_name(&audit.id), body).await?.1)
     }
 
     /// Whether the row of an audit record still has no receipt.
@@ -515,19 +532,19 @@ impl Store {
 
     async fn put_once<T: Serialize>(&self, name: &str, document: &T) -> Result<DateTime<Utc>, StoreError> {
         let body = to_bytes(name, document)?;
-        self.create(&self.state, name, body).await
+        Ok(self.create(&self.state, name, body).await?.0)
     }
 
-    /// Makes sure that a blob is there, and gives the store's clock. That it is there already is believed when it can be read: what
-    /// others rely on may follow.
-    async fn create(&self, container: &str, name: &str, body: Bytes) -> Result<DateTime<Utc>, StoreError> {
+    /// Makes sure that a blob is there, and gives the store's clock, and what was there already. That it is there is believed when it
+    /// can be read: what others rely on may follow.
+    async fn create(&self, container: &str, name: &str, body: Bytes) -> Result<(DateTime<Utc>, Option<Bytes>), StoreError> {
         for _ in 0..CREATED_WITHIN {
             if let Create::Created { date, .. } = self.blobs.create(container, name, body.clone()).await? {
-                return Ok(date);
+                return Ok((date, None));
             }
             // It may have been taken away in between, as a claim is by the look that takes it in.
-            if let Read::Found { date, .. } = self.blobs.get(container, name).await? {
-                return Ok(date);
+            if let Read::Found { date, body, .. } = self.blobs.get(container, name).await? {
+                return Ok((date, Some(body)));
             }
         }
         Err(StoreError::Hidden(format!("{container}/{name}")))

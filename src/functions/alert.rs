@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::{App, Ended, Message, PATIENCE, Stopped, of_service};
+use crate::store::{StoreError, Written};
 
 /// What keeps rows from going out, as health tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,25 +72,33 @@ async fn send_row(app: &App, id: &str) -> Result<String, Stopped> {
 async fn note(app: &App, failing: Option<(DateTime<Utc>, String)>) -> Result<(), Stopped> {
     let held = app.store.service::<RowsFailing>(ROWS).await?;
     let before = held.as_ref().map(|held| held.document.clone()).unwrap_or(RowsFailing { since: None, said: String::new() });
-    let began = before.since.is_none();
     let after = match failing {
         Some((at, said)) => RowsFailing { since: before.since.or(Some(at)), said },
         None => RowsFailing { since: None, said: String::new() },
     };
     if after != before {
-        app.store.save_service(ROWS, &after, held.and_then(|held| held.etag).as_deref()).await?;
+        let saved = app.store.save_service(ROWS, &after, held.and_then(|held| held.etag).as_deref()).await?;
+        if matches!(saved, Written::Lost) {
+            // Another row came to the same, or went out.
+            return Ok(());
+        }
     }
     match after.since {
-        Some(since) if began => tell(app, since, &after.said).await,
-        Some(_) | None => Ok(()),
+        Some(since) => tell(app, since, &after.said).await,
+        None => Ok(()),
     }
 }
 
-/// That rows do not go out is written down too, once each time it begins: its own row goes out when rows do again.
+/// That rows do not go out is written down too, once each time it begins, be it by another run than the one that saw it begin: its
+/// own row goes out when rows do again.
 async fn tell(app: &App, since: DateTime<Utc>, said: &str) -> Result<(), Stopped> {
     let id = format!("rows-{}", since.format("%Y%m%dT%H%M%S"));
     let words =
         ("rows do not reach Microsoft Sentinel, so nobody is told there; each is sent again every minute".to_owned(), said.to_owned());
-    app.store.write_audit(&of_service(&id, since, AuditKind::ServiceFailing, "rows", words)).await?;
-    Ok(())
+    let audit = of_service(&id, since, AuditKind::ServiceFailing, "rows", words);
+    match app.store.audit(&audit.id).await {
+        Ok(None) => app.store.write_audit(&audit).await.map(drop).map_err(Stopped::from),
+        Ok(Some(_)) | Err(StoreError::Unreadable { .. }) => Ok(()),
+        Err(failed) => Err(failed.into()),
+    }
 }

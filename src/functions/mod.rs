@@ -179,7 +179,14 @@ impl App {
     /// Writes an audit record and sends its row on its way. A row that cannot be sent now is sent by `schedule`, which
     /// finds it without a receipt.
     async fn write_audit(&self, audit: &AuditRecord) -> Result<(), Stopped> {
-        self.store.write_audit(audit).await?;
+        let apart = self.store.write_audit(audit).await?;
+        if let Some(apart) = &apart {
+            warn!(
+                audit.id = apart.id,
+                "another audit record has the id {}: the machine's record in the store was lost, or is older", audit.id
+            );
+        }
+        let audit = apart.as_ref().unwrap_or(audit);
         self.count(audit);
         let row = Message::Row { audit: audit.id.clone(), tries: 0 };
         match timeout(TELL_WITHIN, self.send(&row)).await {
@@ -279,17 +286,15 @@ impl App {
         ended
     }
 
-    /// Tells, at most once an hour and subject, that a part of the service does not work.
-    async fn tell_failing(&self, code: &str, subject: &str, why: &str, meanwhile: &str) {
+    /// Tells, at most once an hour and subject, that a part of the service does not work. Gives whether it is written down.
+    async fn tell_failing(&self, code: &str, subject: &str, why: &str, meanwhile: &str) -> bool {
         let told = async {
             let now = self.store.check().await?;
             let id = format!("{code}-{}-{}", short_hash(subject), now.format("%Y%m%dT%H"));
             let words = (meanwhile.to_owned(), why.to_owned());
             self.write_audit_once(&of_service(&id, now, AuditKind::ServiceFailing, code, words)).await
         };
-        if let Err(stopped) = told.await {
-            error!(error = %stopped, "a failure could not be written down");
-        }
+        told.await.inspect_err(|stopped| error!(error = %stopped, "a failure could not be written down")).is_ok()
     }
 
     /// Handles a message within the time that an invocation has. What is not done by then is sent again, and told:

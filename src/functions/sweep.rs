@@ -62,20 +62,25 @@ const MEANWHILE: &str = "nothing is swept, so that openings around Portcullis ar
 /// The subscriptions of the last sweep, as the store keeps them.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Swept {
-    subscriptions: BTreeSet<String>,
+pub struct Swept {
+    /// Their ids.
+    pub subscriptions: BTreeSet<String>,
 }
 
 /// Tells once of each subscription that was swept before and is no longer seen: a right that was taken away looks the
 /// same as a subscription that is gone.
 async fn tell_lost(app: &App, seen: &[String]) -> Result<(), Stopped> {
     let held = app.store.service::<Swept>("swept").await?;
-    let now = Swept { subscriptions: seen.iter().cloned().collect() };
+    let mut now = Swept { subscriptions: seen.iter().cloned().collect() };
     let (before, etag) = held.map(|held| (held.document, held.etag)).unwrap_or_default();
-    for lost in before.subscriptions.difference(&now.subscriptions) {
+    let lost: Vec<&String> = before.subscriptions.iter().filter(|known| !now.subscriptions.contains(*known)).collect();
+    for lost in lost {
         let why = "give the app's identity its roles back, if the subscription is still there";
         let meanwhile = format!("subscription {lost} is no longer seen, so that nothing in it is governed");
-        app.tell_failing("subscription-lost", lost, why, &meanwhile).await;
+        if !app.tell_failing("subscription-lost", lost, why, &meanwhile).await {
+            // The next sweep tells of it.
+            now.subscriptions.insert(lost.clone());
+        }
     }
     if now != before {
         app.store.save_service("swept", &now, etag.as_deref()).await?;

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::state::State;
 use portcullis_sandbox::switches::Events;
 use portcullis_trials::story::{DELETE, Setting, Story, vm};
 use serde_json::Value;
@@ -85,6 +86,37 @@ async fn what_jit_shut_while_nothing_could_be_read_is_told_of_afterwards() {
         story.heal();
         story.pass(900).await;
         assert_eq!((missed(&story).join(", ").as_str(), story.alarms().as_str()), ("any-source 3389 High", alarms), "{}", story.told());
+        story.holds();
+    }
+}
+
+/// The cure of a record that cannot be read: it is deleted, or an earlier version is put back. Both count what was counted before.
+#[tokio::test]
+async fn a_machines_record_that_was_lost_or_put_back_hides_no_audit_record_behind_an_older_one() {
+    for is_put_back in [false, true] {
+        let story = Story::begin().await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(10)).await;
+        story.pass(1200).await;
+        let records = |state: &mut State| {
+            let blobs = &mut state.containers.get_mut("state").unwrap().blobs;
+            blobs.iter().filter(|(name, _)| name.starts_with("vm/")).map(|(name, blob)| (name.clone(), blob.clone())).collect::<Vec<_>>()
+        };
+        let before = story.change(records);
+        let kinds = ["finding-appeared", "proved-shut", "finding-gone"];
+        let of_one = kinds.map(|kind| story.audits_of(kind).len());
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(10)).await;
+        story.pass(3600).await;
+        story.change(|state| {
+            let blobs = &mut state.containers.get_mut("state").unwrap().blobs;
+            blobs.retain(|name, _| !name.starts_with("vm/"));
+            blobs.extend(before.into_iter().filter(|_| is_put_back));
+        });
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(10)).await;
+        story.pass(1200).await;
+        let of_three = kinds.map(|kind| story.audits_of(kind).len());
+        assert_eq!(of_three, of_one.map(|count| count * 3), "{kinds:?}, {is_put_back}: {}", story.told());
+        assert_eq!(story.audits_of("close").len(), story.tried(DELETE).len(), "{is_put_back}: {}", story.told());
+        story.is_proved_shut("web-1", 3389);
         story.holds();
     }
 }

@@ -9,7 +9,7 @@ use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::state::{Lock, LockLevel, LogEntry, State};
 use portcullis_sandbox::switches::{Events, Requestor};
 use portcullis_sandbox::{blob, servicebus};
-use portcullis_trials::story::{DELETE, Setting, Story, initiate_event, policy, vm};
+use portcullis_trials::story::{DELETE, Setting, Story, initiate_event, policy, tag, vm};
 use serde_json::{Value, json};
 
 const MINUTE: i64 = 60;
@@ -455,4 +455,42 @@ async fn requests_of_one_moment_bring_about_a_look_each() {
     let found = story.audits_of("finding-appeared");
     let whose = |audit: &&Value| audit["claims"][0]["objectId"] == estate::ADMIN_OBJECT_ID;
     assert_eq!((found.len(), found.iter().filter(whose).count()), (REQUESTS, REQUESTS), "each says whose it was: {:#}", found[0]);
+}
+
+#[tokio::test]
+async fn a_wish_whose_answer_cannot_be_read_stops_no_look_at_its_machine() {
+    let story = Setting::with(|state| tag(state, "web-1", "development")).begin().await;
+    story.fault("arm", "GET", "", Effect::status(503, None), None);
+    story.asks_for(estate::DEVELOPER_OBJECT_ID, "web-1", 22, "203.0.113.4", "PT1H").await;
+    story.pass(30).await;
+    assert_eq!(names(&story, "inbox/").len(), 1, "{}", story.told());
+    for name in names(&story, "requests/") {
+        put(&story, &name, "no answer");
+    }
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], HOUR).await;
+    story.heal();
+    story.pass(20 * MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+    let [kept] = <[Value; 1]>::try_from(story.rejected()).unwrap();
+    assert!(kept["reason"].as_str().unwrap().contains("requests/") && kept["body"].as_str().unwrap().contains("203.0.113.4"), "{kept}");
+    assert_eq!((names(&story, "inbox/").len(), story.audits_of("granted").len()), (0, 0), "{}", story.told());
+}
+
+#[tokio::test]
+async fn what_was_promised_for_a_time_before_the_last_look_costs_no_look() {
+    let story = Story::begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(10)).await;
+    story.pass(20 * MINUTE).await;
+    story.is_proved_shut("web-1", 3389);
+    let entry =
+        |time: &str| format!("due/20260115T{time}Z/{}/0a1b2c3d", names(&story, "vm/")[0].strip_prefix("vm/").unwrap().replace(".json", ""));
+    put(&story, &entry("085900"), "{}");
+    story.count("arm", "GET", "");
+    story.pass(MINUTE + 30).await;
+    assert_eq!((story.counted(), names(&story, "due/").len()), (0, 0), "{}", story.told());
+    // One that nobody has looked after costs a look.
+    put(&story, &entry("091500"), "{}");
+    story.pass(MINUTE + 30).await;
+    assert!(story.counted() > 0 && names(&story, "due/").is_empty(), "{}", story.told());
+    story.holds();
 }

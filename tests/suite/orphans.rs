@@ -1,6 +1,7 @@
 //! Rules that JIT left behind: of a VM that was deleted, and to an address that no machine has any more.
 
 use chrono::TimeDelta;
+use portcullis_sandbox::blob;
 use portcullis_sandbox::estate;
 use portcullis_sandbox::faults::Effect;
 use portcullis_sandbox::state::State;
@@ -147,4 +148,26 @@ async fn a_policy_that_names_a_machine_that_is_gone_is_a_finding_until_it_no_lon
     story.pass(12 * MINUTE).await;
     assert_eq!((story.audits_of("finding-gone").len(), story.tried(DELETE).len()), (1, 0), "{}", story.told());
     story.holds();
+}
+
+#[tokio::test]
+async fn an_orphan_is_shut_though_what_is_known_of_another_machine_cannot_be_read() {
+    let story = Setting::with(|state| tag(state, "web-2", "development")).begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-2", 22, VPN, "PT2H").await;
+    story.pass(3 * MINUTE).await;
+    assert!(story.lets_in("web-2", 22, &[VPN]));
+    let of_web_2 = story.allow_rules(22);
+    story.change(|state| {
+        let blobs = &mut state.containers.get_mut("state").unwrap().blobs;
+        let records: Vec<String> = blobs.keys().filter(|name| name.starts_with("vm/") && name.contains("web-2")).cloned().collect();
+        assert!(!records.is_empty());
+        for name in records {
+            blob::put(state, "state", &name, b"no record", "application/json");
+        }
+        left_behind(state, NOBODYS);
+    });
+    story.pass(15 * MINUTE).await;
+    assert_eq!((orphans(&story).len(), story.ours(DELETE).len(), story.allow_rules(22)), (1, 1, of_web_2), "{}", story.told());
+    assert_eq!(story.audits_of("proved-shut").len(), 1);
+    assert!(story.audits_of("service-failing").iter().all(|audit| audit["code"] == "unreadable"));
 }

@@ -461,13 +461,15 @@ impl Trial {
             self.store.put_due(due).await.unwrap();
         }
         let up_to_now = [due(-600, "a"), due(-600, "b"), due(-1, "a"), due(0, "now")];
-        assert_eq!(self.store.list_due(now, 100).await.unwrap(), up_to_now);
-        assert_eq!(self.store.list_due(now, 3).await.unwrap(), up_to_now[..3]);
-        assert_eq!(self.store.list_due(now - TimeDelta::days(1), 100).await.unwrap(), []);
+        assert_eq!(self.store.list_due(now, 100, |_| true).await.unwrap(), up_to_now);
+        assert_eq!(self.store.list_due(now, 3, |_| true).await.unwrap(), up_to_now[..3]);
+        let counts = |vm: &VmId| *vm != up_to_now[0].vm;
+        assert_eq!(self.store.list_due(now, 1, counts).await.unwrap(), up_to_now[1..2], "what does not count keeps nothing out");
+        assert_eq!(self.store.list_due(now - TimeDelta::days(1), 100, |_| true).await.unwrap(), []);
         for due in up_to_now.iter().chain(&up_to_now) {
             self.store.remove_due(due).await.unwrap();
         }
-        assert_eq!(self.store.list_due(now + TimeDelta::days(1), 100).await.unwrap(), [due(5, "late")]);
+        assert_eq!(self.store.list_due(now + TimeDelta::days(1), 100, |_| true).await.unwrap(), [due(5, "late")]);
     }
 
     async fn the_index_of_what_is_open_keeps_one_entry_a_vm(&self) {
@@ -567,16 +569,24 @@ impl Trial {
         for audit in &all {
             self.store.write_audit(audit).await.unwrap();
         }
-        self.store.write_audit(&audit(&one, 1, "rewritten")).await.unwrap();
+        assert_eq!(self.store.write_audit(&audit(&one, 1, "rewritten")).await.unwrap(), None);
         for audit in &all {
             assert_eq!(self.store.audit(&audit.id).await.unwrap().as_ref(), Some(audit), "what is written stays");
         }
         assert_eq!(self.store.audit("none").await.unwrap(), None);
-        assert_eq!(self.store.list_audits(&AuditRecord::prefix(&one), 10).await.unwrap(), [&*all[1].id, &*all[0].id]);
-        assert_eq!(self.store.list_audits("", 10).await.unwrap().len(), 3);
+        let again = AuditRecord { at: all[1].at + TimeDelta::minutes(1), ..audit(&one, 1, "counted before its record was lost") };
+        for _ in 0..2 {
+            let apart = self.store.write_audit(&again).await.unwrap().unwrap();
+            assert_eq!((apart.id.strip_prefix(&*again.id).map(str::len), &apart.why), (Some(9), &again.why));
+            assert_eq!(self.store.audit(&apart.id).await.unwrap(), Some(apart.clone()));
+            assert!(self.store.is_unsent(&apart.id).await.unwrap());
+        }
+        let apart = again.apart();
+        assert_eq!(self.store.list_audits(&AuditRecord::prefix(&one), 10).await.unwrap(), [&*apart.id, &*all[1].id, &*all[0].id]);
+        assert_eq!(self.store.list_audits("", 10).await.unwrap().len(), 4);
         assert_eq!(self.store.list_audits("", 2).await.unwrap().len(), 2);
 
-        let mut unsent: Vec<String> = all.iter().map(|audit| audit.id.clone()).collect();
+        let mut unsent: Vec<String> = all.iter().chain([&apart]).map(|audit| audit.id.clone()).collect();
         unsent.sort();
         assert_eq!(self.store.list_unsent(10).await.unwrap(), unsent);
         assert_eq!(self.store.list_unsent(1).await.unwrap(), unsent[..1]);

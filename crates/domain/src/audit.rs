@@ -1,6 +1,6 @@
 //! Audit records: what is written down for good, and the row of Microsoft Sentinel that tells it.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -182,6 +182,9 @@ pub const REFUSED: &str = "refused";
 /// The version of ASIM's AuditEvent schema that rows are written after (documentation of 2022-12 says 0.1).
 pub const SCHEMA_VERSION: &str = "0.1.0";
 
+/// What a killed run told is told again by the next one, which may have to wait until the store can be reached.
+const TOLD_AGAIN_WITHIN: TimeDelta = TimeDelta::hours(1);
+
 impl AuditRecord {
     /// The part of every id that stands for a VM; ids of one VM begin with it.
     pub fn prefix(vm: &VmId) -> String {
@@ -208,6 +211,22 @@ impl AuditRecord {
     pub fn numbered_id(vm: &VmId, serial: u64, kind: AuditKind, about: &str) -> String {
         let about = &short_hash(about)[..8];
         format!("{}-{serial:08}-{}-{about}", Self::prefix(vm), kind.text())
+    }
+
+    /// Whether what stands under the same id is another record. A machine's record in the store counts its attempts and what is told
+    /// of it; one that was lost, or put back to an earlier version, counts the same numbers again. An attempt has one time, and what
+    /// else a run tells that was killed before is told again soon.
+    pub fn is_another_than(&self, there: &AuditRecord) -> bool {
+        match self.kind {
+            AuditKind::Close | AuditKind::Open => self.at != there.at,
+            _ => self.vm.is_some() && (self.at - there.at).abs() > TOLD_AGAIN_WITHIN,
+        }
+    }
+
+    /// The same under an id that no other record has; that of the same record is always the same.
+    pub fn apart(&self) -> AuditRecord {
+        let told = format!("{} {} {}", self.at.timestamp_micros(), self.what, self.why);
+        AuditRecord { id: format!("{}-{}", self.id, &short_hash(&told)[..8]), ..self.clone() }
     }
 
     /// A record of which nothing is said yet.
@@ -536,6 +555,26 @@ mod tests {
     fn the_answer_to_a_delete_is_a_success_only_when_azure_accepted_it() {
         let result = |code: &str| AuditRecord { code: code.to_owned(), ..record(AuditKind::CloseAnswered) }.result();
         assert_eq!((result(ACCEPTED), result(REFUSED), result(UNKNOWN)), ("Success", "Failure", "NA"));
+    }
+
+    #[test]
+    fn numbers_that_a_lost_record_counted_before_hide_nothing() {
+        let told = |kind: AuditKind, at: TimeDelta| AuditRecord { at: record(kind).at + at, ..record(kind) };
+        let (now, later, tomorrow) = (TimeDelta::zero(), TimeDelta::minutes(20), TimeDelta::days(1));
+        for kind in [AuditKind::Close, AuditKind::Open] {
+            assert!(!told(kind, now).is_another_than(&told(kind, now)), "a run repeats itself");
+            assert!(told(kind, later).is_another_than(&told(kind, now)), "an attempt has one time");
+        }
+        for kind in [AuditKind::AlarmRaised, AuditKind::CloseAnswered] {
+            assert!(!told(kind, later).is_another_than(&told(kind, now)), "the run before was killed");
+            assert!(told(kind, tomorrow).is_another_than(&told(kind, now)));
+        }
+        let of_service = |at: TimeDelta| AuditRecord { vm: None, ..told(AuditKind::ServiceFailing, at) };
+        assert!(!of_service(tomorrow).is_another_than(&of_service(now)), "its id says which time is meant");
+        let apart = told(AuditKind::Close, later).apart();
+        assert_eq!(apart, told(AuditKind::Close, later).apart());
+        assert_ne!(apart.id, told(AuditKind::Close, tomorrow).apart().id);
+        assert!(apart.id.starts_with(&record(AuditKind::Close).id));
     }
 
     #[test]

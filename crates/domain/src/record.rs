@@ -504,6 +504,9 @@ pub const ALARM_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// The longest pause between two tries.
 pub const LONGEST_PAUSE_SECONDS: i64 = 60;
 
+/// No run takes a lease for longer, and the clocks of a store differ by less.
+const LONGEST_LEASE: TimeDelta = TimeDelta::minutes(2);
+
 /// What an adopted grant that ended before its time was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -589,9 +592,9 @@ impl VmRecord {
         }
     }
 
-    /// Whether another run than `run` works on it now.
+    /// Whether another run than `run` works on it now. A lease that ends later than any run takes it for was damaged, and holds nobody up.
     pub fn is_leased_to_another(&self, run: &str, now: DateTime<Utc>) -> Option<&Lease> {
-        self.lease.as_ref().filter(|lease| lease.run != run && lease.until > now)
+        self.lease.as_ref().filter(|lease| lease.run != run && lease.until > now && lease.until <= now + LONGEST_LEASE)
     }
 
     /// For how long the VM was open in the last 24 hours.
@@ -891,6 +894,7 @@ mod tests {
         assert!(record.is_leased_to_another("b", before).is_some());
         assert!(record.is_leased_to_another("a", before).is_none());
         assert!(record.is_leased_to_another("b", now()).is_none());
+        assert!(record.is_leased_to_another("b", now() - TimeDelta::days(1)).is_none(), "no run takes it for a day");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `look(VM)`: one run of the reconcile for one VM.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -25,7 +26,7 @@ use super::see::{NotSeen, Sight, see};
 use super::shut::{GoOn, shut};
 use super::{open, want};
 use crate::azure::{CallFailed, FailureKind};
-use crate::store::{Due, Written};
+use crate::store::{Due, StoreError, Written};
 use crate::telemetry::Measure;
 
 /// How long a run holds a VM; a run that was killed holds it no longer than this.
@@ -157,6 +158,14 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
             return Ok(Begun::Ended(Ended::AgainAt { at, note: "the wake-up came early".to_owned() }));
         }
     }
+    // A queue that is behind brings one for each minute that it was: what was promised then was kept by a look that began later.
+    if let Some(due) = cause.due
+        && record.due.get(&due.at) != Some(&due.run)
+        && record.looked.is_some_and(|looked| looked > due.at + LEFT_WITHIN)
+    {
+        app.store.remove_due(&Due { at: due.at, vm: cause.vm.clone(), run: due.run.clone() }).await?;
+        return Ok(Begun::Ended(Ended::done("a look that began after its time has seen it")));
+    }
     // Where many are sent for one VM, one look is enough for all of them: otherwise each that is delivered twice while another run
     // works would be sent twice, and so on for as long as one works.
     if let (Some(busy), Some(looked)) = (cause.busy, record.looked)
@@ -192,20 +201,22 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         Err(Stopped::Lost(_)) => return busy(app, message, now, now + LEASE).await,
         saved => saved?,
     };
-    let inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
+    let mut inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
     for (name, claim) in inbox.claims {
         take_claim(&mut run.record, claim, now);
         run.inbox.push(name);
     }
     for (name, want) in inbox.wants {
         // The run that answered it was killed, or stopped, before it could take the wish out.
-        let answer = app.store.answer_to(&want.id).await?;
-        match answer.is_some_and(|answer| answer.became != Became::Received) {
-            true => run.inbox.push(name),
-            false => run.wants.push((name, want)),
+        match app.store.answer_to(&want.id).await {
+            Ok(Some(answer)) if answer.became != Became::Received => run.inbox.push(name),
+            Ok(_) => run.wants.push((name, want)),
+            // Nobody could be told what became of it, nor whether it was done already.
+            Err(StoreError::Unreadable { name: of, why }) => inbox.unreadable.push((name, format!("{of}: {why}"))),
+            Err(failed) => return Err(failed.into()),
         }
     }
-    // A claim is a hint: one that nobody can read stops no look.
+    // A claim is a hint, and a wish is its person's: one that nobody can read stops no look.
     for (name, why) in inbox.unreadable {
         app.set_aside("approval", &name, &why).await?;
     }
@@ -224,6 +235,9 @@ async fn busy(app: &App, message: &Message, now: DateTime<Utc>, until: DateTime<
 async fn again_once(app: &App, again: &Message, now: DateTime<Utc>, at: DateTime<Utc>) -> Result<(), Stopped> {
     Box::pin(app.once(&again.body(), now + BROKER_AHEAD, at, app.send_at(again, at))).await.map(drop)
 }
+
+/// Whoever leaves something to be looked at promises the look before, and no invocation takes this long.
+const LEFT_WITHIN: TimeDelta = TimeDelta::minutes(1);
 
 /// The broker goes by another clock than the store.
 const BROKER_AHEAD: TimeDelta = TimeDelta::seconds(2);
@@ -366,10 +380,24 @@ async fn leave_to_vms(app: &App, record: &VmRecord, sight: &mut Sight) -> Result
     }
     let known = app.store.list_open(&format!("{}/", record.vm.subscription())).await?;
     let vms: BTreeSet<VmId> = known.into_iter().map(|(vm, _)| vm).filter(|vm| vm.orphans_of().is_none()).collect();
-    for vm in vms {
-        let other = app.store.vm(&vm).await?.document;
-        openings.retain(|opening| !other.remembered().any(|known| known.rule == opening.rule));
-    }
+    let vms: Vec<VmId> = vms.into_iter().collect();
+    let remembered = Mutex::new(BTreeSet::new());
+    let recall = async |vm| match app.store.vm(vm).await {
+        Ok(held) => {
+            let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.extend(held.document.remembered().map(|known| known.rule.clone()));
+            Ok(())
+        }
+        // Nobody can go by it, and it stops no look but those at its own machine.
+        Err(StoreError::Unreadable { name, why }) => {
+            super::tell_unreadable(app, &name, &why).await;
+            Ok(())
+        }
+        Err(failed) => Err(failed),
+    };
+    in_lanes(&vms, recall).await?;
+    let remembered = remembered.into_inner().unwrap_or_else(PoisonError::into_inner);
+    openings.retain(|opening| !remembered.contains(&opening.rule));
     Ok(())
 }
 

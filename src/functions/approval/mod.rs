@@ -38,13 +38,18 @@ async fn handle(app: &App, message: &Message) -> Result<Ended, Stopped> {
         // A document of the store that cannot be read will not become readable by waiting: the message is kept with the
         // reason, and the document stays as it is.
         Err(Stopped::Store(StoreError::Unreadable { name, why })) => {
-            let why = format!("{name} in the store cannot be read: {why}");
-            let meanwhile = "what it is about is not looked at until it is mended or removed";
-            Box::pin(app.tell_failing("unreadable", &name, &why, meanwhile)).await;
+            let why = Box::pin(tell_unreadable(app, &name, &why)).await;
             Box::pin(app.reject("approval", &message.body(), &why)).await
         }
         other => other,
     }
+}
+
+/// Tells of a document that cannot be read, and gives what is told.
+async fn tell_unreadable(app: &App, name: &str, why: &str) -> String {
+    let why = format!("{name} in the store cannot be read: {why}");
+    app.tell_failing("unreadable", name, &why, "what it is about is not looked at until it is mended or removed").await;
+    why
 }
 
 async fn reject(app: &App, body: &str, reason: &str) -> Ended {

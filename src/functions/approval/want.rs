@@ -19,6 +19,7 @@ use super::super::{App, Stopped};
 use super::look::Run;
 use super::rule::{Asking, stored};
 use super::see::Sight;
+use crate::store::StoreError;
 
 /// A wish to open that could not be worked on for so long is refused: whoever asked has gone on by then, and nobody
 /// watches a port that opens so late.
@@ -172,7 +173,10 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
     let Some(known) = run.record.grants.iter().find(|grant| grant.id == id) else {
         // The run that ended it may have been killed before it could say so, and it may be over by now.
         for (kind, why) in [(AuditKind::Declined, taken_back), (AuditKind::GrantEnded, ended_early)] {
-            let audit = app.store.audit(&of_want(run, want, kind, None, &why).id).await?;
+            let audit = match app.store.audit(&of_want(run, want, kind, None, &why).id).await {
+                Err(StoreError::Unreadable { .. }) => None,
+                audit => audit?,
+            };
             if audit.is_some_and(|audit| audit.why == why) {
                 return Ok(answer(want, run, Became::Ended, why, None));
             }
