@@ -17,6 +17,7 @@ help:
 	@echo "make demo      an hour of a simulated Azure under Portcullis (BREAK=close|event|rule|alert breaks one thing,"
 	@echo "               ARGS=--keep stays up and says where to look)"
 	@echo "make test      format, lints, docs, licences, unused dependencies, all tests: what CI runs"
+	@echo "make lint      the first of it: format, lints, docs"
 	@echo "make package   the zip that is deployed: $(PACKAGE)"
 	@echo "make table     how each story of an opening ends under every setting of every switch, beside how it must"
 	@echo "make matrix    stories under every setting of what nobody knows, and with everything that can go wrong at every call;"
@@ -31,6 +32,7 @@ guard:
 demo table matrix bench: NEEDS := cargo cc
 package: NEEDS := cargo cc python3
 fuzz: NEEDS := cargo cc c++ python3
+lint: NEEDS := cargo cc
 test: NEEDS := cargo cc python3 node npm curl
 
 # The versions are pinned in the files; the stamp makes a second run free.
@@ -60,7 +62,7 @@ demo: guard
 TESTS_AT_ONCE = $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 # What is installed comes over the network, while the lints keep the cores busy.
 test: guard
-	@$(MAKE) --no-print-directory --jobs 4 linted $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
+	@$(MAKE) --no-print-directory --jobs 4 lint $(TOOLS)/.stamp $(CHECKS)/.stamp tests/clients/node_modules/.stamp
 	@echo "== licences, sources, doubled crates"
 	$(CARGO) deny --log-level error check licenses sources bans
 	@echo "== unused dependencies"
@@ -75,7 +77,7 @@ test: guard
 	@failed=0; $(CARGO) nextest run --workspace --no-fail-fast --test-threads $(TESTS_AT_ONCE) 2>&1 | tee target/nextest.log || failed=1; \
 	$(BIN)/python infra/summary.py target/nextest.log || failed=1; exit $$failed
 
-linted: guard
+lint: guard
 	@echo "== format"
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
@@ -118,4 +120,4 @@ clean:
 	rm -rf tests/clients/node_modules
 
 FORCE:
-.PHONY: help guard demo test linted package table matrix fuzz bench clean FORCE
+.PHONY: help guard demo test lint package table matrix fuzz bench clean FORCE

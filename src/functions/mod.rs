@@ -217,8 +217,9 @@ impl App {
     /// Writes an audit record that may have been written before by another invocation: then its row was sent, too, or is.
     async fn write_audit_once(&self, audit: &AuditRecord) -> Result<(), Stopped> {
         match self.store.audit(&audit.id).await {
-            Ok(Some(_)) | Err(StoreError::Unreadable { .. }) => Ok(()),
-            Ok(None) => self.write_audit(audit).await,
+            Ok(Some(there)) if !audit.is_another_than(&there) => Ok(()),
+            Err(StoreError::Unreadable { .. }) => Ok(()),
+            Ok(_) => self.write_audit(audit).await,
             Err(failed) => Err(failed.into()),
         }
     }

@@ -182,6 +182,9 @@ pub const REFUSED: &str = "refused";
 /// The version of ASIM's AuditEvent schema that rows are written after (documentation of 2022-12 says 0.1).
 pub const SCHEMA_VERSION: &str = "0.1.0";
 
+/// What stands in the id of a record of a wish, whose own id no two have.
+const OF_WANT: &str = "want";
+
 /// What a killed run told is told again by the next one, which may have to wait until the store can be reached.
 const TOLD_AGAIN_WITHIN: TimeDelta = TimeDelta::hours(1);
 
@@ -206,6 +209,11 @@ impl AuditRecord {
         ["open", "open-answered"].map(|kind| format!("{}-{kind}-{port:05}-{attempt:06}", Self::prefix(vm)))
     }
 
+    /// The id of the record of what became of a wish.
+    pub fn want_id(vm: &VmId, want: &str, kind: AuditKind) -> String {
+        format!("{}-{OF_WANT}-{want}-{}", Self::prefix(vm), kind.text())
+    }
+
     /// The id of the record with this number among a VM's records without an effect, about this thing: a run that is
     /// repeated after a kill may number the same things in another order, and none of them must hide another.
     pub fn numbered_id(vm: &VmId, serial: u64, kind: AuditKind, about: &str) -> String {
@@ -217,9 +225,11 @@ impl AuditRecord {
     /// of it; one that was lost, or put back to an earlier version, counts the same numbers again. An attempt has one time, and what
     /// else a run tells that was killed before is told again soon.
     pub fn is_another_than(&self, there: &AuditRecord) -> bool {
-        match self.kind {
-            AuditKind::Close | AuditKind::Open => self.at != there.at,
-            _ => self.vm.is_some() && (self.at - there.at).abs() > TOLD_AGAIN_WITHIN,
+        let is_of_want = |vm: &VmId| self.id.starts_with(&format!("{}-{OF_WANT}-", Self::prefix(vm)));
+        match (self.kind, &self.vm) {
+            (_, None) => false,
+            (AuditKind::Close | AuditKind::Open, Some(_)) => self.at != there.at,
+            (_, Some(vm)) => !is_of_want(vm) && (self.at - there.at).abs() > TOLD_AGAIN_WITHIN,
         }
     }
 
@@ -569,6 +579,11 @@ mod tests {
             assert!(!told(kind, later).is_another_than(&told(kind, now)), "the run before was killed");
             assert!(told(kind, tomorrow).is_another_than(&told(kind, now)));
         }
+        let of_want = |at: TimeDelta| {
+            let granted = told(AuditKind::Granted, at);
+            AuditRecord { id: AuditRecord::want_id(granted.vm.as_ref().unwrap(), "w", AuditKind::Granted), ..granted }
+        };
+        assert!(!of_want(tomorrow).is_another_than(&of_want(now)), "no two wishes have one id");
         let of_service = |at: TimeDelta| AuditRecord { vm: None, ..told(AuditKind::ServiceFailing, at) };
         assert!(!of_service(tomorrow).is_another_than(&of_service(now)), "its id says which time is meant");
         let apart = told(AuditKind::Close, later).apart();

@@ -249,7 +249,7 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
             (known.map(|known| known.port), None, whose, format!("{} ends grant {grant} for {place}", want.by.shown()))
         }
     };
-    let id = format!("{}-want-{}-{}", AuditRecord::prefix(&run.record.vm), want.id, kind.text());
+    let id = AuditRecord::want_id(&run.record.vm, &want.id, kind);
     let severity = if kind == AuditKind::Declined && decision.is_some() { Severity::Low } else { Severity::Informational };
     AuditRecord {
         vm: Some(run.record.vm.clone()),
