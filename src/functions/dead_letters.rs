@@ -282,6 +282,7 @@ fn as_unstored(event: Value) -> Result<Message, String> {
     let activity = match Activity::read(&event) {
         Ok(activity) => activity,
         Err(NotUsed::Foreign(_)) => return Err("the event is not about JIT".to_owned()),
+        Err(NotUsed::NotDone(became)) => return Err(format!("Azure did not do what the event is about ({became})")),
         Err(NotUsed::Malformed(why)) => return Err(why),
     };
     match Uuid::parse_str(&activity.resource.subscription()) {

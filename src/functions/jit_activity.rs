@@ -1,5 +1,7 @@
 //! Event Grid told that something happened to a JIT policy: check, store, pass on. Makes no call to ARM.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use portcullis_domain::arm_id::ArmId;
 use portcullis_domain::opening::short_hash;
@@ -51,6 +53,8 @@ pub enum Operation {
 pub enum NotUsed {
     /// It is about something else: the subscription's filter lets more through than is needed.
     Foreign(String),
+    /// Azure did not do what it is about, and so it names nobody who opened anything: what it says became of it.
+    NotDone(String),
     /// It cannot be read.
     Malformed(String),
 }
@@ -78,6 +82,10 @@ pub(super) async fn one(app: &App, event: &Value) -> Result<Ended, Stopped> {
         Err(NotUsed::Foreign(_)) => {
             info!("an event that is not about JIT was left alone");
             return Ok(Ended::done("left alone: the event is not about JIT"));
+        }
+        Err(NotUsed::NotDone(became)) => {
+            info!(became, "an event of something that Azure did not do was left alone");
+            return Ok(Ended::done("left alone: Azure did not do what the event is about"));
         }
         Err(NotUsed::Malformed(why)) => return app.reject("jit_activity", &event.to_string(), &why).await,
     };
@@ -109,6 +117,10 @@ impl Activity {
         let malformed = |why: &str| NotUsed::Malformed(why.to_owned());
         let data = event.get("data").filter(|data| data.is_object()).ok_or_else(|| malformed("the event has no `data` object"))?;
         let operation = Operation::read(text(data, "operationName"))?;
+        let became = [text(event, "eventType"), text(event, "type"), text(data, "status")];
+        if let Some(became) = became.into_iter().find(|became| Stage::read(became) == Stage::NotDone) {
+            return Err(NotUsed::NotDone(became.to_owned()));
+        }
         let at = [text(event, "eventTime"), text(event, "time")].into_iter().find_map(time::parse);
         let named = [text(data, "resourceUri"), text(event, "subject")].into_iter().find(|id| !id.is_empty()).unwrap_or_default();
         let resource = resource(named).map_err(|why| NotUsed::Malformed(format!("the event's resource: {why}")))?;
@@ -155,18 +167,79 @@ impl Operation {
     }
 }
 
-/// When somebody asked JIT for an opening, and who, by object id and by name, as an entry of the activity log has it; nothing
-/// where it is about something else or does not say.
-pub fn caller(entry: &Value) -> Option<(DateTime<Utc>, String, String)> {
-    let operation = entry.pointer("/operationName/value").or_else(|| entry.get("operationName")).and_then(Value::as_str)?;
-    if !matches!(Operation::read(operation), Ok(Operation::Initiate)) {
+/// How far what an event or an entry of the activity log is about has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It was asked for.
+    Begun,
+    /// It was done, or Azure took it on.
+    Done,
+    /// It failed or was cancelled.
+    NotDone,
+}
+
+impl Stage {
+    /// Reads a status or an event's type, in any letter case: `Failed`, `Canceled`, `Microsoft.Resources.ResourceActionFailure`
+    /// (documentation). A word that nobody knows is taken for done.
+    fn read(word: &str) -> Self {
+        let word = word.to_ascii_lowercase();
+        let ends = |ends: &[&str]| ends.iter().any(|end| word.ends_with(end));
+        match () {
+            () if ends(&["failed", "failure", "cancel", "canceled", "cancelled"]) => Stage::NotDone,
+            () if ends(&["started"]) => Stage::Begun,
+            () => Stage::Done,
+        }
+    }
+}
+
+/// Somebody who asked JIT for an opening, as an entry of the activity log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// When the entry is of.
+    pub at: DateTime<Utc>,
+    /// Who, by Entra object id.
+    pub id: String,
+    /// The same by name.
+    pub name: String,
+    /// The request's correlation id; empty where the entry does not say.
+    request: String,
+    stage: Stage,
+}
+
+/// Those of these entries whose requests were not all refused: who asks in vain has opened nothing. A request has several entries, of
+/// which one says in the end what became of it, and whoever asks chooses its correlation id: as many as began and did not fail count.
+pub fn not_refused(entries: Vec<Caller>) -> Vec<Caller> {
+    let mut open: BTreeMap<(String, String), (i64, bool)> = BTreeMap::new();
+    for entry in &entries {
+        let (balance, is_done) = open.entry((entry.request.clone(), entry.id.clone())).or_default();
+        match entry.stage {
+            Stage::Begun => *balance += 1,
+            Stage::Done => *is_done = true,
+            Stage::NotDone => *balance -= 1,
+        }
+    }
+    let counts =
+        |entry: &Caller| open.get(&(entry.request.clone(), entry.id.clone())).is_some_and(|&(balance, is_done)| is_done || balance > 0);
+    entries.into_iter().filter(|entry| entry.stage != Stage::NotDone && counts(entry)).collect()
+}
+
+/// Who asked JIT for an opening, as an entry of the activity log has it; nothing where it is about something else or does not say.
+pub fn caller(entry: &Value) -> Option<Caller> {
+    let word = |name: &str| entry.pointer(&format!("/{name}/value")).or_else(|| entry.get(name)).and_then(Value::as_str);
+    if !matches!(Operation::read(word("operationName")?), Ok(Operation::Initiate)) {
         return None;
     }
     let claims = entry.get("claims")?;
     let id = OBJECT_ID_CLAIMS.iter().find_map(|name| claims.get(*name)).and_then(Value::as_str).and_then(object_id)?;
     let name = entry.get("caller").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or(&id).to_owned();
     let at = entry.get("eventTimestamp").and_then(Value::as_str).and_then(time::parse)?;
-    Some((at, id, name))
+    Some(Caller {
+        at,
+        id,
+        name,
+        request: text(entry, "correlationId").to_ascii_lowercase(),
+        stage: Stage::read(word("status").unwrap_or_default()),
+    })
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -241,6 +314,52 @@ mod tests {
             event["data"]["operationName"] = json!(name);
             assert_eq!(Activity::read(&event), Err(NotUsed::Foreign(name.to_owned())));
         }
+    }
+
+    #[test]
+    fn an_event_of_what_azure_did_not_do_is_left_alone() {
+        for (field, word) in [
+            ("/eventType", "Microsoft.Resources.ResourceActionFailure"),
+            ("/type", "microsoft.resources.resourceactioncancel"),
+            ("/data/status", "Failed"),
+            ("/data/status", "CANCELED"),
+        ] {
+            let mut event = event();
+            event["eventType"] = json!("Microsoft.Resources.ResourceActionSuccess");
+            event["type"] = Value::Null;
+            event["data"]["status"] = json!("Succeeded");
+            assert!(Activity::read(&event).is_ok());
+            *event.pointer_mut(field).unwrap() = json!(word);
+            assert_eq!(Activity::read(&event), Err(NotUsed::NotDone(word.to_owned())));
+        }
+    }
+
+    fn entry(request: &str, status: Value) -> Caller {
+        caller(&json!({
+            "operationName": {"value": "Microsoft.Security/locations/jitNetworkAccessPolicies/initiate/action"}, "status": status,
+            "claims": {OBJECT_ID: "6F7DE4C5-1C1A-4A3E-9B9A-6D1E7B0C2A11"}, "correlationId": request, "eventTimestamp": "2026-01-15T10:00:00Z"
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_request_that_was_refused_was_nobodys() {
+        let all = |words: &[&str]| words.iter().map(|word| entry("R", json!({"value": word}))).collect::<Vec<_>>();
+        assert!(not_refused(all(&["Failed", "Started"])).is_empty());
+        assert!(not_refused(all(&["Canceled"])).is_empty());
+        assert_eq!(not_refused(all(&["Succeeded", "Accepted", "Started"])).len(), 3);
+        assert_eq!(not_refused(all(&["Started"])).len(), 1, "what became of it is not known yet");
+        assert_eq!(not_refused(all(&["Odd"])).len(), 1);
+        assert!(not_refused(vec![entry("r", json!("Started")), entry("R", json!("Failed"))]).is_empty(), "old forms have texts");
+    }
+
+    #[test]
+    fn a_request_that_was_done_does_not_hide_behind_the_number_of_one_that_was_refused() {
+        let one = |word: &str| entry("r", json!({"value": word}));
+        assert_eq!(not_refused(vec![one("Failed"), one("Started"), one("Started")]).len(), 2);
+        assert_eq!(not_refused(vec![one("Failed"), one("Started"), one("Succeeded")]).len(), 2);
+        let other = entry("other", json!({"value": "Started"}));
+        assert_eq!(not_refused(vec![one("Failed"), one("Started"), other.clone()]), [other]);
     }
 
     #[test]

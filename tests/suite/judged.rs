@@ -67,6 +67,27 @@ async fn what_no_rule_permits_is_shut_and_the_decision_is_kept() {
 }
 
 #[tokio::test]
+async fn a_rule_that_somebody_made_wider_than_what_was_asked_for_is_shut() {
+    let story = Story::begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    story.pass(MINUTE).await;
+    assert_eq!(story.audits_of("adopted").len(), 1, "{}", story.told());
+    let [rule, _] = <[String; 2]>::try_from(story.allow_rules(22)).unwrap();
+    let (_, mut body) = story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::GET, &format!("{rule}?api-version=2025-05-01"), None).await;
+    body["properties"]["destinationPortRange"] = json!("22-65535");
+    let put = story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::PUT, &format!("{rule}?api-version=2025-05-01"), Some(body)).await;
+    assert!(put.0 < 300, "{put:?}");
+    story.pass(10 * MINUTE).await;
+    let close = &story.audits_of("close")[0];
+    assert_eq!((&close["about"], &close["why"]), (&json!(rule), &json!("it opens ports 22-65535, more than anybody asked for")));
+    let is_there = |state: &State| {
+        let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
+        groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten()).any(|found| found["id"] == rule)
+    };
+    assert!(!story.world(is_there), "{}", story.told());
+}
+
+#[tokio::test]
 async fn what_is_asked_for_longer_than_the_rule_permits_says_so() {
     let story = Story::begin().await;
     story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], TimeDelta::hours(5)).await;
@@ -105,6 +126,25 @@ async fn a_claim_that_the_activity_log_confirms_stays() {
     assert!(confirmed["why"].as_str().unwrap().starts_with("the activity log"), "{confirmed}");
     story.pass(30 * MINUTE).await;
     assert_eq!((story.tried(DELETE).len(), story.allow_rules(22).len(), story.alarms().as_str()), (0, 2, ""), "{}", story.told());
+    story.holds();
+}
+
+#[tokio::test]
+async fn a_request_that_jit_refused_says_nothing_against_what_somebody_else_opened_meanwhile() {
+    let story = Setting::with(silent).begin().await;
+    story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+    let too_long = (story.now() + TimeDelta::days(30)).to_rfc3339();
+    let ports = json!([{"number": 22, "allowedSourceAddressPrefix": HOME, "endTimeUtc": too_long}]);
+    let asked = json!({"virtualMachines": [{"id": vm("web-1"), "ports": ports}]});
+    let (status, answer) = story.arm(estate::ADMIN_OBJECT_ID, reqwest::Method::POST, &format!("{}/initiate", policy()), Some(asked)).await;
+    assert_eq!(status, 400, "{answer}");
+    let mut failed = event_of(&story, "failed", estate::ADMIN_OBJECT_ID);
+    failed["eventType"] = json!("Microsoft.Resources.ResourceActionFailure");
+    failed["data"]["status"] = json!("Failed");
+    assert_eq!(story.post_events(failed.to_string()).await, 202);
+    story.pass(40 * MINUTE).await;
+    assert_eq!((story.audits_of("confirmed").len(), story.audits_of("grant-ended").len()), (1, 0), "{}", story.told());
+    assert_eq!((story.tried(DELETE).len(), story.allow_rules(22).len(), story.alarms().as_str()), (0, 2, ""));
     story.holds();
 }
 

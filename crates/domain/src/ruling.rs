@@ -3,7 +3,7 @@
 //! Rules are worked out elsewhere: they need people's groups and tags of machines, which are read. Here is for whom an
 //! opening may have been made, and what a ruling does to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -119,6 +119,12 @@ pub fn is_left_over(opening: &Opening, records: &[JitRecord], memory: &VmRecord,
     running.peek().is_some() && running.all(|record| memory.is_ours_or_ended(record))
 }
 
+/// Whether an opening lets in at more ports than the records were asked for that let in its sources: nobody asked for the others.
+pub fn opens_more_ports(opening: &Opening, records: &[JitRecord], memory: &VmRecord, now: DateTime<Utc>) -> bool {
+    let asked: BTreeSet<u16> = running(opening, records, memory, now).map(|record| record.port).collect();
+    !asked.is_empty() && asked.iter().filter(|port| opening.ports.contains(**port)).count() < opening.ports.len()
+}
+
 /// The records that run and were asked for all that an opening lets in.
 fn running<'a>(
     opening: &'a Opening,
@@ -203,6 +209,23 @@ mod tests {
     use crate::record::{Asked, EndedEarly, SeenOpening};
     use crate::samples::{at, opening, record, vm};
     use crate::source::Sources;
+
+    #[test]
+    fn a_rule_that_opens_more_ports_than_were_asked_for_is_told_by_its_records() {
+        let asked = |ports: &[u16]| -> Vec<JitRecord> {
+            ports.iter().map(|port| record(*port, "203.0.113.4", "09:50:00", "11:00:00", RecordStatus::Initiated)).collect()
+        };
+        for (ports, records, is_more) in [
+            ("22", asked(&[22]), false),
+            ("22-65535", asked(&[22]), true),
+            ("22-23", asked(&[22, 23]), false),
+            ("22-23", asked(&[22, 3389]), true),
+            ("22-23", Vec::new(), false),
+        ] {
+            let opening = opening(1, ports, &["203.0.113.4"]);
+            assert_eq!(opens_more_ports(&opening, &records, &VmRecord::new(vm()), at("10:00:00")), is_more, "{ports}");
+        }
+    }
 
     fn claim(time: &str, person: &str) -> Claim {
         let (event, name) = (format!("{time}{person}"), person.to_owned());

@@ -14,7 +14,7 @@ use portcullis_domain::opening::{Opening, short_hash};
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::ruling::{
     Adoption, CONFIRMED_WITHIN, Candidate, Confirmation, Confirmations, NOBODYS_AFTER, Ruling, Rulings, SaidToBe, TRIED_AGAIN_AFTER,
-    candidates, is_claim_of, is_left_over, may_have_made,
+    candidates, is_claim_of, is_left_over, may_have_made, opens_more_ports,
 };
 use portcullis_domain::source::Sources;
 use portcullis_domain::want::Wanter;
@@ -28,7 +28,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::super::incidents::ASK_AGAIN;
-use super::super::jit_activity::caller;
+use super::super::jit_activity::{caller, not_refused};
 use super::super::people::{NotKnown, object_id};
 use super::super::{App, Stopped};
 use super::look::Run;
@@ -112,6 +112,10 @@ impl<'a> Asking<'a> {
         }
         if is_left_over(opening, records, self.record, self.now) {
             let said = "what it was opened for is over".to_owned();
+            return Ok(Ruling::Shut { why: Violation::Unapproved { said }, rule: None, decision: None });
+        }
+        if opens_more_ports(opening, records, self.record, self.now) {
+            let said = format!("it opens {}, more than anybody asked for", opening.ports.words());
             return Ok(Ruling::Shut { why: Violation::Unapproved { said }, rule: None, decision: None });
         }
         let mut adoptions = Vec::new();
@@ -316,7 +320,7 @@ impl<'a> Asking<'a> {
         let grant = Grant {
             id: grant_id(self.record, opening, record),
             vm: self.record.vm.clone(),
-            port: opening.port().unwrap_or_default(),
+            port: record.map_or_else(|| opening.port().unwrap_or_default(), |record| record.port),
             sources: asked_for(opening, record).clone(),
             from,
             until: record.map_or(from + cap, |record| record.end),
@@ -426,20 +430,16 @@ impl<'a> Asking<'a> {
         })
     }
 
-    /// Who but the app asked JIT for something of this record's policy or VM about when it started, by object id, as the activity
+    /// Who but the app asked JIT, and was not refused, for something of this record's policy or VM about when it started, by object id, as the activity
     /// log has it; nothing where a part of it could not be read: who is left out may be somebody whom no rule permits it.
     async fn callers(&self, record: &JitRecord) -> Option<BTreeMap<String, String>> {
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         let subscription = Uuid::parse_str(&self.record.vm.subscription()).ok()?;
         let (from, to) = (record.start - CLOCKS_DIFFER_BY, record.start + CLOCKS_DIFFER_BY);
         let resources: [&ArmId; 2] = [record.policy.arm_id(), self.record.vm.arm_id()];
         for resource in resources {
             let each = |page: Vec<&RawValue>| {
-                let made = page.into_iter().filter_map(|entry| caller(&tree(entry))).filter(|(at, id, _)| {
-                    let is_others = !self.app.azure.own.is(id);
-                    is_others && may_have_made(*at, record, &self.sight.starts)
-                });
-                found.extend(made.map(|(_, id, name)| (id, name)));
+                found.extend(page.into_iter().filter_map(|entry| caller(&tree(entry))).filter(|made| !self.app.azure.own.is(&made.id)));
                 std::ops::ControlFlow::Continue(())
             };
             if let Err(failed) = self.app.azure.activity_log.query(&subscription, from, to, Some(resource), each).await {
@@ -451,7 +451,8 @@ impl<'a> Asking<'a> {
                 return None;
             }
         }
-        Some(found)
+        let made = not_refused(found).into_iter().filter(|made| may_have_made(made.at, record, &self.sight.starts));
+        Some(made.map(|made| (made.id, made.name)).collect())
     }
 }
 
@@ -514,5 +515,6 @@ fn asked_for<'a>(opening: &'a Opening, record: Option<&'a JitRecord>) -> &'a Sou
 /// The same opening by the same record has the same grant, whoever works it out and however often.
 fn grant_id(record: &VmRecord, opening: &Opening, by: Option<&JitRecord>) -> String {
     let about = by.map_or_else(|| opening.rule.arm_id().key(), |by| format!("{} {} {}", by.start, by.end, by.sources));
-    short_hash(&format!("{} {} {about}", record.vm.key(), opening.port().unwrap_or_default()))
+    let port = by.map_or_else(|| opening.port().unwrap_or_default(), |by| by.port);
+    short_hash(&format!("{} {port} {about}", record.vm.key()))
 }
