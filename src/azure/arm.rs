@@ -144,11 +144,11 @@ impl Arm {
         CallFailed::malformed(Service::Arm, method, what, answer, message)
     }
 
-    /// Segments are encoded one by one, so that a name with a space or a bracket stays one.
+    /// Behind the endpoint's own path, if it has one. Segments are encoded one by one, so that a name with a space or a bracket stays one.
     fn url(&self, path: &str, query: &[(&str, &str)], version: ApiVersion) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.clear().extend(path.split('/').filter(|segment| !segment.is_empty()));
+            segments.pop_if_empty().extend(path.split('/').filter(|segment| !segment.is_empty()));
         }
         url.query_pairs_mut().append_pair("api-version", version.0).extend_pairs(query);
         url
@@ -264,6 +264,16 @@ pub(super) mod tests {
     async fn an_answer_that_is_no_list_is_malformed() {
         for body in ["", "[]", "{}", r#"{"value":{}}"#, "<html>"] {
             assert!(list(vec![ok(body)]).await.0.is_err(), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_with_a_path_keeps_it() {
+        for base in ["https://127.0.0.1:4004/arm", "https://127.0.0.1:4004/arm/"] {
+            let (channel, far_end) = channel(Service::Arm, vec![ok(r#"{"value":[]}"#)]);
+            let arm = Arm::new(channel, Url::parse(base).unwrap());
+            assert!(gather(&arm, "listing", "/subscriptions/s", ApiVersion::JIT).await.unwrap().is_empty());
+            assert_eq!(far_end.asked.lock().unwrap()[0].url().path(), "/arm/subscriptions/s");
         }
     }
 

@@ -147,7 +147,8 @@ impl Blobs {
         match (answer.status, code(&answer)) {
             (201, _) => Ok(Create::Created { etag: asked.etag(&answer)?, date: asked.date(&answer)? }),
             // What a retention policy protects is there too.
-            (409, "BlobAlreadyExists" | "BlobImmutableDueToPolicy") | (412, _) => Ok(Create::Exists { date: asked.date(&answer)? }),
+            (409, "BlobAlreadyExists" | "BlobImmutableDueToPolicy") => Ok(Create::Exists { date: asked.date(&answer)? }),
+            (412, code) if !is_of_lease(code) => Ok(Create::Exists { date: asked.date(&answer)? }),
             _ => Err(asked.failed(&answer)),
         }
     }
@@ -159,7 +160,8 @@ impl Blobs {
         let answer = self.channel.send(call).await?;
         match (answer.status, code(&answer)) {
             (201, _) => Ok(Replace::Replaced { etag: asked.etag(&answer)?, date: asked.date(&answer)? }),
-            (412, _) | (404, "BlobNotFound") => Ok(Replace::Changed { date: asked.date(&answer)? }),
+            (404, "BlobNotFound") => Ok(Replace::Changed { date: asked.date(&answer)? }),
+            (412, code) if !is_of_lease(code) => Ok(Replace::Changed { date: asked.date(&answer)? }),
             _ => Err(asked.failed(&answer)),
         }
     }
@@ -173,7 +175,7 @@ impl Blobs {
         match (answer.status, code(&answer)) {
             (202, _) => Ok(Remove::Deleted { date: asked.date(&answer)? }),
             (404, "BlobNotFound") => Ok(Remove::Missing { date: asked.date(&answer)? }),
-            (412, _) => Ok(Remove::Changed { date: asked.date(&answer)? }),
+            (412, code) if !is_of_lease(code) => Ok(Remove::Changed { date: asked.date(&answer)? }),
             _ => Err(asked.failed(&answer)),
         }
     }
@@ -244,8 +246,14 @@ impl Blobs {
     }
 }
 
-/// The code of a refusal: of its header, else of its body.
-fn code(answer: &Answer) -> &str {
+/// Whether a write was refused since somebody has leased the blob (`LeaseIdMissing` and its like, documentation): it is the version that
+/// was read, and nobody else can write it.
+fn is_of_lease(code: &str) -> bool {
+    code.starts_with("Lease")
+}
+
+/// The code of a refusal: of its header, else of its body. Empty where neither has one.
+pub fn code(answer: &Answer) -> &str {
     answer.header("x-ms-error-code").or_else(|| code_of_body(&answer.body).filter(|_| !answer.is_success())).unwrap_or_default()
 }
 
@@ -288,7 +296,8 @@ impl Asked {
 
 #[derive(Deserialize)]
 struct Page {
-    #[serde(rename = "Blobs", default)]
+    /// There in every list, an empty one included (documentation); not in what a proxy answers in its place.
+    #[serde(rename = "Blobs")]
     blobs: PageBlobs,
     #[serde(rename = "NextMarker")]
     next_marker: Option<String>,
@@ -431,6 +440,27 @@ mod tests {
     async fn an_answer_without_a_date_is_of_no_use() {
         let (blobs, _) = blobs(vec![Reply::Status(200, vec![("etag", "\"1\"")], "{}")]);
         assert_eq!(blobs.get("state", "x").await.unwrap_err().kind, FailureKind::Malformed);
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_somebody_has_leased_is_no_other_version() {
+        let leased = || refusal(412, "LeaseIdMissing");
+        let (blobs, _) = blobs(vec![leased(), leased(), leased()]);
+        let failed = [
+            blobs.create("state", "vm/1", Bytes::new()).await.unwrap_err(),
+            blobs.replace("state", "vm/1", Bytes::new(), "1").await.unwrap_err(),
+            blobs.delete("state", "vm/1", Some("1")).await.unwrap_err(),
+        ];
+        assert!(failed.iter().all(|failed| failed.to_string().contains("LeaseIdMissing")), "{failed:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_list_is_no_empty_one() {
+        for body in ["<html/>", "<Error><Code>ServerBusy</Code></Error>", "<EnumerationResults/>", ""] {
+            let (blobs, _) = blobs(vec![Reply::Status(200, vec![DATE], body)]);
+            let failed = blobs.list("state", "due/", 9999, |_| ControlFlow::Continue(())).await.unwrap_err();
+            assert!(failed.kind == FailureKind::Malformed && failed.to_string().contains("not the XML of a container"), "{failed}");
+        }
     }
 
     #[tokio::test]

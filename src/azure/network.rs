@@ -89,7 +89,8 @@ impl Network {
             Err(failed) if is_gone(&failed) => return Ok(Shut::Sent(Deletion::WasGone)),
             Err(failed) => return Err(failed),
         };
-        match SecurityRule::read(&body).map_err(|why| why.to_string()).and_then(|rule| seen.agrees_with(&rule)) {
+        let group = seen.rule.nsg().map(|group| group.to_string()).unwrap_or_default();
+        match SecurityRule::read_in(&group, &body).map_err(|why| why.to_string()).and_then(|rule| seen.agrees_with(&rule)) {
             Ok(()) => self.send_delete(&seen.rule).await.map(Shut::Sent),
             Err(why) => Ok(Shut::NotTheSame(why)),
         }

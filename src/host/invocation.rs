@@ -102,12 +102,12 @@ impl Invocation {
 
     /// The texts of a Service Bus trigger: one of cardinality one, all of a batch.
     pub fn messages(self) -> Result<Vec<String>, Unreadable> {
-        let Value::String(text) = self.value else {
-            return match self.value {
-                // An object that the host did not encode as text.
-                Value::Object(_) => Ok(vec![self.value.to_string()]),
-                _ => Err(Unreadable::OtherKind("a message's text")),
-            };
+        let text = match self.value {
+            Value::String(text) => text,
+            // What the host did not encode as text.
+            Value::Object(_) => return Ok(vec![self.value.to_string()]),
+            Value::Array(batch) if !batch.is_empty() => return Ok(batch.into_iter().map(message_of_batch).collect()),
+            _ => return Err(Unreadable::OtherKind("a message's text")),
         };
         match serde_json::from_str(&text) {
             Ok(Value::Array(batch)) if !batch.is_empty() => Ok(batch.into_iter().map(message_of_batch).collect()),
@@ -148,10 +148,10 @@ fn decoded(value: Value, levels: usize) -> Value {
     }
 }
 
-/// In a batch the host hands texts on as texts, and JSON texts as what they hold.
+/// In a batch the host hands texts on as texts, JSON texts as what they hold, and bytes as base64.
 fn message_of_batch(message: Value) -> String {
     match message {
-        Value::String(text) => without_one_more_encoding(text),
+        Value::String(text) => from_base64(&text).unwrap_or_else(|| without_one_more_encoding(text)),
         other => other.to_string(),
     }
 }
@@ -231,6 +231,17 @@ mod tests {
         ] {
             assert_eq!(fixture(text).messages().unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn a_batch_of_bytes_and_one_that_is_no_text_are_read_alike() {
+        let texts = [r#"{"portcullis":{"kind":"look"}}"#, "no JSON"];
+        let bytes = json!([BASE64_STANDARD.encode(texts[0]), texts[1]]);
+        let values = json!([{"portcullis": {"kind": "look"}}, texts[1]]);
+        for batch in [json!(bytes.to_string()), bytes, json!(values.to_string()), values] {
+            assert_eq!(read(&json!({"Data": {"m": batch}})).messages().unwrap(), texts, "{batch}");
+        }
+        assert!(read(&json!({"Data": {"m": []}})).messages().is_err());
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub struct Nsg {
 }
 
 impl Nsg {
-    /// Reads a group. A rule without an id has that of its name; rules whose id cannot be read are left out: they are not JIT's.
+    /// Reads a group. A rule whose id is missing or cannot be read has that of its name; one with neither is left out: it is not
+    /// JIT's, and nobody could delete it.
     pub fn read(body: &Value) -> Result<Self, ArmIdError> {
         let properties = body.get("properties").unwrap_or(&Value::Null);
         Ok(Nsg {
@@ -35,7 +36,10 @@ impl Nsg {
             etag: text(body, "etag").to_owned(),
             provisioning_state: text(properties, "provisioningState").to_owned(),
             flush_connection: properties.get("flushConnection").and_then(Value::as_bool).unwrap_or(false),
-            rules: items(properties, "securityRules").iter().filter_map(|rule| rule_of(text(body, "id"), rule).ok()).collect(),
+            rules: items(properties, "securityRules")
+                .iter()
+                .filter_map(|rule| SecurityRule::read_in(text(body, "id"), rule).ok())
+                .collect(),
             nics: items(properties, "networkInterfaces").iter().filter_map(|n| NicId::parse(text(n, "id")).ok()).collect(),
             subnets: items(properties, "subnets").iter().filter_map(|s| SubnetId::parse(text(s, "id")).ok()).collect(),
         })
@@ -44,17 +48,6 @@ impl Nsg {
     /// Whether no write to it is under way, so that what was read is what is in force.
     pub fn is_settled(&self) -> bool {
         self.provisioning_state.eq_ignore_ascii_case("Succeeded")
-    }
-}
-
-fn rule_of(group: &str, rule: &Value) -> Result<SecurityRule, ArmIdError> {
-    match rule {
-        Value::Object(fields) if !fields.contains_key("id") => {
-            let mut fields = fields.clone();
-            fields.insert("id".to_owned(), format!("{group}/securityRules/{}", text(rule, "name")).into());
-            SecurityRule::read(&fields.into())
-        }
-        rule => SecurityRule::read(rule),
     }
 }
 
@@ -111,10 +104,20 @@ pub const NO_PREFIX: &str = "(no address prefix)";
 impl SecurityRule {
     /// Reads a rule.
     pub fn read(body: &Value) -> Result<Self, ArmIdError> {
+        RuleId::parse(text(body, "id")).map(|id| Self::of(id, body))
+    }
+
+    /// Reads a rule of a group. The specification asks for no id: where none is there that can be read, it is that of the rule's name.
+    pub fn read_in(group: &str, body: &Value) -> Result<Self, ArmIdError> {
+        let by_name = || RuleId::parse(&format!("{group}/securityRules/{}", text(body, "name")));
+        Self::read(body).or_else(|why| by_name().map(|id| Self::of(id, body)).map_err(|_| why))
+    }
+
+    fn of(id: RuleId, body: &Value) -> Self {
         let properties = body.get("properties").unwrap_or(&Value::Null);
         let ports = singular_and_plural(properties, "destinationPortRange", "destinationPortRanges");
-        Ok(SecurityRule {
-            id: RuleId::parse(text(body, "id"))?,
+        SecurityRule {
+            id,
             access: if text(properties, "access").eq_ignore_ascii_case("deny") { Access::Deny } else { Access::Allow },
             direction: if text(properties, "direction").eq_ignore_ascii_case("outbound") {
                 Direction::Outbound
@@ -126,7 +129,7 @@ impl SecurityRule {
             sources: prefixes(properties, "sourceAddressPrefix", "sourceAddressPrefixes"),
             destinations: prefixes(properties, "destinationAddressPrefix", "destinationAddressPrefixes"),
             description: text(properties, "description").to_owned(),
-        })
+        }
     }
 
     /// Whether it is a rule by which JIT opens: named as JIT names those, inbound, and allowing.
@@ -292,6 +295,20 @@ mod tests {
         assert_eq!((test4.access, test4.direction), (Access::Deny, Direction::Inbound));
         assert_eq!(test4.ports, PortSet::one(22));
         assert!(test4.sources.amounts_to_internet());
+    }
+
+    #[test]
+    fn a_rule_whose_id_is_missing_or_no_id_has_that_of_its_name() {
+        let name = format!("MicrosoftDefenderForCloud-JITRule-1-{HASH}");
+        let allow = json!({"access": "Allow", "direction": "Inbound", "sourceAddressPrefix": "*"});
+        for id in [None, Some(Value::Null), Some(json!("")), Some(json!(7)), Some(json!("rules/1"))] {
+            let mut rule = json!({"name": name, "properties": allow});
+            rule.as_object_mut().unwrap().extend(id.map(|id| ("id".to_owned(), id)));
+            let group = Nsg::read(&json!({"id": NSG, "properties": {"securityRules": [rule]}})).unwrap();
+            let [read] = group.rules.as_slice() else { panic!("{rule} was dropped") };
+            assert!(read.is_jit_allow());
+            assert_eq!(read.id, RuleId::parse(&format!("{NSG}/securityRules/{name}")).unwrap());
+        }
     }
 
     #[test]

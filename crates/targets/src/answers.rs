@@ -10,14 +10,14 @@ use chrono::Datelike;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use portcullis::azure::arm::{Page, following};
-use portcullis::azure::blob::Listed;
+use portcullis::azure::blob::{self, Listed};
 use portcullis::azure::entra::{Configuration, Published};
 use portcullis::azure::error::retry_after;
 use portcullis::azure::insights::refused;
 use portcullis::azure::packed::{LONGEST, unpacked};
 use portcullis::azure::servicebus::DeadLetter;
 use portcullis::azure::{Answer, CallFailed, FailureKind, Service, graph, incidents, management_groups, subscriptions};
-use portcullis::functions::jit_activity::caller;
+use portcullis::functions::jit_activity::{Caller, caller};
 use portcullis::store::{Due, VmIndex};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::json::tree;
@@ -55,6 +55,19 @@ pub(crate) fn failures(data: &[u8]) {
         assert!(failed.kind != FailureKind::Malformed && failed.kind != FailureKind::Doubtful, "{failed}");
         let again = CallFailed::from_answer(service, Method::Delete, "deleting a rule", &answer);
         assert_eq!(again, failed);
+    }
+    let code = blob::code(&answer);
+    let written = String::from_utf8_lossy(data);
+    assert!(code.is_empty() || written.contains(code), "{code} stands nowhere");
+    let head = written.split("\n\n").next().unwrap_or_default().to_ascii_lowercase();
+    let waits: Vec<&str> = head.lines().skip(1).filter(|line| line.contains("retry-after")).collect();
+    if let [wait] = waits.as_slice()
+        && let Some(seconds) = wait.strip_prefix("retry-after:").map(str::trim)
+        && seconds.len() < 10
+        && seconds.bytes().all(|b| b.is_ascii_digit())
+        && let Ok(seconds) = seconds.parse()
+    {
+        assert_eq!(retry_after(&answer), Some(Duration::from_secs(seconds).min(Duration::from_secs(24 * 60 * 60))));
     }
     assert!(retry_after(&answer).is_none_or(|wait| wait <= Duration::from_secs(24 * 60 * 60)), "{:?}", retry_after(&answer));
     assert!(answer.date().is_none_or(|date| (1..=9999).contains(&date.year())), "{:?}", answer.date());
@@ -121,7 +134,7 @@ pub(crate) fn pages(data: &[u8]) {
 
 /// An entry of the activity log, in whichever list it stands.
 fn an_entry(entry: &Value) {
-    let Some((at, id, name)) = caller(entry) else { return };
+    let Some(Caller { at, id, name, .. }) = caller(entry) else { return };
     assert!((1..=9999).contains(&at.year()) && !name.is_empty());
     assert!(id.len() == 36 && id == id.to_lowercase(), "{id} would be a name in the store");
 }
@@ -132,6 +145,9 @@ pub(crate) fn blob_lists(data: &[u8]) {
         a_name(line);
     }
     let Some((listed, _)) = Listed::read_page(data) else { return };
+    let page = String::from_utf8_lossy(data);
+    assert!(page.contains("Blobs"), "what has no list of blobs is no empty one");
+    assert!(listed.len() <= page.matches("Blob").count());
     for Listed { name, etag, modified } in listed {
         a_name(&name);
         assert!(etag.is_none_or(|etag| etag.starts_with(['"', 'W'])));
@@ -181,8 +197,10 @@ pub(crate) fn directories(data: &[u8]) {
     let tenant = "5a4db0c5-0000-4000-8000-000000000001".parse().expect("a GUID");
     let issuers = [format!("https://sts.windows.net/{tenant}/"), format!("https://login.microsoftonline.com/{tenant}/v2.0")];
     if let Ok(published) = serde_json::from_slice::<Published>(data) {
+        let listed = json(data).and_then(|body| body.get("keys")?.as_array().cloned()).unwrap_or_default();
         for key in published.usable(tenant, &issuers) {
-            assert_eq!(key.clone(), key);
+            let is_it = |one: &Value| one["kty"] == "RSA" && one["kid"] == key.id.as_str() && one["n"] == key.modulus.as_str();
+            assert!(listed.is_empty() || listed.iter().any(is_it), "{key:?} is not one of these");
         }
     }
     let login = "https://login.microsoftonline.com".parse().expect("a URL");

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use portcullis_domain::arm_id::VmId;
+use portcullis_domain::arm_id::{RuleId, VmId};
 use portcullis_domain::jit::{JitPolicy, Problem};
 use portcullis_domain::judge::Limits;
 use portcullis_domain::network::{Nic, Vm, subnet_nics, subnet_nsg};
-use portcullis_domain::nsg::{Nsg, SecurityRule};
+use portcullis_domain::nsg::{JitRuleName, Nsg, SecurityRule};
 use portcullis_domain::opening::openings;
 use portcullis_domain::reconcile::Mode;
 use portcullis_domain::sweep::{VmSeen, orphans, records_of, remarks_of, survey};
@@ -94,7 +94,7 @@ pub(crate) fn estate(data: &[u8]) {
     }
     list("machines").iter().for_each(|one| told(Vm::read(one)));
     list("rules").iter().for_each(|one| told(SecurityRule::read(one)));
-    list("groups").iter().for_each(|one| told(Nsg::read(one)));
+    list("groups").iter().for_each(a_group);
     list("nics").iter().for_each(|one| told(Nic::read(one)));
     let mut estate = Estate::read(&body);
     estate.groups.iter().flat_map(|group| &group.rules).for_each(a_rule);
@@ -112,6 +112,20 @@ pub(crate) fn estate(data: &[u8]) {
     estate.policies.reverse();
     assert_eq!(fingerprints, estate.fingerprints(), "the order in which Azure lists means nothing");
     assert_eq!(seen, Estate::read(&shouted(body)).seen(), "Azure gives the same id in any letter case");
+}
+
+/// A group that is read has each of its rules that JIT could have made.
+fn a_group(body: &Value) {
+    let read = Nsg::read(body);
+    if let Ok(group) = &read {
+        let rules = body.pointer("/properties/securityRules").and_then(Value::as_array).into_iter().flatten();
+        // An id that can be read is what Azure knows it by, whatever it calls it besides.
+        let unknown = rules.filter(|rule| rule.get("id").and_then(Value::as_str).is_none_or(|id| RuleId::parse(id).is_err()));
+        for name in unknown.filter_map(|rule| rule.get("name")?.as_str()).filter(|name| JitRuleName::parse(name).is_some()) {
+            assert!(group.rules.iter().any(|rule| rule.id.name() == name), "the rule {name} of JIT was left out");
+        }
+    }
+    told(read);
 }
 
 /// What can be read of the lists of a subscription.

@@ -1,5 +1,6 @@
 //! What the Functions host hands over: invocations, the events and messages in them, traces and paths.
 
+use chrono::Datelike;
 use portcullis::functions::Message;
 use portcullis::functions::jit_activity::{Activity, NotUsed};
 use portcullis::host::invocation::Invocation;
@@ -56,7 +57,7 @@ fn an_invocation(invocation: &Invocation) {
         Err(why) => is_told(&why, SENTENCE),
     }
     let timer = invocation.clone().timer();
-    assert_eq!(invocation.clone().timer(), timer);
+    assert!([timer.last, timer.next].into_iter().flatten().all(|time| (2..=9999).contains(&time.year())), "{timer:?}");
 }
 
 /// An event is one of JIT's, one about something else, or is refused with a reason; in both schemas the same.
@@ -71,6 +72,10 @@ fn an_event(event: &Value) {
         Ok(activity) => activity,
         Err(NotUsed::Malformed(why)) => return is_told(&why, SENTENCE),
         Err(NotUsed::Foreign(operation)) => return assert!(!operation.is_empty()),
+        Err(NotUsed::NotDone(became)) => {
+            let says = [event.get("eventType"), event.get("type"), event.pointer("/data/status")];
+            return assert!(says.into_iter().flatten().any(|said| *said == json!(became)), "{became} is not what it says");
+        }
     };
     survives_json(&activity);
     assert_eq!(activity.object_id, activity.object_id.to_ascii_lowercase());
