@@ -334,6 +334,8 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         accounted: _,
         replaced: _,
         undecided: _,
+        unseen: _,
+        unsettled: _,
     } = record;
     Vm {
         id: vm.clone(),

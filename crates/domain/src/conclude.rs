@@ -6,9 +6,10 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use crate::audit::AuditRecord;
 use crate::audits::Audits;
-use crate::finding::FindingCode;
+use crate::finding::{Finding, FindingCode};
 use crate::grant::{Grant, Phase};
 use crate::initiate::{BRAKE, OPENS_WITHIN, SENT_WITHIN};
+use crate::opening::Opening;
 use crate::reconcile::{BETWEEN_READS, Mode, earliest};
 use crate::record::{ALARM_AFTER, Alarm, Blind, Cause, Closing, Intent, Outcome, Trouble, Undecided, VmRecord};
 
@@ -78,7 +79,8 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
         let key = format!("close-{port}");
         let cause = closing.trouble.as_ref().map_or(Cause::Slow, |trouble| trouble.cause);
         let stands = record.alarms.contains_key(&key);
-        let late = alarm_at(record, closing, wanted.contains_key(BLIND)).is_some_and(|at| at <= now);
+        let late =
+            alarm_at(record, closing, wanted.contains_key(BLIND)).is_some_and(|at| at <= now) && unreadable(record, closing).is_empty();
         if stands || cause.is_alarm_at_once() || late {
             wanted.insert(key, Alarm { cause, port: Some(*port), since: now, text: is_open(record, *port, closing) });
         }
@@ -105,6 +107,9 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
             wanted.insert(format!("{}-{}", cause.text(), finding.id), alarm);
         }
     }
+    // What nobody could read is still open when it becomes clear that it must not be.
+    let unproved = record.closings.values().flat_map(|closing| unreadable(record, closing));
+    wanted.extend(unproved.map(|(key, alarm)| (key.clone(), alarm.clone())));
     for (port, undecided) in record.undecided.iter().filter(|_| mode == Mode::Enforce) {
         let alarm = undecided_alarm(record, *port, undecided, now);
         wanted.extend(alarm.map(|alarm| (undecided_key(*port), alarm)));
@@ -155,6 +160,19 @@ fn alarm_at(record: &VmRecord, closing: &Closing, cannot_be_read: bool) -> Optio
         false => closing.clear_since.map_or(closing.since, |first| first.max(closing.since)),
     };
     Some(since + ALARM_AFTER)
+}
+
+/// The alarms that stand since nobody could read rules which are being shut by now: they stand until that is proved.
+fn unreadable<'a>(record: &'a VmRecord, closing: &Closing) -> Vec<(&'a String, &'a Alarm)> {
+    let key = |target: &Opening| {
+        let finding = Finding::new(FindingCode::Unreadable, &record.vm.key(), target.port(), &target.rule.to_string(), closing.since);
+        unreadable_key(&finding)
+    };
+    closing.targets.iter().filter_map(|target| record.alarms.get_key_value(&key(target))).collect()
+}
+
+fn unreadable_key(finding: &Finding) -> String {
+    format!("{}-{}", Cause::Unreadable.text(), finding.id)
 }
 
 /// Whether the last look that saw anything saw something of what has to be shut.
@@ -215,6 +233,7 @@ fn next_look(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Option<Da
             (_, None) => {}
         }
     }
+    stuck |= record.unsettled;
     if stuck || returned {
         let tries = record.attempts.values().copied().map(u64::from).sum::<u64>() + record.serial + now.timestamp().unsigned_abs();
         let least = if stuck { TimeDelta::zero() } else { FIRST_READ_AFTER };
@@ -269,6 +288,7 @@ fn alarm_due(record: &VmRecord, mode: Mode) -> Option<DateTime<Utc>> {
     let cannot_be_read = record.alarms.contains_key(BLIND);
     let undecided =
         record.undecided.iter().filter(|(port, _)| mode == Mode::Enforce && !record.alarms.contains_key(&undecided_key(**port)));
+    let closings = closings.filter(|(_, closing)| unreadable(record, closing).is_empty());
     let closings = closings.filter_map(|(_, closing)| alarm_at(record, closing, cannot_be_read));
     let undecided = undecided.filter_map(|(port, undecided)| undecided_due(record, *port, undecided));
     closings.chain(undecided).chain(blind.map(|blind| blind.since + ALARM_AFTER)).min()
@@ -283,7 +303,6 @@ mod tests {
     use crate::grant::Phase;
     use crate::jit::{JitRecord, RecordStatus};
     use crate::judge::Violation;
-    use crate::opening::Opening;
     use crate::ruling::Ruling;
     use crate::samples::{at, grant, opening, opening_in, record};
     use crate::story::{Story, any, home, kinds, remark, said};
@@ -312,6 +331,49 @@ mod tests {
         let audits = story.conclude("10:08:00");
         assert_eq!((kinds(&audits), audits[0].severity), (vec!["alarm-cleared"], Severity::Informational));
         assert!(audits[0].message().starts_with("The alarm is over, after 3 min: port 22 of vm1"), "{}", audits[0].message());
+        assert!(story.memory.is_at_rest() && story.next().is_none());
+    }
+
+    #[test]
+    fn the_alarm_of_a_rule_that_nobody_can_read_stands_until_it_is_proved_shut() {
+        let mut story = Story::of(vec![opening(1, "22", &["??"])]);
+        story.look("01:00:00");
+        assert_eq!(kinds(&story.conclude("01:00:00")), ["alarm-raised"]);
+        // It outlives the longest opening, and the group is busy for longer than an alarm waits.
+        for time in ["09:00:01", "09:03:00", "09:07:00"] {
+            assert_eq!(story.look(time).closes.len(), 1, "{time}");
+            story.delete(time, &opening(1, "22", &["??"]), Outcome::Failed("busy".to_owned()), None);
+            assert_eq!(kinds(&story.conclude(time)), Vec::<&str>::new(), "{time}");
+            assert!(story.next() > Some(at(time)), "{time}");
+        }
+        story.openings.clear();
+        story.look("09:08:00");
+        assert_eq!(story.conclude("09:08:00"), []);
+        story.look("09:09:00");
+        assert_eq!(kinds(&story.conclude("09:09:00")), ["alarm-cleared"]);
+        assert!(story.memory.is_at_rest());
+    }
+
+    #[test]
+    fn that_nobody_can_read_a_rule_is_over_with_a_second_settled_read_that_does_not_show_it() {
+        let mut story = Story::of(vec![opening(1, "22", &["??"])]);
+        story.look("10:00:00");
+        assert_eq!(kinds(&story.conclude("10:00:00")), ["alarm-raised"]);
+        let shown = story.openings.clone();
+        for (time, settled, shows) in [
+            ("10:01:00", true, false),
+            ("10:02:00", true, true),
+            ("10:03:00", false, false),
+            ("10:04:00", true, false),
+            ("10:04:20", true, false),
+        ] {
+            (story.openings, story.settled) = (if shows { shown.clone() } else { Vec::new() }, settled);
+            story.look(time);
+            assert_eq!(story.conclude(time), [], "{time}");
+            assert!(shows || story.next().is_some_and(|next| next > at(time) && next <= at(time) + TimeDelta::minutes(1)), "{time}");
+        }
+        story.look("10:04:32");
+        assert_eq!(kinds(&story.conclude("10:04:32")), ["alarm-cleared"]);
         assert!(story.memory.is_at_rest() && story.next().is_none());
     }
 

@@ -139,10 +139,9 @@ pub(crate) fn prove(record: &mut VmRecord, openings: &[Opening], look: &Look<'_>
         if !watched {
             continue;
         }
-        let hindered = shows(grant, &record.grants, openings, look.now)
-            || !look.groups_settled
-            || may_still_come(grant, look)
-            || is_in_doubt(grant, &record.asked, look);
+        let shows = shows(grant, &record.grants, openings, look.now);
+        record.unsettled |= !shows && !look.groups_settled;
+        let hindered = shows || !look.groups_settled || may_still_come(grant, look) || is_in_doubt(grant, &record.asked, look);
         let grant = &mut record.grants[n];
         match grant.first_shut_read {
             _ if hindered => grant.first_shut_read = None,

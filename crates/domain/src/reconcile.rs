@@ -166,6 +166,7 @@ pub const RULE_MAY_COME: TimeDelta = TimeDelta::seconds(150);
 /// rule of another grant. So it is planned anew until nobody ends by it: each time there is one live grant less.
 pub fn reconcile(record: VmRecord, look: &Look<'_>) -> Plan {
     let mut record = record;
+    record.unsettled = false;
     let openings = sorted(look.openings);
     let mut audits = Audits::new(look.now);
     missed::account(&mut record, &openings, look, &mut audits);
@@ -401,6 +402,7 @@ fn note_findings(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>, 
             .doing("it is left for a person to look at"));
     }
     keep_until_proved(record, &mut found);
+    keep_unreadable(record, &mut found, judged, look);
     if look.jit.is_none() {
         keep_unread(record, &mut found);
     }
@@ -416,11 +418,15 @@ fn note_undecided(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>)
         let undecided = record.undecided.entry(*port).or_insert(Undecided { since: look.now, first_shut_read: None });
         undecided.first_shut_read = None;
     }
-    let (closings, shut) = (&record.closings, &record.shut);
+    let (closings, shut, unsettled) = (&record.closings, &record.shut, &mut record.unsettled);
     record.undecided.retain(|port, undecided| match undecided.first_shut_read {
         _ if left.contains(port) || closings.contains_key(port) => true,
         _ if others.contains(port) || shut.get(port).is_some_and(|shut| *shut > undecided.since) => false,
-        _ if !look.groups_settled => true,
+        _ if !look.groups_settled => {
+            undecided.first_shut_read = None;
+            *unsettled = true;
+            true
+        }
         None => {
             undecided.first_shut_read = Some(look.ended);
             true
@@ -441,6 +447,29 @@ fn keep_until_proved(record: &VmRecord, found: &mut BTreeMap<String, Finding>) {
         if unproved.contains(&about) && !shown.contains(&about) {
             found.insert(id.clone(), finding.clone());
         }
+    }
+}
+
+/// That nobody can read a rule is over when two reads show it no more, and not with one that did not see it.
+fn keep_unreadable(record: &mut VmRecord, found: &mut BTreeMap<String, Finding>, judged: &[Judged<'_>], look: &Look<'_>) {
+    let shown: BTreeSet<String> = judged.iter().map(|judged| judged.opening.rule.arm_id().key()).collect();
+    let is_gone = |(id, finding): &(&String, &Finding)| {
+        finding.code == FindingCode::Unreadable && !found.contains_key(*id) && !shown.contains(&finding.about.to_ascii_lowercase())
+    };
+    let gone: Vec<(String, Finding)> = record.findings.iter().filter(is_gone).map(|(id, finding)| (id.clone(), finding.clone())).collect();
+    record.unseen.retain(|id, _| gone.iter().any(|(known, _)| known == id));
+    for (id, finding) in gone {
+        if !look.groups_settled {
+            record.unseen.remove(&id);
+            record.unsettled = true;
+        } else if look.now < *record.unseen.entry(id.clone()).or_insert(look.ended) + BETWEEN_READS {
+            let second = record.unseen[&id] + BETWEEN_READS + TimeDelta::seconds(1);
+            record.judge_again = earliest(record.judge_again, Some(second));
+        } else {
+            record.unseen.remove(&id);
+            continue;
+        }
+        found.insert(id, finding);
     }
 }
 
@@ -1599,10 +1628,18 @@ mod tests {
         story.conclude("10:03:00");
         assert_eq!(story.next(), Some(at("10:03:32")), "the second read is not left to chance");
         story.settled = false;
-        story.look("10:03:40");
-        assert!(!story.memory.undecided.is_empty(), "while a group is being written no read shows anything");
+        for (time, longest) in [("10:03:40", 4), ("10:03:46", 8), ("10:05:00", 16), ("10:06:00", 32)] {
+            story.look(time);
+            assert!(!story.memory.undecided.is_empty(), "while a group is being written no read shows anything");
+            story.conclude(time);
+            assert!(story.next().is_some_and(|next| next <= at(time) + TimeDelta::seconds(longest)), "{time}: {:?}", story.next());
+            assert_eq!(story.memory.pause_seconds, longest, "it waits longer each time");
+        }
         story.settled = true;
-        story.look("10:03:50");
+        for time in ["10:07:00", "10:07:40"] {
+            assert!(!story.memory.undecided.is_empty());
+            story.look(time);
+        }
         assert!(story.memory.undecided.is_empty() && story.memory.is_at_rest());
         story.openings = vec![home(4)];
         story.look("10:10:00");

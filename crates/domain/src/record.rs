@@ -77,6 +77,13 @@ pub struct VmRecord {
     /// Ports with an opening that no grant covers and on which nobody has decided.
     #[serde(default)]
     pub undecided: BTreeMap<u16, Undecided>,
+    /// Findings of rules that nobody can read, whose rule a read did not show any more, by their ids: since when. They are over with a
+    /// second one.
+    #[serde(default, deserialize_with = "crate::time::stored", skip_serializing_if = "BTreeMap::is_empty")]
+    pub unseen: BTreeMap<String, DateTime<Utc>>,
+    /// Whether the last look could not tell if something is over, since a group was being written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled: bool,
     /// Adopted grants that ended before their time: their JIT records, which may run on, are no reason to adopt again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended_early: Vec<EndedEarly>,
@@ -574,6 +581,8 @@ impl VmRecord {
             taken_down: BTreeSet::new(),
             replaced: BTreeMap::new(),
             undecided: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+            unsettled: false,
             ended_early: Vec::new(),
             asked: Vec::new(),
             accounted: BTreeMap::new(),
