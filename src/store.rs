@@ -5,6 +5,7 @@
 
 mod browse;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -225,15 +226,12 @@ impl Store {
         self.put_once(&open_name(vm, fingerprint), &serde_json::json!({})).await.map(|_| ())
     }
 
-    /// Takes every entry of a VM from that index but the one with this fingerprint.
-    pub async fn keep_open(&self, vm: &VmId, fingerprint: Option<&str>) -> Result<(), StoreError> {
+    /// The names of a VM's entries in that index but for the one with this fingerprint.
+    pub async fn outdated_open(&self, vm: &VmId, fingerprint: Option<&str>) -> Result<Vec<String>, StoreError> {
         let keep = fingerprint.map(|fingerprint| open_name(vm, fingerprint));
-        for name in self.names(&format!("open/{}/", vm.key()), usize::MAX).await? {
-            if Some(&name) != keep.as_ref() {
-                self.remove(&name).await?;
-            }
-        }
-        Ok(())
+        let mut names = self.names(&format!("open/{}/", vm.key()), usize::MAX).await?;
+        names.retain(|name| Some(name) != keep.as_ref());
+        Ok(names)
     }
 
     /// The index of what is open for VMs whose key begins with `prefix`: the VM and the fingerprint.
@@ -316,8 +314,10 @@ impl Store {
         for old in names.iter().filter(|name| **name < from) {
             self.remove(old).await?;
         }
-        let counted = names.iter().filter(|name| **name >= from && !name.ends_with(&format!("-{but_for}")));
-        Ok(u32::try_from(counted.count()).unwrap_or(u32::MAX))
+        // A run that was killed and told again entered its grant twice.
+        let of_grant = |name: &str| name.strip_prefix(&prefix)?.split_once('-').map(|(_, grant)| grant.to_owned());
+        let counted: BTreeSet<String> = names.iter().filter(|name| **name >= from).filter_map(|name| of_grant(name)).collect();
+        Ok(u32::try_from(counted.iter().filter(|grant| *grant != but_for).count()).unwrap_or(u32::MAX))
     }
 
     /// The text of a blob that cannot be read as what it should be, to be kept elsewhere.
@@ -411,7 +411,12 @@ impl Store {
     async fn put_audit(&self, audit: &AuditRecord) -> Result<Option<Bytes>, StoreError> {
         self.put_once(&unsent_name(&audit.id), &Unsent { at: audit.at }).await?;
         let body = to_bytes(&audit.id, audit)?;
-        Ok(self.create(&self.audit, &audit_name(&audit.id), body).await?.1)
+        let (now, there) = self.create(&self.audit, &audit_name(&audit.id), body).await?;
+        if there.is_none() && now >= audit.at + NEVER_WRITTEN_AFTER {
+            // Whoever looked for it right before took the entry for one of a record that never comes.
+            self.put_once(&unsent_name(&audit.id), &Unsent { at: audit.at }).await?;
+        }
+        Ok(there)
     }
 
     /// Whether the row of an audit record still has no receipt.

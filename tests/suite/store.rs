@@ -481,11 +481,18 @@ impl Trial {
         assert_eq!(self.store.list_open("").await.unwrap(), [entry(&one, "f1"), entry(&one, "f2"), entry(&other, "f3")]);
         assert_eq!(self.store.list_open(&format!("{}/", one.subscription())).await.unwrap().len(), 3);
         assert_eq!(self.store.list_open("another").await.unwrap(), []);
+        let outdated = self.store.outdated_open(&one, Some("f2")).await.unwrap();
+        self.store.put_open(&one, "f4").await.unwrap();
         for _ in 0..2 {
-            self.store.keep_open(&one, Some("f2")).await.unwrap();
+            for name in &outdated {
+                self.store.remove(name).await.unwrap();
+            }
         }
-        assert_eq!(self.store.list_open("").await.unwrap(), [entry(&one, "f2"), entry(&other, "f3")]);
-        self.store.keep_open(&one, None).await.unwrap();
+        let left = [entry(&one, "f2"), entry(&one, "f4"), entry(&other, "f3")];
+        assert_eq!(self.store.list_open("").await.unwrap(), left, "what was entered meanwhile stays");
+        for name in self.store.outdated_open(&one, None).await.unwrap() {
+            self.store.remove(&name).await.unwrap();
+        }
         assert_eq!(self.store.list_open("").await.unwrap(), [entry(&other, "f3")], "web-10 is not web-1");
     }
 

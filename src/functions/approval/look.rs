@@ -86,7 +86,12 @@ pub(super) struct Run {
     etag: Option<String>,
     inbox: Vec<String>,
     inbox_has_more: bool,
+    /// Whether there was no time left for something that it was to ask JIT for.
+    is_unfinished: bool,
 }
+
+/// When a look goes on that had no time left: what it calls is slow.
+const UNFINISHED: TimeDelta = TimeDelta::seconds(15);
 
 /// One look.
 pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Result<Ended, Stopped> {
@@ -195,6 +200,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
         etag,
         inbox: Vec::new(),
         inbox_has_more: false,
+        is_unfinished: false,
     };
     run.now = match run.save(app).await {
         // Another run was a moment faster.
@@ -285,7 +291,11 @@ async fn look(app: &App, run: &mut Run) -> Result<(), Stopped> {
         return Ok(());
     }
     for open in &opens {
-        if run.began.elapsed() > BEGINS_DELETES_WITHIN || open::open(app, run, open, &sight).await? == GoOn::No {
+        if run.began.elapsed() > BEGINS_DELETES_WITHIN {
+            run.is_unfinished = true;
+            break;
+        }
+        if open::open(app, run, open, &sight).await? == GoOn::No {
             break;
         }
     }
@@ -564,8 +574,8 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
         app.store.put_open(&vm, UNSEEN).await?;
         run.record.fingerprint = Some(UNSEEN.to_owned());
     }
-    if run.inbox_has_more {
-        let soon = run.now + TimeDelta::seconds(1);
+    if run.inbox_has_more || run.is_unfinished {
+        let soon = run.now + if run.is_unfinished { UNFINISHED } else { TimeDelta::seconds(1) };
         run.record.next_look = Some(run.record.next_look.map_or(soon, |next| next.min(soon)));
     }
     let next = run.record.next_look;
@@ -580,6 +590,8 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
     let no_longer_due: Vec<Due> = gone.into_iter().map(|(at, run)| Due { at, vm: vm.clone(), run }).collect();
     run.record.due = kept;
     let wake = wake_up(&mut run.record, run.now, cause.wake);
+    // While nobody else works on it: what the next run enters is not among them.
+    let outdated = app.store.outdated_open(&vm, run.record.fingerprint.as_deref()).await?;
     run.record.lease = None;
     run.record.looked = Some(run.now);
     run.save(app).await?;
@@ -594,7 +606,7 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
     }
     in_lanes(&run.inbox, |name| app.store.remove(name)).await?;
     in_lanes(&no_longer_due, |due| app.store.remove_due(due)).await?;
-    app.store.keep_open(&vm, run.record.fingerprint.as_deref()).await?;
+    in_lanes(&outdated, |name| app.store.remove(name)).await?;
     info!(vm = %vm, openings = run.record.openings.len(), closings = run.record.closings.len(), alarms = run.record.alarms.len(), next = ?next, "looked");
     Ok(match next {
         Some(at) => Ended::AgainAt { at, note: format!("{} is looked at again", vm.name()) },

@@ -28,9 +28,10 @@ const WORKED_ON_WITHIN: TimeDelta = TimeDelta::minutes(5);
 /// Works on what the inbox brought: each wish once, its answer beside it.
 pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), Stopped> {
     for (name, want) in std::mem::take(&mut run.wants) {
-        let answer = match &want.what {
-            What::Open { .. } => open(app, run, sight, &want).await?,
-            What::Close { grant } => close(app, run, sight, &want, grant).await?,
+        let answer = match (declined_before(app, run, &want).await?, &want.what) {
+            (Some(answer), _) => answer,
+            (None, What::Open { .. }) => open(app, run, sight, &want).await?,
+            (None, What::Close { grant }) => close(app, run, sight, &want, grant).await?,
         };
         info!(vm = %want.vm, want.id = want.id, became = ?answer.became, "a wish is answered");
         run.answer(name, answer);
@@ -64,6 +65,23 @@ pub(super) async fn unread(app: &App, run: &mut Run, again: DateTime<Utc>, why: 
         run.answer(name, answer);
     }
     Ok(())
+}
+
+/// What is to be said of a wish that was declined already: the run that declined it was killed, or is about to say so, and what a rule
+/// said then may be otherwise by now. A wish has one end.
+async fn declined_before(app: &App, run: &Run, want: &Want) -> Result<Option<Answer>, Stopped> {
+    let told = match app.store.audit(&AuditRecord::want_id(&run.record.vm, &want.id, AuditKind::Declined)).await {
+        Err(StoreError::Unreadable { .. }) => None,
+        told => told?,
+    };
+    // What was taken back may still stand in the record.
+    let declined = told.filter(|told| matches!(want.what, What::Open { .. }) || told.why != taken_back(want));
+    Ok(declined.map(|told| answer(want, run, Became::Refused, told.why, told.rule)))
+}
+
+/// Why what was granted and not yet asked of JIT is over.
+fn taken_back(want: &Want) -> String {
+    format!("{} took it back before it was asked for", want.by.shown())
 }
 
 /// What is to be said of a wish that is granted already: the run that granted it was killed before it could say so.
@@ -169,7 +187,7 @@ async fn may_not_close(app: &App, run: &Run, sight: &Sight, want: &Want) -> Opti
 /// Ends a grant early: one's own, or another's where the rules let somebody close.
 async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -> Result<Answer, Stopped> {
     let by = want.by.shown().to_owned();
-    let (taken_back, ended_early) = (format!("{by} took it back before it was asked for"), format!("{by} ended it early"));
+    let (taken_back, ended_early) = (taken_back(want), format!("{by} ended it early"));
     let Some(known) = run.record.grants.iter().find(|grant| grant.id == id) else {
         // The run that ended it may have been killed before it could say so, and it may be over by now.
         for (kind, why) in [(AuditKind::Declined, taken_back), (AuditKind::GrantEnded, ended_early)] {
