@@ -19,10 +19,11 @@ pub mod sweep;
 pub mod sweep_shard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -407,24 +408,49 @@ impl App {
     async fn tell_directly(&self, told: &AtomicI64, code: &str, why: &str) {
         let Ok(now) = self.azure.service_time().await else { return };
         let period = now.timestamp() / TELL_EVERY_SECONDS;
-        if told.swap(period, Ordering::Relaxed) == period {
+        let before = told.swap(period, Ordering::Relaxed);
+        if before == period {
             return;
         }
+        // Whether it fails or is cut off, whoever comes next tells of it.
+        let untold = Untold { told, before };
         let words = (String::new(), why.to_owned());
         let audit = of_service(&format!("{code}-{period}"), now, AuditKind::ServiceFailing, code, words);
-        if let Err(why) = self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
-            error!(error = %why, code, "a failure of the service could not be told either");
+        match self.azure.logs.ingest(&[audit.row(&self.installation)]).await {
+            Ok(()) => std::mem::forget(untold),
+            Err(why) => error!(error = %why, code, "a failure of the service could not be told either"),
         }
     }
 }
 
+/// Puts the mark of the period back that was last told in.
+struct Untold<'a> {
+    told: &'a AtomicI64,
+    before: i64,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.told.store(self.before, Ordering::Relaxed);
+    }
+}
+
 /// A name that nothing else has: of a run, of a wish.
+pub(crate) fn fresh_name() -> String {
+    unheard_of().to_string()
+}
+
+/// A place in a list of so many, another one each time; the first in an empty one.
+fn somewhere(many: usize) -> usize {
+    usize::try_from(unheard_of().as_u64_pair().1).unwrap_or_default().checked_rem(many).unwrap_or_default()
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place of the app that needs something unheard of: two runs with one name would share a lease"
 )]
-pub(crate) fn fresh_name() -> String {
-    uuid::Uuid::new_v4().to_string()
+fn unheard_of() -> uuid::Uuid {
+    uuid::Uuid::new_v4()
 }
 
 /// An audit record about the service itself: what is so, and why.
@@ -441,6 +467,27 @@ where
     stream::iter(all.iter().map(Ok)).try_for_each_concurrent(LANES, each).await
 }
 
+/// Does something with each of many, a few at a time, whatever comes of the others; the error is the first.
+async fn all_in_lanes<'a, T, F, E>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), E>
+where
+    F: Future<Output = Result<(), E>>,
+{
+    let first = Mutex::new(Ok(()));
+    let Ok(()) = in_lanes(all, |one| {
+        let (doing, first) = (each(one), &first);
+        async move {
+            let done = doing.await;
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_ok() {
+                *first = done;
+            }
+            Ok::<_, Infallible>(())
+        }
+    })
+    .await;
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How many calls of one invocation are under way at once: as many as there are connections with one service, so that a thousand
 /// sends of 20 ms take two seconds.
 const LANES: usize = 12;
@@ -449,7 +496,7 @@ const LANES: usize = 12;
 const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// Tells of something, if that does not take long.
-async fn told_in_time(telling: impl Future<Output = ()>) {
+async fn told_in_time<T>(telling: impl Future<Output = T>) {
     if timeout(TELL_WITHIN, telling).await.is_err() {
         error!("a failure of the service could not be told in time");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::{App, DueEntry, Ended, Message, PATIENCE, Stopped, in_lanes, told_in_time};
+use super::{App, DueEntry, Ended, Message, PATIENCE, Stopped, all_in_lanes, told_in_time};
 use crate::azure::servicebus::Options;
 
 /// The most that one tick sends; the rest is as due a minute later.
@@ -16,7 +16,7 @@ pub async fn run(app: &App) -> Ended {
     match told {
         Ok(Ok(note)) => Ended::done(note),
         Ok(Err(Stopped::Store(why))) => {
-            app.tell_without_receipt(&why).await;
+            told_in_time(app.tell_without_receipt(&why)).await;
             Ended::done(format!("nothing sent until the next tick: {why}"))
         }
         Ok(Err(stopped @ (Stopped::Queue(_) | Stopped::Lost(_)))) => {
@@ -37,21 +37,20 @@ async fn tick(app: &App) -> Result<String, Stopped> {
     // What is not governed now may be governed again, and then nothing else would have it looked at.
     let due = app.store.list_due(now, MOST, |vm| app.governs(&vm.subscription())).await?;
     // Side by side: neither keeps the other waiting.
-    let rows = in_lanes(&unsent, |audit| send_row(app, audit));
-    let looks = in_lanes(&due, |entry| async {
+    let rows = all_in_lanes(&unsent, |audit| send_row(app, audit));
+    let looks = all_in_lanes(&due, |entry| async {
         let due = DueEntry { at: entry.at, run: entry.run.clone() };
         app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(due), busy: None, tries: 0 }).await
     });
     let (rows, looks) = tokio::join!(rows, looks);
     looks?;
     let kept = app.store.list_kept_messages(now, MOST).await?;
-    in_lanes(&kept, |name| send_kept(app, name)).await?;
+    all_in_lanes(&kept, |name| send_kept(app, name)).await?;
     rows?;
     info!(due = due.len(), kept = kept.len(), rows = unsent.len(), "scheduled");
     Ok(format!("{} looks, {} kept messages and {} rows sent", due.len(), kept.len(), unsent.len()))
 }
 
-/// A message that lives as long as it takes until the next tick sends the next one.
 /// Sends a message that was kept, and only then takes it away: however many there are, each tick gets some of them out.
 async fn send_kept(app: &App, name: &str) -> Result<(), Stopped> {
     let Some(body) = app.store.kept_message(name).await? else { return Ok(()) };
@@ -65,6 +64,7 @@ async fn send_kept(app: &App, name: &str) -> Result<(), Stopped> {
     Ok(app.store.remove(name).await?)
 }
 
+/// Sends a message that lives as long as it takes until the next tick sends the next one.
 async fn send_row(app: &App, audit: &str) -> Result<(), Stopped> {
     let options = Options { time_to_live: Some(PERIOD), ..Options::default() };
     app.send_with(&Message::Row { audit: audit.to_owned(), tries: 0 }, options).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::{App, Ended, Message, PATIENCE, Stopped, TELL_WITHIN, in_lanes};
+use super::{App, Ended, Message, PATIENCE, Stopped, TELL_WITHIN, all_in_lanes, somewhere, told_in_time};
 use crate::azure::servicebus::Options;
 
 /// A shard that was not looked at within one period is no longer worth it: the next one is under way.
@@ -14,11 +14,11 @@ const PERIOD: Duration = Duration::from_secs(300);
 
 /// Handles one tick.
 pub async fn run(app: &App) -> Ended {
-    let subscriptions: Vec<String> = match app.governed_subscriptions().await {
+    let mut subscriptions: Vec<String> = match app.governed_subscriptions().await {
         Ok(subscriptions) => subscriptions.iter().map(ToString::to_string).collect(),
         Err(failed) => {
             error!(error = %failed, "the subscriptions could not be listed: nothing is swept until the next tick");
-            app.tell_failing("sweep", "sweep", &failed.to_string(), MEANWHILE).await;
+            told_in_time(app.tell_failing("sweep", "sweep", &failed.to_string(), MEANWHILE)).await;
             return Ended::done(format!("nothing swept until the next tick: {failed}"));
         }
     };
@@ -31,7 +31,10 @@ pub async fn run(app: &App) -> Ended {
     {
         error!(error = %stopped, "whether a subscription is no longer seen is not known until the next tick");
     }
-    let sent = tokio::time::timeout(PATIENCE, in_lanes(&subscriptions, |subscription| send(app, subscription))).await;
+    // While not all of them get out, those behind are not the same ones each time.
+    let first = somewhere(subscriptions.len());
+    subscriptions.rotate_left(first);
+    let sent = tokio::time::timeout(PATIENCE, all_in_lanes(&subscriptions, |subscription| send(app, subscription))).await;
     let why = match sent {
         Ok(Ok(())) => {
             info!(shards = subscriptions.len(), "sweep begun");
@@ -42,7 +45,7 @@ pub async fn run(app: &App) -> Ended {
         Err(_) => format!("{} shards were not sent within {} s", subscriptions.len(), PATIENCE.as_secs()),
     };
     error!(error = why, "not every shard could be sent: the others are swept at the next tick");
-    app.tell_failing("sweep", "sweep", &why, "not every subscription is swept").await;
+    told_in_time(app.tell_failing("sweep", "sweep", &why, "not every subscription is swept")).await;
     Ended::done(format!("not every shard is swept until the next tick: {why}"))
 }
 
@@ -88,6 +91,18 @@ async fn tell_lost(app: &App, seen: &[String]) -> Result<(), Stopped> {
     Ok(())
 }
 
+/// How long a queue that refused a shard is left alone: as it asks, as long as there are others to send.
+fn pause(stopped: &Stopped) -> Duration {
+    match stopped {
+        Stopped::Queue(failed) => failed.retry_after.unwrap_or(SHORT).min(LONG),
+        Stopped::Store(_) | Stopped::Lost(_) => SHORT,
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(200);
+/// Service Bus asks for two seconds when it is busy (documentation).
+const LONG: Duration = Duration::from_secs(2);
+
 async fn send(app: &App, subscription: &str) -> Result<(), Stopped> {
     let shard = Message::Shard { subscription: subscription.to_owned(), tries: 0 };
     let send = || app.send_with(&shard, Options { time_to_live: Some(PERIOD), ..Options::default() });
@@ -96,6 +111,7 @@ async fn send(app: &App, subscription: &str) -> Result<(), Stopped> {
         Err(stopped) => {
             // One that comes twice sweeps twice; one that does not come leaves its subscription unswept for a period.
             warn!(subscription.id = subscription, error = %stopped, "a shard could not be sent: it is sent again");
+            tokio::time::sleep(pause(&stopped)).await;
             send().await
         }
     }

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service};
+use super::{App, Ended, Message, PATIENCE, Queue, Stopped, TELL_WITHIN, call_pause, in_lanes, of_service, told_in_time};
 use crate::azure::{CallFailed, Service};
 use crate::store::{Found, Held, StoreError};
 use crate::telemetry::Measure;
@@ -49,19 +49,22 @@ pub async fn run(app: &App, body: &str) -> Ended {
         Ok(Ok(note)) => Ended::done(note),
         Err(_) => {
             let why = format!("subscription {subscription} was not looked through within {} s", PATIENCE.as_secs());
-            app.tell_failing("shard", &subscription.to_string(), &why, MEANWHILE).await;
+            told_in_time(app.tell_failing("shard", &subscription.to_string(), &why, MEANWHILE)).await;
             left(&why)
         }
         Ok(Err(NotSwept::Stopped(stopped))) if message.tries() >= MOST_TRIES => left(&stopped),
         Ok(Err(NotSwept::Stopped(stopped))) => app.put_off(&message, stopped).await,
         Ok(Err(NotSwept::Azure(failed))) => {
             warn!(subscription.id = %subscription, error = %failed, "a shard could not be listed");
-            app.tell_failing("shard", &subscription.to_string(), &failed.to_string(), MEANWHILE).await;
             let pause = call_pause(&failed, message.tries());
-            if message.tries() >= MOST_TRIES || pause >= PERIOD {
-                return left(&failed);
-            }
-            app.put_off_for(&message, pause, failed.to_string()).await
+            let ended = if message.tries() >= MOST_TRIES || pause >= PERIOD {
+                left(&failed)
+            } else {
+                app.put_off_for(&message, pause, failed.to_string()).await
+            };
+            // The message came first: what is left of the time may be little.
+            told_in_time(app.tell_failing("shard", &subscription.to_string(), &failed.to_string(), MEANWHILE)).await;
+            ended
         }
     }
 }

@@ -17,9 +17,10 @@ use tower::{Layer, service_fn};
 
 use super::connections::{Connections, few_idle};
 
-/// What is under way when the program is asked to stop may take this long to be answered. The Functions host never
-/// asks (it kills); a person at a terminal does not want to wait longer.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// What is under way when the program is asked to stop may take this long to be answered, which is longer than an invocation may
+/// take: one that is cut off is one delivery of ten. The Functions host never asks (it kills); a person at a terminal who does not
+/// want to wait asks again.
+const FAREWELL: Duration = Duration::from_secs(29);
 
 /// Binds the port that the host gave, on IPv4 loopback only: nothing but the host may reach the triggers, which have
 /// no authentication. Done before anything else, since the host's polls then wait in the backlog.
@@ -27,7 +28,7 @@ pub async fn bind(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
 }
 
-/// Serves until SIGTERM or SIGINT. Returning `Ok` means that the program was asked to stop.
+/// Serves until SIGTERM or SIGINT, and then until whatever is under way is answered, or the second such signal. Returning `Ok` means that the program was asked to stop.
 pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -47,10 +48,14 @@ pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("asked to stop");
+    tracing::info!("asked to stop: what is under way is answered first");
     let _ = stop.send(());
-    // A connection that stays open must not keep the program alive.
-    let _ = tokio::time::timeout(FAREWELL, server).await;
+    tokio::select! {
+        // A connection that stays open must not keep the program alive.
+        _ = tokio::time::timeout(FAREWELL, server) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
 }
 

@@ -59,6 +59,20 @@ async fn a_read_that_takes_too_long_is_remembered_and_fails_no_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_when_the_handler_is_asked_to_stop_is_answered_first() {
+    let story = in_silence().await;
+    story.fault("blob", "PUT", "/events/", Effect::Delay { milliseconds: 4_000 }, Some(1));
+    let asked_to_stop = async {
+        while story.world(|state| state.met.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+        story.stops().await;
+    };
+    tokio::join!(told_by_an_event(&story, "slow"), asked_to_stop);
+    assert_eq!((names(&story, "events/").len(), story.queued("approval")), (1, 1), "{}", story.told());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delete_whose_answer_takes_too_long_was_perhaps_done() {
     let story = in_silence().await;
     story.pass(12).await;

@@ -361,6 +361,18 @@ async fn while_the_store_does_not_answer_nothing_is_judged_and_afterwards_all_is
 }
 
 #[tokio::test]
+async fn that_the_store_is_down_is_told_again_until_it_is_told() {
+    let story = any_source().await;
+    story.fault("blob", "*", "", status(503), None);
+    story.fault("logs", "POST", "", status(429), None);
+    story.pass(2 * MINUTE).await;
+    assert!(story.row_kinds().is_empty());
+    story.change(|state| state.faults.retain(|fault| fault.face != "logs"));
+    story.pass(2 * MINUTE).await;
+    assert_eq!(story.row_kinds(), ["service-failing"], "in the same period");
+}
+
+#[tokio::test]
 async fn an_emptied_store_is_no_new_estate() {
     let empty = |story: &Story| story.change(|state| state.containers.get_mut("state").unwrap().blobs.clear());
     let restore = |story: &Story| {

@@ -154,6 +154,20 @@ async fn a_subscription_that_cannot_be_listed_keeps_no_other_from_being_swept() 
 }
 
 #[tokio::test]
+async fn shards_that_the_queue_refuses_keep_no_other_from_being_sent() {
+    let story = three_subscriptions().begin().await;
+    let vms = all_open(&story).await;
+    // Each of three, and two of them once more.
+    story.fault("servicebus", "POST", "/sweep/messages", Effect::status(503, None), Some(5));
+    story.pass(5 * MINUTE + 45).await;
+    let is_shut = |vm: &&String| story.rules_of(vm, 3389).is_empty();
+    assert_eq!(vms.iter().filter(is_shut).count(), 1, "{}", story.told());
+    assert_eq!(story.audits_of("service-failing").len(), 1);
+    story.pass(5 * MINUTE).await;
+    vms.iter().for_each(|vm| story.is_vm_proved_shut(vm, 3389));
+}
+
+#[tokio::test]
 async fn only_the_subscriptions_that_are_named_are_swept() {
     let story = three_subscriptions().set("PORTCULLIS_SUBSCRIPTIONS", SUBSCRIPTION).begin().await;
     let [named, other, another] = all_open(&story).await;
