@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::bounds;
 use crate::engine::Engine;
 use crate::entra;
+use crate::estate;
 use crate::eventgrid;
 use crate::face::{Answer, Call};
 use crate::faults::Fault;
@@ -190,7 +191,8 @@ impl Control {
                 None => return Err(bad(format!("there is no switch '{name}'; GET /switches shows them all"))),
             }
         }
-        state.switches = Switches::deserialize(&merged).map_err(|error| bad(error.to_string()))?;
+        let switches = Switches::deserialize(&merged).map_err(|error| bad(error.to_string()))?;
+        estate::set_switches(&mut state, switches);
         Ok(json!(state.switches))
     }
 

@@ -452,8 +452,12 @@ pub fn add_policy(state: &mut State, subscription: &str, group: &str, name: &str
     id
 }
 
-/// Sets the switches of a world that has not begun yet: JIT's rules are where they land in it.
+/// Sets the switches of a world: JIT's rules that keep everybody out are where they land in it.
 pub fn set_switches(state: &mut State, switches: Switches) {
+    if switches.rules_land == state.switches.rules_land {
+        state.switches = switches;
+        return;
+    }
     let policies = state.resources.of_type("Microsoft.Security/locations/jitNetworkAccessPolicies");
     let policies: Vec<String> = policies.filter_map(|policy| policy["id"].as_str().map(str::to_owned)).collect();
     policies.iter().for_each(|policy| arm::lift_deny_rules(state, policy));

@@ -30,6 +30,9 @@ pub struct Fault {
     /// Whose requests.
     #[serde(default, skip_serializing_if = "By::is_anybody")]
     pub by: By,
+    /// Only requests of this [shape](shape); empty is any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub shape: String,
     /// How many matching requests pass first.
     #[serde(default, deserialize_with = "bounds::skip")]
     pub skip: u32,
@@ -83,6 +86,9 @@ pub struct Meeting {
     pub method: String,
     /// Path and query, as they were sent.
     pub target: String,
+    /// Its [shape](shape).
+    #[serde(default)]
+    pub shape: String,
     /// What happened to it.
     pub effect: Effect,
 }
@@ -177,6 +183,7 @@ impl Fault {
             method: method.to_owned(),
             path: path.to_owned(),
             by: By::Anybody,
+            shape: String::new(),
             skip: 0,
             times: None,
             effect,
@@ -187,6 +194,12 @@ impl Fault {
     /// The same for the handler's requests alone.
     pub fn of_handler(mut self) -> Self {
         self.by = By::Handler;
+        self
+    }
+
+    /// The same for requests of this [shape](shape) alone.
+    pub fn of_shape(mut self, shape: &str) -> Self {
+        shape.clone_into(&mut self.shape);
         self
     }
 
@@ -210,7 +223,31 @@ impl Fault {
             && self.by.made(face, call)
             && (self.effect != Effect::Stale || call.method == Method::GET || call.method == Method::HEAD)
             && contains(&call.target(), &self.path)
+            && (self.shape.is_empty() || self.shape == shape_of(face, call))
     }
+}
+
+fn shape_of(face: &str, call: &Call) -> String {
+    let function = call.trace.as_ref().map(|(function, _)| function.as_str());
+    shape(function, face, call.method.as_str(), &call.target())
+}
+
+/// What a request is alike to, whatever numbers it has: `function:face:METHOD:path`, in small letters but for the method, with `ID` for
+/// each part of the path that has four digits or more. Of a list of blobs it has the prefix, too. Requests that are made side by side
+/// come now in one order and now in another; the first, the second of one shape are alike whichever comes first.
+pub fn shape(function: Option<&str>, face: &str, method: &str, target: &str) -> String {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
+    let text = match prefix {
+        Some(prefix) => format!("{}+{}", percent_decoded(path), percent_decoded(prefix)),
+        None => percent_decoded(path),
+    };
+    let part = |part: &str| match part.bytes().filter(u8::is_ascii_digit).count() {
+        0..4 => part.chars().map(|c| if c.is_ascii_alphanumeric() || "-._~+".contains(c) { c.to_ascii_lowercase() } else { '_' }).collect(),
+        _ => "ID".to_owned(),
+    };
+    let path: Vec<String> = text.split('/').map(part).collect();
+    format!("{}:{face}:{method}:{}", function.unwrap_or("-"), path.join("/"))
 }
 
 fn contains(target: &str, part: &str) -> bool {
@@ -307,6 +344,7 @@ pub fn meet(state: &mut State, face: &str, call: &Call) -> Met {
             face: face.to_owned(),
             method: call.method.to_string(),
             target: call.target(),
+            shape: shape_of(face, call),
             effect: fault.effect.clone(),
         });
         state.faults.retain(|fault| fault.times != Some(0));

@@ -1,10 +1,12 @@
 //! What goes wrong once in a story: at one of the handler's calls, counted from its beginning.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
-use portcullis_sandbox::faults::{Effect, Fault};
+use portcullis_sandbox::faults::{Effect, Fault, Meeting};
 
 use crate::script::WATCHED_LONGER;
 
@@ -78,26 +80,79 @@ impl Wrong {
     }
 }
 
+/// One of the handler's calls in a story.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// The call that comes after so many others, whichever that is: calls are made side by side, and now one comes first and now
+    /// another.
+    After(u32),
+    /// The call that comes after so many others of its [shape](portcullis_sandbox::faults::shape): the same one each time that the story
+    /// is told.
+    Alike {
+        /// The shape.
+        shape: Arc<str>,
+        /// How many come before.
+        after: u32,
+    },
+}
+
+impl Call {
+    /// These calls by their shapes, in an order in which it does not matter when each was made.
+    pub fn all(met: &[Meeting]) -> Vec<Call> {
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for meeting in met {
+            *counts.entry(&meeting.shape).or_default() += 1;
+        }
+        let each = |(shape, count): (&str, u32)| {
+            let shape: Arc<str> = shape.into();
+            (0..count).map(move |after| Call::Alike { shape: shape.clone(), after })
+        };
+        counts.into_iter().flat_map(each).collect()
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Call::After(count) => write!(f, "{count}"),
+            Call::Alike { shape, after } => write!(f, "{after}:{shape}"),
+        }
+    }
+}
+
+impl FromStr for Call {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Call, Self::Err> {
+        match text.split_once(':') {
+            Some((after, shape)) => Ok(Call::Alike { shape: shape.into(), after: after.parse()? }),
+            None => text.parse().map(Call::After),
+        }
+    }
+}
+
 /// What goes wrong in a story, and at which of the handler's calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disturbance {
     /// Nothing.
     Nothing,
-    /// This, at the call with this number; the first is 0.
-    At(Wrong, u32),
+    /// This, at this call.
+    At(Wrong, Call),
 }
 
 impl Disturbance {
     /// The fault that brings it about.
-    pub fn fault(self) -> Option<Fault> {
-        match self {
-            Disturbance::Nothing => None,
-            Disturbance::At(wrong, call) => Some(Fault::new("*", "*", "", wrong.effect()).of_handler().skip(call).times(1)),
-        }
+    pub fn fault(&self) -> Option<Fault> {
+        let Disturbance::At(wrong, call) = self else { return None };
+        let fault = Fault::new("*", "*", "", wrong.effect()).of_handler().times(1);
+        Some(match call {
+            Call::After(count) => fault.skip(*count),
+            Call::Alike { shape, after } => fault.of_shape(shape).skip(*after),
+        })
     }
 
     /// How much longer such a story is watched, so that what was put off can be made up for.
-    pub fn longer(self) -> Option<TimeDelta> {
+    pub fn longer(&self) -> Option<TimeDelta> {
         match self {
             Disturbance::Nothing => None,
             Disturbance::At(Wrong::ThrottledLong, _) => Some(WATCHED_LONGER),
@@ -107,7 +162,7 @@ impl Disturbance {
 
     /// Whether an alarm may be raised because of it, which must clear: what is put off for twenty minutes may leave a port
     /// open for longer than five.
-    pub fn may_alarm(self) -> bool {
+    pub fn may_alarm(&self) -> bool {
         matches!(self, Disturbance::At(Wrong::ThrottledLong, _))
     }
 }
@@ -130,7 +185,7 @@ impl FromStr for Disturbance {
         }
         let (name, call) = text.split_once('@').unwrap_or((text, ""));
         let wrong = Wrong::ALL.into_iter().find(|wrong| wrong.name() == name);
-        match (wrong, call.parse()) {
+        match (wrong, call.parse::<Call>()) {
             (Some(wrong), Ok(call)) => Ok(Disturbance::At(wrong, call)),
             _ => {
                 let names: Vec<String> = Wrong::ALL.iter().map(|wrong| format!("{}@CALL", wrong.name())).collect();

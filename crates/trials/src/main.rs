@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use comfy_table::{Cell as Field, CellAlignment, Table, presets};
-use portcullis_trials::disturbance::{Disturbance, Wrong};
+use portcullis_trials::disturbance::{Call, Disturbance, Wrong};
 use portcullis_trials::matrix::{Cell, Outcome, Unusual, at_once, disturbed, run, shipped_stories};
 use portcullis_trials::play::can_begin;
 use portcullis_trials::script::{How, Script};
@@ -166,7 +166,7 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
     let mut uncounted = Vec::new();
     for (cell, calls) in counted.iter().zip(&calls) {
         match calls {
-            Ok(calls) => cells.extend(disturbed(cell, *calls, &wrongs, arguments.every)),
+            Ok(calls) => cells.extend(disturbed(cell, calls, &wrongs, arguments.every)),
             Err(why) => {
                 let outcome = Outcome::failed(format!("its calls could not be counted: {why}"));
                 say(arguments, cell, &outcome);
@@ -214,8 +214,8 @@ async fn matrix(arguments: &Arguments) -> anyhow::Result<usize> {
 /// A line of progress comes after so many cells.
 const PROGRESS: usize = 500;
 
-/// How many calls each cell makes, or why that could not be found out.
-async fn counts(jobs: NonZeroUsize, cells: &[Cell]) -> Vec<Result<u32, String>> {
+/// The calls that each cell makes, or why that could not be found out.
+async fn counts(jobs: NonZeroUsize, cells: &[Cell]) -> Vec<Result<Vec<Call>, String>> {
     let counting = cells.iter().cloned().map(|cell| async move { cell.calls().await }).collect();
     let counted = at_once(jobs, counting, |_, _| {}).await;
     counted.into_iter().map(|calls| calls.and_then(|calls| calls)).collect()
@@ -230,13 +230,13 @@ fn say(arguments: &Arguments, cell: &Cell, outcome: &Outcome) {
 }
 
 /// A line a story: how many cells of each kind there were, and how many of them failed.
-fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[Result<u32, String>]) -> Table {
+fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[Result<Vec<Call>, String>]) -> Table {
     let columns: Vec<String> = std::iter::once("undisturbed").chain(Wrong::ALL.map(Wrong::name)).map(str::to_owned).collect();
     let mut counts: BTreeMap<(&str, usize), (usize, usize)> = BTreeMap::new();
     for (cell, outcome) in played {
-        let column = match cell.disturbance {
+        let column = match &cell.disturbance {
             Disturbance::Nothing => 0,
-            Disturbance::At(wrong, _) => 1 + Wrong::ALL.iter().position(|known| *known == wrong).unwrap_or_default(),
+            Disturbance::At(wrong, _) => 1 + Wrong::ALL.iter().position(|known| known == wrong).unwrap_or_default(),
         };
         let count = counts.entry((&cell.story, column)).or_default();
         count.0 += 1;
@@ -249,7 +249,7 @@ fn table(played: &[(&Cell, &Outcome)], counted: &[Cell], calls: &[Result<u32, St
     for story in stories {
         let usual = counted.iter().position(|cell| cell.story == story);
         let its = usual.and_then(|place| calls.get(place)?.as_ref().ok());
-        let mut row = vec![Field::new(story), right(its.map_or_else(String::new, ToString::to_string))];
+        let mut row = vec![Field::new(story), right(its.map_or_else(String::new, |calls| calls.len().to_string()))];
         row.extend((0..columns.len()).map(|column| match counts.get(&(story, column)) {
             None => right("-".to_owned()),
             Some((all, 0)) => right(all.to_string()),

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::disturbance::{Disturbance, Wrong};
+use crate::disturbance::{Call, Disturbance, Wrong};
 use crate::play::{Played, counter, play};
 use crate::script::{How, Script, WATCHED_LONGER, read_yaml, switched};
 use crate::story::said;
@@ -26,7 +26,7 @@ pub fn shipped_stories() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("stories")
 }
 
-/// The switches of a world that are not as usual, by name.
+/// The switches of a world that are not as usual, by name, and those that somebody named who asked for that world.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unusual(pub BTreeMap<String, Value>);
 
@@ -107,8 +107,9 @@ impl Unusual {
                 return Err(format!("world {}: a switch with no setting leaves no world", number + 1));
             }
             for setting in settings {
-                // One world has one name, however it is given, and is played once.
-                let setting = Unusual::of(&setting.switches().map_err(|why| format!("world {}: {why}", number + 1))?);
+                // What is named as it is usually is named nevertheless: a story that sets it otherwise is not of that world.
+                let switches = json!(setting.switches().map_err(|why| format!("world {}: {why}", number + 1))?);
+                let setting = Unusual(setting.0.into_keys().map(|name| (name.clone(), switches[&name].clone())).collect());
                 if names.insert(setting.to_string()) {
                     all.push(setting);
                 }
@@ -176,7 +177,7 @@ impl Cell {
     pub fn read(name: &str, stories: &[(String, Script)]) -> Result<Cell, String> {
         let mut parts = name.splitn(3, '/');
         let (Some(story), Some(setting), Some(disturbance)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(format!("'{name}' is no cell: it is STORY/SETTING/DISTURBANCE, such as granted/usual/kill-before@12"));
+            return Err(format!("'{name}' is no cell: it is STORY/SETTING/DISTURBANCE, such as granted/usual/undisturbed"));
         };
         let script = stories.iter().find(|(known, _)| known == story).ok_or_else(|| format!("there is no story '{story}'"))?;
         let cell = Cell {
@@ -218,11 +219,10 @@ impl Cell {
         Ok((played, verdict))
     }
 
-    /// How many calls the handler makes in it while nothing goes wrong.
-    pub async fn calls(&self) -> Result<u32, String> {
+    /// The calls that the handler makes in it while nothing goes wrong.
+    pub async fn calls(&self) -> Result<Vec<Call>, String> {
         let played = play(&self.script, &self.setting.switches()?, Some(counter()), None).await?;
-        let calls = played.story.world(|state| state.met.len());
-        u32::try_from(calls).map_err(|_| format!("{calls} calls"))
+        Ok(played.story.world(|state| Call::all(&state.met)))
     }
 }
 
@@ -247,8 +247,8 @@ impl Outcome {
 }
 
 /// Every cell of a story in a world that is disturbed at each `every`-th of its calls.
-pub fn disturbed(undisturbed: &Cell, calls: u32, wrongs: &[Wrong], every: NonZeroUsize) -> Vec<Cell> {
-    let at = |wrong: Wrong| (0..calls).step_by(every.get()).map(move |call| Disturbance::At(wrong, call));
+pub fn disturbed(undisturbed: &Cell, calls: &[Call], wrongs: &[Wrong], every: NonZeroUsize) -> Vec<Cell> {
+    let at = |wrong: Wrong| calls.iter().step_by(every.get()).map(move |call| Disturbance::At(wrong, call.clone()));
     let disturbances = wrongs.iter().flat_map(|wrong| at(*wrong));
     disturbances.map(|disturbance| Cell { disturbance, ..undisturbed.clone() }).collect()
 }
@@ -325,7 +325,8 @@ mod tests {
         let file = dir.path().join("switches.yaml");
         std::fs::write(&file, "- {events: [never, late], pageSize: [0, 1]}\n- {letterCase: upper}\n- {events: never}\n").unwrap();
         let worlds: Vec<String> = Unusual::read_file(&file).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(worlds, ["events=never", "events=never,pageSize=1", "events=late", "events=late,pageSize=1", "letterCase=upper"]);
+        let first = ["events=never,pageSize=0", "events=never,pageSize=1", "events=late,pageSize=0", "events=late,pageSize=1"];
+        assert_eq!(worlds, [first.as_slice(), &["letterCase=upper", "events=never"]].concat());
         std::fs::write(&file, "- {events: never}\n- {evnts: late}\n").unwrap();
         let why = Unusual::read_file(&file).unwrap_err();
         assert!(why.contains("switches.yaml: world 2: there is no switch 'evnts'"), "{why}");

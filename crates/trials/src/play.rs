@@ -205,7 +205,7 @@ impl Stage {
             Deed::Right(right) => self.story.change(|state| give(state, right)),
             Deed::Switches(given) => {
                 let switches = switched(&self.story.world(|state| state.switches.clone()), given)?;
-                self.story.change(|state| state.switches = switches);
+                self.story.change(|state| estate::set_switches(state, switches));
             }
             Deed::Fault(fault) => self.fails(fault.0.clone()),
             Deed::Heals => self.heals(),

@@ -657,7 +657,11 @@ fn demand_person(who: &str) -> Result<(), String> {
 }
 
 fn demand_sources(from: &OneOrMany) -> Result<(), String> {
-    if from.sources().is_understood() { Ok(()) } else { Err(format!("from: {} cannot be read as sources", from.all().join(", "))) }
+    match from.all().as_slice() {
+        [] => Err("from: a list without a source lets nobody in".to_owned()),
+        _ if from.sources().is_understood() => Ok(()),
+        all => Err(format!("from: {} cannot be read as sources", all.join(", "))),
+    }
 }
 
 fn demand_duration(time: Time) -> Result<(), String> {

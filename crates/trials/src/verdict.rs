@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::disturbance::Disturbance;
 use crate::play::{Ended, Played};
 use crate::script::{End, How, Script, Stay, Time};
-use crate::story::vm;
+use crate::story::{COUNTS, vm};
 use crate::watch::{Place, Span, clock, merged};
 
 const MINUTE: i64 = 60;
@@ -24,6 +24,9 @@ const UNCOVERED_WITHOUT_ALARM: i64 = 12 * MINUTE;
 
 /// The same where an event tells of it and nothing is in the way: no sweep has to see it first, and no lease to end.
 const TOLD_WITHOUT_ALARM: i64 = 7 * MINUTE;
+
+/// The same in the usual world, where nothing is in the way of a walk: what JIT writes is read and shut, and has no time for an alarm.
+const SHUT_WITHIN: i64 = 2 * MINUTE;
 
 /// The causes that are an alarm as soon as they are met.
 const AT_ONCE: [&str; 4] = ["lock", "denial", "missing-right", "rule-returns"];
@@ -156,7 +159,7 @@ impl fmt::Display for Alarm {
 pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, played: &Played) -> Verdict {
     let (alarms, mistold) = alarms(played);
     let worlds = script.worlds(switches);
-    let judge = Judge { script, worlds, disturbance: *disturbance, played, now: seconds(played, played.story.now()), alarms };
+    let judge = Judge { script, worlds, disturbance: disturbance.clone(), played, now: seconds(played, played.story.now()), alarms };
     let mut verdict = Verdict { ends: Vec::new(), told: Vec::new(), wrong: played.story.broken() };
     verdict.wrong.extend(mistold);
     verdict.wrong.extend(played.wrong.iter().cloned());
@@ -180,6 +183,7 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     verdict.wrong.extend(unexpected.map(|alarm| format!("an alarm on what the story does not name: {}", alarm.of_what())));
     verdict.wrong.extend(failed(played).filter(|_| is_untroubled));
     verdict.wrong.extend(unexpected_alerts(played, is_untroubled));
+    verdict.wrong.extend(rows_of_nothing(played));
     let mut refused: Vec<String> = played.refused.iter().map(|step| format!("not done: {step}")).collect();
     if !script.world.rules.is_empty() {
         let of_rules = |audit: &Value| audit["kind"] == "service-failing" && audit["code"] == "rules";
@@ -236,7 +240,13 @@ pub fn judge_walk(granted: &[Granted], in_the_way: InTheWay, played: &Played) ->
     let put_off = played.story.world(|state| state.met.iter().filter(is_put_off).count());
     let world = played.story.world(|state| state.switches.clone());
     let is_told = nothing_fails && !matches!(world.events, Events::Late | Events::Never);
-    let grace = if is_told { TOLD_WITHOUT_ALARM } else { UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF };
+    let grace = if is_untroubled {
+        SHUT_WITHIN
+    } else if is_told {
+        TOLD_WITHOUT_ALARM
+    } else {
+        UNCOVERED_WITHOUT_ALARM + i64::try_from(put_off).unwrap_or_default() * PUT_OFF
+    };
     let (all, mistold) = alarms(played);
     wrong.extend(mistold);
     wrong.extend(played.wrong.iter().cloned());
@@ -259,10 +269,14 @@ pub fn judge_walk(granted: &[Granted], in_the_way: InTheWay, played: &Played) ->
         wrong.extend(silent.iter().map(|why| format!("{} port {}: {why}", place.0, place.1)));
         wrong.extend(untold(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
         wrong.extend(proved_while_open(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
+        wrong.extend(proved_while_initiating(played, &place).map(|why| format!("{} port {}: {why}", place.0, place.1)));
         if let Some(open) = played.watch.open_now(&place) {
             wrong.push(format!("{} port {} is open to {}", place.0, place.1, open.prefixes().join(", ")));
         } else {
             wrong.extend(unproved(played, &place, switches));
+            if let Ok(proof) = played.story.seen_shut(&vm(&place.0), place.1) {
+                wrong.extend(played.story.asked_before(&vm(&place.0), place.1, proof));
+            }
         }
     }
     if is_untroubled {
@@ -271,6 +285,7 @@ pub fn judge_walk(granted: &[Granted], in_the_way: InTheWay, played: &Played) ->
     wrong.extend(all.iter().filter(|alarm| alarm.cleared.is_none()).map(|alarm| format!("an alarm stands: {}", alarm.of_what())));
     wrong.extend(all.iter().filter(|_| is_untroubled).map(|alarm| format!("an alarm where nothing went wrong: {}", alarm.of_what())));
     wrong.extend(unexpected_alerts(played, nothing_fails));
+    wrong.extend(rows_of_nothing(played));
     wrong
 }
 
@@ -333,6 +348,14 @@ fn proved_while_open(played: &Played, place: &Place) -> Option<String> {
     let is_lie = |at: &i64, span: &Span| span.from + READ_TAKES < *at && span.until.is_none_or(|until| until > *at);
     let lie = proofs(played, place).into_iter().find_map(|at| open.iter().find(|span| is_lie(&at, span)).map(|span| (at, *span)));
     lie.map(|(at, span)| format!("it was proved shut at {}, and was open {span}", clock(at)))
+}
+
+/// Proofs that were told while JIT was still carrying out what somebody had asked for, and had been when the second read was made.
+fn proved_while_initiating(played: &Played, place: &Place) -> Option<String> {
+    let under_way = played.watch.initiating(place);
+    let is_early = |at: &i64, span: &Span| span.from + READ_TAKES < *at && span.until.is_none_or(|until| until > *at);
+    let early = proofs(played, place).into_iter().find_map(|at| under_way.iter().find(|span| is_early(&at, span)).map(|span| (at, *span)));
+    early.map(|(at, span)| format!("it was proved shut at {}, and JIT was opening it {span}", clock(at)))
 }
 
 /// What nothing was written down of: an opening may go before anybody can look, and its record tells of it later.
@@ -469,6 +492,7 @@ impl Judge<'_> {
         let was_open = self.played.watch.places().contains(&place);
         wrong.extend(untold(self.played, &place).filter(|_| was_open));
         wrong.extend(proved_while_open(self.played, &place));
+        wrong.extend(proved_while_initiating(self.played, &place));
         if self.is_undisturbed() {
             wrong.extend(self.proved_again(&place));
             wrong.extend(self.contradicted(&place, end, &alarms));
@@ -791,6 +815,23 @@ fn unexpected_alerts(played: &Played, is_untroubled: bool) -> impl Iterator<Item
     };
     let unexpected = played.story.audits().into_iter().filter(is_unexpected);
     unexpected.map(|alert| format!("an alert that nobody expects: {}", audit_line(&alert)))
+}
+
+/// Rows of which there is no audit record. That a sweep goes on has none; nor has that the store is down, which only a call can tell
+/// that was in its way, or that work is slow, as it is on a machine that has too much to do.
+fn rows_of_nothing(played: &Played) -> Vec<String> {
+    let known: BTreeSet<String> = played.story.audits().iter().filter_map(|audit| audit["id"].as_str().map(str::to_owned)).collect();
+    played.story.world(|state| {
+        let was_in_the_way = state.met.iter().any(|met| met.effect != COUNTS);
+        let has_none = |row: &Value| match (row["EventSubType"].as_str(), row["Code"].as_str()) {
+            (Some("swept"), _) | (Some("service-failing"), Some("slow")) => true,
+            (Some("service-failing"), Some("store")) => was_in_the_way,
+            _ => false,
+        };
+        let rows = state.rows.iter().map(|taken| &taken.row);
+        let of_nothing = rows.filter(|row| !has_none(row) && row["AuditId"].as_str().is_none_or(|id| !known.contains(id)));
+        of_nothing.map(|row| format!("a row of which there is no audit record: {row}")).collect()
+    })
 }
 
 /// A time for which a source is to be let in, in seconds, and what leaves it room.

@@ -21,6 +21,8 @@ type Gates = BTreeMap<String, BTreeSet<String>>;
 struct Instant {
     seconds: i64,
     gates: BTreeMap<Place, Gates>,
+    /// The ports that JIT was asked to open, and has not opened yet, before the end of what was asked for.
+    initiating: BTreeSet<Place>,
 }
 
 /// What some group lets in.
@@ -89,13 +91,40 @@ impl Watch {
                 }
             }
         }
+        let initiating = self.asked_of_jit(state);
         let seconds = (state.now - self.begun).num_seconds();
         match self.instants.last_mut() {
-            Some(last) if last.gates == gates => {}
+            Some(last) if last.gates == gates && last.initiating == initiating => {}
             // What changes twice within a second is seen as it was left.
-            Some(last) if last.seconds == seconds => last.gates = gates,
-            _ => self.instants.push(Instant { seconds, gates }),
+            Some(last) if last.seconds == seconds => (last.gates, last.initiating) = (gates, initiating),
+            _ => self.instants.push(Instant { seconds, gates, initiating }),
         }
+    }
+
+    fn asked_of_jit(&self, state: &State) -> BTreeSet<Place> {
+        let policies = state.resources.of_type("Microsoft.Security/locations/jitNetworkAccessPolicies");
+        let records = policies.flat_map(|policy| policy["properties"]["requests"].as_array().into_iter().flatten());
+        let machines = records.flat_map(|record| record["virtualMachines"].as_array().into_iter().flatten());
+        let ports = machines.flat_map(|machine| {
+            let name = machine["id"].as_str().and_then(|id| self.machines.get(&vm_number(id)));
+            let ports = machine["ports"].as_array().into_iter().flatten();
+            ports.filter_map(move |port| Some((name?, port)))
+        });
+        let is_under_way = |port: &Value| {
+            let end = port["endTimeUtc"].as_str().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
+            port["status"] == "Initiating" && end.is_some_and(|end| end > state.now)
+        };
+        let under_way = ports.filter(|(_, port)| is_under_way(port));
+        under_way.filter_map(|(name, port)| Some((name.clone(), port["number"].as_u64()?.try_into().ok()?))).collect()
+    }
+
+    /// The times at which JIT was opening a port that it had not opened yet.
+    pub fn initiating(&self, place: &Place) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for instant in &self.instants {
+            turned(&mut spans, instant.seconds, instant.initiating.contains(place));
+        }
+        spans
     }
 
     /// The ports that a rule of JIT's is about, and whom it lets in there: nobody, if it denies.
@@ -216,7 +245,8 @@ mod tests {
         let place = ("web-1".to_owned(), 22);
         let instants = instants.iter().map(|(seconds, groups)| {
             let gate = |(group, texts): (usize, &&[&str])| (group.to_string(), texts.iter().map(|text| (*text).to_owned()).collect());
-            Instant { seconds: *seconds, gates: BTreeMap::from([(place.clone(), groups.iter().enumerate().map(gate).collect())]) }
+            let gates = BTreeMap::from([(place.clone(), groups.iter().enumerate().map(gate).collect())]);
+            Instant { seconds: *seconds, gates, initiating: BTreeSet::new() }
         });
         let watch = Watch { begun: DateTime::UNIX_EPOCH, machines: BTreeMap::new(), instants: instants.collect() };
         (watch, place)

@@ -249,6 +249,9 @@ async fn a_world_that_was_tampered_with_is_told_so() {
         ),
         (Box::new(|state| state.rows.retain(|row| row.row["EventSubType"] != "proved-shut")), Some("an audit record without a row")),
         (Box::new(|state| state.rows.push(state.rows[0].clone())), Some("two rows of the audit record")),
+        (Box::new(|state| row_of_nothing(state, "alarm-raised", "slow")), Some("a row of which there is no audit record")),
+        (Box::new(|state| row_of_nothing(state, "service-failing", "store")), Some("a row of which there is no audit record")),
+        (Box::new(|state| row_of_nothing(state, "service-failing", "slow")), None),
         (
             Box::new(|state| {
                 tell(state, &alarm("alarm-raised", "a1", &vm("web-1"), json!(3389)));
@@ -327,6 +330,26 @@ async fn an_opening_is_announced_as_it_is_asked_for() {
     }
 }
 
+/// A row that Sentinel took, of no audit record.
+fn row_of_nothing(state: &mut State, kind: &str, code: &str) {
+    let mut taken = state.rows[0].clone();
+    taken.row["AuditId"] = json!("nothing");
+    taken.row["EventSubType"] = json!(kind);
+    taken.row["Code"] = json!(code);
+    state.rows.push(taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_a_lie_while_jit_is_about_to_open() {
+    let stories = Script::read_all(&shipped_stories()).unwrap();
+    let (_, script) = stories.into_iter().find(|(name, _)| name == "ended-while-opening").unwrap();
+    let played = played(&script).await;
+    let lies = json!({"id": "p0", "at": "2026-01-15T09:01:30Z", "kind": "proved-shut", "vm": vm("web-1"), "port": 22});
+    played.story.change(|state| tell(state, &lies));
+    let wrong = wrong(&script, &USUAL, &played);
+    assert!(are(&wrong, &["it was proved shut at 1:30, and JIT was opening it 0:00-2:00"]), "{wrong:#?}");
+}
+
 fn granted(n: u32) -> Value {
     json!({"id": format!("g{n}"), "at": "2026-01-15T09:10:00Z", "kind": "granted", "grant": "g"})
 }
@@ -348,7 +371,7 @@ async fn the_record_that_an_opening_was_missed_stands_for_a_proof_where_somethin
     let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
     let unavailable: Disturbance = "503@3".parse().unwrap();
     let in_time = |start: &'static str| {
-        let script = script.clone();
+        let (script, unavailable) = (script.clone(), unavailable.clone());
         async move {
             let played = played(&script).await;
             played.story.change(|state| {

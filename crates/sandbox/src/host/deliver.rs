@@ -29,6 +29,9 @@ use crate::state::{Message, PendingEvent, State};
 use crate::switches::Messages;
 use crate::world::World;
 
+/// How a failure begins that the handler's death explains.
+pub const DIED: &str = "the handler died";
+
 /// The version that the host names in its headers: that of the source that the stand-in follows.
 const HOST_VERSION: &str = "4.1037.0.0";
 /// How many events are under way at once; Event Grid itself adapts to its receiver.
@@ -415,6 +418,7 @@ impl Host {
 
     async fn call(&self, function: &Function, id: &str, body: &Value) -> Result<HandlerResult, String> {
         let base = self.base().await?;
+        let generation = self.generation();
         let request = self
             .shared
             .client
@@ -441,8 +445,9 @@ impl Host {
                     Read::Failed(reason) => Err(reason),
                 },
                 Err(error) => {
-                    self.connection_broke().await;
-                    Err(format!("the connection to the handler failed: {}", with_causes(&error)))
+                    let has_died = self.connection_broke(generation).await;
+                    let what = if has_died { DIED } else { "the connection to the handler failed" };
+                    Err(format!("{what}: {}", with_causes(&error)))
                 }
             }
         };
@@ -464,9 +469,19 @@ impl Host {
         }
     }
 
-    pub(super) async fn connection_broke(&self) {
-        if let Worker::Process(process) = &self.shared.worker {
-            process.connection_broke().await;
+    /// How often the handler was started by now, where the host starts it.
+    pub(super) fn generation(&self) -> u64 {
+        match &self.shared.worker {
+            Worker::Process(process) => process.starts(),
+            Worker::At(_) => 0,
+        }
+    }
+
+    /// A connection to the handler broke that was started so often. Whether it is known to have died.
+    pub(super) async fn connection_broke(&self, generation: u64) -> bool {
+        match &self.shared.worker {
+            Worker::Process(process) => process.connection_broke(generation).await,
+            Worker::At(_) => false,
         }
     }
 

@@ -158,6 +158,7 @@ impl Host {
 
     async fn exchange(&self, id: &str, segments: &[String], call: Call) -> Result<Answer, String> {
         let base = self.base().await?;
+        let generation = self.generation();
         let mut url = url::Url::parse(&base).map_err(|error| error.to_string())?;
         url.set_path(&segments.iter().map(|segment| encoded(segment)).collect::<Vec<_>>().join("/"));
         if !call.raw_query.is_empty() {
@@ -191,7 +192,7 @@ impl Host {
         match tokio::time::timeout(limit, exchange).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                self.connection_broke().await;
+                self.connection_broke(generation).await;
                 Err(format!("the connection to the handler failed: {error}"))
             }
             Err(_) => {

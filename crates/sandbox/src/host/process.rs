@@ -167,14 +167,17 @@ impl Process {
         Ok(())
     }
 
-    /// Called when a connection to the handler broke: waits until its exit is seen, if it did exit, so that what
-    /// comes next waits for the restart instead of failing in turn.
-    pub async fn connection_broke(&self) {
-        let generation = self.now().generation;
+    /// Called when a connection to the handler broke that was its `generation`-th: waits until its exit is seen, if it did exit, so that
+    /// what comes next waits for the restart instead of failing in turn. Whether it did.
+    pub async fn connection_broke(&self, generation: u64) -> bool {
         let since = Instant::now();
-        while self.is_running(generation) && since.elapsed() < EXIT_SEEN_WITHIN {
+        while self.is_running(generation) {
+            if since.elapsed() >= EXIT_SEEN_WITHIN {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        true
     }
 
     /// Whether the host has shut down for the handler's errors.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
+use portcullis_sandbox::host::deliver::DIED;
 use portcullis_sandbox::host::record::Outcome;
 use portcullis_sandbox::state::{Condition, LogEntry, Message, State};
 use portcullis_sandbox::{blob, estate};
@@ -99,8 +100,7 @@ impl Story {
                 let failed = failures.iter().filter(|failure| failure.trigger.starts_with(&of_message));
                 let excused = failed.filter(|failure| {
                     let Outcome::Failed { reason } = &failure.outcome else { return false };
-                    reason.contains("connection to the handler failed")
-                        || stood_in_the_way("blob", failure.at) && stood_in_the_way("servicebus", failure.at)
+                    reason.starts_with(DIED) || stood_in_the_way("blob", failure.at) && stood_in_the_way("servicebus", failure.at)
                 });
                 // One delivery may be handled twice at once.
                 let deliveries: BTreeSet<&str> = excused.map(|failure| failure.trigger.as_str()).collect();
