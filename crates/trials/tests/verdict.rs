@@ -157,6 +157,7 @@ fn missed(vm: &str, start: &str) -> Value {
 
 fn forget(state: &mut State, kind: &str) {
     state.containers.get_mut("audit").unwrap().blobs.retain(|_, blob| !blob.content.contains(&format!("\"kind\":\"{kind}\"")));
+    state.rows.retain(|taken| taken.row["EventSubType"] != kind);
 }
 
 /// Changes what the log says of the deletes of rules by the product.
@@ -347,7 +348,8 @@ async fn a_proof_is_a_lie_while_jit_is_about_to_open() {
     let lies = json!({"id": "p0", "at": "2026-01-15T09:01:30Z", "kind": "proved-shut", "vm": vm("web-1"), "port": 22});
     played.story.change(|state| tell(state, &lies));
     let wrong = wrong(&script, &USUAL, &played);
-    assert!(are(&wrong, &["it was proved shut at 1:30, and JIT was opening it 0:00-2:00"]), "{wrong:#?}");
+    let is_it = |why: &String| why.ends_with("it was proved shut at 1:30, and JIT was opening it 0:02-2:00");
+    assert!(wrong.iter().any(is_it), "{wrong:#?}");
 }
 
 fn granted(n: u32) -> Value {
