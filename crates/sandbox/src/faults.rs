@@ -30,7 +30,7 @@ pub struct Fault {
     /// Whose requests.
     #[serde(default, skip_serializing_if = "By::is_anybody")]
     pub by: By,
-    /// Only requests of this [shape](shape); empty is any.
+    /// Only requests of this [shape]; empty is any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shape: String,
     /// How many matching requests pass first.
@@ -86,7 +86,7 @@ pub struct Meeting {
     pub method: String,
     /// Path and query, as they were sent.
     pub target: String,
-    /// Its [shape](shape).
+    /// Its [shape].
     #[serde(default)]
     pub shape: String,
     /// What happened to it.
@@ -197,7 +197,7 @@ impl Fault {
         self
     }
 
-    /// The same for requests of this [shape](shape) alone.
+    /// The same for requests of this [shape] alone.
     pub fn of_shape(mut self, shape: &str) -> Self {
         shape.clone_into(&mut self.shape);
         self
