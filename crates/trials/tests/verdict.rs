@@ -462,3 +462,15 @@ fn lost() -> Message {
         dead_letter_reason: Some("MaxDeliveryCountExceeded".to_owned()),
     }
 }
+
+#[test]
+fn a_story_that_opens_for_nobody_is_refused() {
+    let story = "
+tells: Somebody opens a port for nobody.
+steps: [{at: 0, what: {opens: {who: ada.admin, vm: web-1, port: 22, from: [], for: 30m}}}]
+lasts: 50m
+ends: [{vm: web-1, port: 22, is: shut, letsIn: [{from: '*', since: 0, until: 0}]}]
+";
+    let why = Script::read(story).unwrap_err();
+    assert!(why.contains("from: a list without a source lets nobody in"), "{why}");
+}
