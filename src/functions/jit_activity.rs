@@ -183,11 +183,12 @@ impl Stage {
     /// (documentation). A word that nobody knows is taken for done.
     fn read(word: &str) -> Self {
         let word = word.to_ascii_lowercase();
-        let ends = |ends: &[&str]| ends.iter().any(|end| word.ends_with(end));
-        match () {
-            () if ends(&["failed", "failure", "cancel", "canceled", "cancelled"]) => Stage::NotDone,
-            () if ends(&["started"]) => Stage::Begun,
-            () => Stage::Done,
+        if ["failed", "failure", "cancel", "canceled", "cancelled"].iter().any(|end| word.ends_with(end)) {
+            Stage::NotDone
+        } else if word.ends_with("started") {
+            Stage::Begun
+        } else {
+            Stage::Done
         }
     }
 }
@@ -209,17 +210,17 @@ pub struct Caller {
 /// Those of these entries whose requests were not all refused: who asks in vain has opened nothing. A request has several entries, of
 /// which one says in the end what became of it, and whoever asks chooses its correlation id: as many as began and did not fail count.
 pub fn not_refused(entries: Vec<Caller>) -> Vec<Caller> {
+    let of = |entry: &Caller| (entry.request.clone(), entry.id.clone());
     let mut open: BTreeMap<(String, String), (i64, bool)> = BTreeMap::new();
     for entry in &entries {
-        let (balance, is_done) = open.entry((entry.request.clone(), entry.id.clone())).or_default();
+        let (balance, is_done) = open.entry(of(entry)).or_default();
         match entry.stage {
             Stage::Begun => *balance += 1,
             Stage::Done => *is_done = true,
             Stage::NotDone => *balance -= 1,
         }
     }
-    let counts =
-        |entry: &Caller| open.get(&(entry.request.clone(), entry.id.clone())).is_some_and(|&(balance, is_done)| is_done || balance > 0);
+    let counts = |entry: &Caller| open.get(&of(entry)).is_some_and(|&(balance, is_done)| is_done || balance > 0);
     entries.into_iter().filter(|entry| entry.stage != Stage::NotDone && counts(entry)).collect()
 }
 

@@ -28,7 +28,8 @@ pub async fn bind(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
 }
 
-/// Serves until SIGTERM or SIGINT, and then until whatever is under way is answered, or the second such signal. Returning `Ok` means that the program was asked to stop.
+/// Serves until SIGTERM or SIGINT, and then until whatever is under way is answered, or the second such signal. Returning `Ok` means
+/// that the program was asked to stop.
 pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -79,8 +79,7 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
         let key = format!("close-{port}");
         let cause = closing.trouble.as_ref().map_or(Cause::Slow, |trouble| trouble.cause);
         let stands = record.alarms.contains_key(&key);
-        let late =
-            alarm_at(record, closing, wanted.contains_key(BLIND)).is_some_and(|at| at <= now) && unreadable(record, closing).is_empty();
+        let late = alarm_at(record, closing, wanted.contains_key(BLIND)).is_some_and(|at| at <= now);
         if stands || cause.is_alarm_at_once() || late {
             wanted.insert(key, Alarm { cause, port: Some(*port), since: now, text: is_open(record, *port, closing) });
         }
@@ -104,7 +103,7 @@ fn alarms_wanted(record: &VmRecord, now: DateTime<Utc>, mode: Mode) -> BTreeMap<
                 | FindingCode::NoMachine => continue,
             };
             let alarm = Alarm { cause, port: finding.port, since: now, text: finding.evidence.clone() };
-            wanted.insert(format!("{}-{}", cause.text(), finding.id), alarm);
+            wanted.insert(finding_key(cause, finding), alarm);
         }
     }
     // What nobody could read is still open when it becomes clear that it must not be.
@@ -152,8 +151,12 @@ fn undecided_due(record: &VmRecord, port: u16, undecided: &Undecided) -> Option<
 }
 
 /// When it is an alarm that something has not been shut, unless that is proved before. What is not seen any more lacks its
-/// proof alone: time for it counts from its first read, and while the VM `cannot_be_read` the alarm of that says it.
+/// proof alone: time for it counts from its first read, and while the VM `cannot_be_read` the alarm of that says it. So does, as long
+/// as it stands, that nobody could read the rule.
 fn alarm_at(record: &VmRecord, closing: &Closing, cannot_be_read: bool) -> Option<DateTime<Utc>> {
+    if !unreadable(record, closing).is_empty() {
+        return None;
+    }
     let since = match shows(record, closing) {
         true => closing.since,
         false if cannot_be_read => return None,
@@ -166,13 +169,14 @@ fn alarm_at(record: &VmRecord, closing: &Closing, cannot_be_read: bool) -> Optio
 fn unreadable<'a>(record: &'a VmRecord, closing: &Closing) -> Vec<(&'a String, &'a Alarm)> {
     let key = |target: &Opening| {
         let finding = Finding::new(FindingCode::Unreadable, &record.vm.key(), target.port(), &target.rule.to_string(), closing.since);
-        unreadable_key(&finding)
+        finding_key(Cause::Unreadable, &finding)
     };
     closing.targets.iter().filter_map(|target| record.alarms.get_key_value(&key(target))).collect()
 }
 
-fn unreadable_key(finding: &Finding) -> String {
-    format!("{}-{}", Cause::Unreadable.text(), finding.id)
+/// What the alarm of a finding is known by.
+fn finding_key(cause: Cause, finding: &Finding) -> String {
+    format!("{}-{}", cause.text(), finding.id)
 }
 
 /// Whether the last look that saw anything saw something of what has to be shut.
@@ -288,7 +292,6 @@ fn alarm_due(record: &VmRecord, mode: Mode) -> Option<DateTime<Utc>> {
     let cannot_be_read = record.alarms.contains_key(BLIND);
     let undecided =
         record.undecided.iter().filter(|(port, _)| mode == Mode::Enforce && !record.alarms.contains_key(&undecided_key(**port)));
-    let closings = closings.filter(|(_, closing)| unreadable(record, closing).is_empty());
     let closings = closings.filter_map(|(_, closing)| alarm_at(record, closing, cannot_be_read));
     let undecided = undecided.filter_map(|(port, undecided)| undecided_due(record, *port, undecided));
     closings.chain(undecided).chain(blind.map(|blind| blind.since + ALARM_AFTER)).min()

@@ -6,6 +6,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::source::Sources;
+use portcullis_sandbox::arm::jit_records;
 use portcullis_sandbox::arm::jit_rules::{JitName, JitRule, parse_name, vm_number};
 use portcullis_sandbox::state::State;
 use serde_json::Value;
@@ -103,19 +104,8 @@ impl Watch {
 
     fn asked_of_jit(&self, state: &State) -> BTreeSet<Place> {
         let policies = state.resources.of_type("Microsoft.Security/locations/jitNetworkAccessPolicies");
-        let records = policies.flat_map(|policy| policy["properties"]["requests"].as_array().into_iter().flatten());
-        let machines = records.flat_map(|record| record["virtualMachines"].as_array().into_iter().flatten());
-        let ports = machines.flat_map(|machine| {
-            let name = machine["id"].as_str().and_then(|id| self.machines.get(&vm_number(id)));
-            let ports = machine["ports"].as_array().into_iter().flatten();
-            ports.filter_map(move |port| Some((name?, port)))
-        });
-        let is_under_way = |port: &Value| {
-            let end = port["endTimeUtc"].as_str().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
-            port["status"] == "Initiating" && end.is_some_and(|end| end > state.now)
-        };
-        let under_way = ports.filter(|(_, port)| is_under_way(port));
-        under_way.filter_map(|(name, port)| Some((name.clone(), port["number"].as_u64()?.try_into().ok()?))).collect()
+        let under_way = policies.flat_map(jit_records::all).filter(|port| port.status == "Initiating" && port.end > Some(state.now));
+        under_way.filter_map(|port| Some((self.machines.get(&vm_number(&port.vm))?.clone(), port.number))).collect()
     }
 
     /// The times at which JIT was opening a port that it had not opened yet.

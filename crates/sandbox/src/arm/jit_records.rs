@@ -10,13 +10,18 @@ use super::nsg::listed_mut;
 
 /// What a record says of one port of one VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RecordPort {
+pub struct RecordPort {
     /// The record's key, its `startTimeUtc`.
     pub record: String,
+    /// The VM's id.
     pub vm: String,
+    /// The port's number.
     pub number: u16,
+    /// Whom it is to let in.
     pub sources: Vec<String>,
+    /// When it ends.
     pub end: Option<DateTime<Utc>>,
+    /// Its status, as it stands there.
     pub status: String,
 }
 
@@ -33,7 +38,7 @@ impl RecordPort {
 }
 
 /// Every port of every record of a policy.
-pub(super) fn all(policy: &Value) -> Vec<RecordPort> {
+pub fn all(policy: &Value) -> Vec<RecordPort> {
     let mut found = Vec::new();
     for record in policy["properties"]["requests"].as_array().into_iter().flatten() {
         for vm in record["virtualMachines"].as_array().into_iter().flatten() {

@@ -16,7 +16,7 @@ mod jit;
 mod jit_initiate;
 mod jit_life;
 mod jit_policy;
-mod jit_records;
+pub mod jit_records;
 pub mod jit_rules;
 mod letter_case;
 mod management_groups;

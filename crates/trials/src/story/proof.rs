@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use portcullis_domain::source::Sources;
+use portcullis_sandbox::arm::jit_records;
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
 use portcullis_sandbox::host::deliver::DIED;
 use portcullis_sandbox::host::record::Outcome;
@@ -440,10 +441,5 @@ fn written(entry: &Value, vm: &str, port: u16) -> Option<(DateTime<Utc>, String)
 /// The starts of all records of this port of a VM.
 fn starts(state: &State, vm: &str, port: u16) -> Vec<DateTime<Utc>> {
     let policies = state.resources.of_type("Microsoft.Security/locations/jitNetworkAccessPolicies");
-    let records = policies.flat_map(|policy| policy["properties"]["requests"].as_array().into_iter().flatten());
-    let of_port = |record: &&Value| {
-        let vms = record["virtualMachines"].as_array().into_iter().flatten().filter(|one| same(&one["id"], vm));
-        vms.flat_map(|one| one["ports"].as_array().into_iter().flatten()).any(|one| one["number"] == port)
-    };
-    records.filter(of_port).map(|record| instant(&record["startTimeUtc"])).collect()
+    policies.flat_map(jit_records::all).filter(|one| one.is_of(vm, port)).map(|one| instant(&json!(one.record))).collect()
 }
