@@ -308,6 +308,9 @@ pub struct Stay {
     /// Whether nothing covers it, and it lasts because nobody can help it yet: then an alarm must stand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub uncovered: bool,
+    /// Whether it may be where the story is disturbed, and is not where it is not: what stood against it was not remembered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_disturbed: bool,
 }
 
 /// What is otherwise where the world has these settings.
@@ -718,8 +721,10 @@ fn check_ends(ends: &[End], lasts: Time) -> Result<(), String> {
         if !end.may_raise.is_empty() && end.alarms.is_empty() && !matches!(end.is, How::Shut | How::NeverOpen) {
             return Err(format!("{what}: mayRaise: without alarms any may be raised where it is {}", end.is));
         }
-        match (end.is, end.lets_in.is_empty()) {
-            (How::NeverOpen, false) => return Err(format!("{what}: letsIn: nobody is let in where it is never open")),
+        match (end.is, end.lets_in.iter().all(|stay| stay.if_disturbed)) {
+            (How::NeverOpen, false) => {
+                return Err(format!("{what}: letsIn: nobody is let in where it is never open, but for what is ifDisturbed: true"));
+            }
             (How::Shut | How::ShutAfterAlarm | How::OpenCovered, true) => {
                 return Err(format!(
                     "{what}: letsIn: it must be open to be {}; say to whom and when, with an until that is since where it is shut at sight",

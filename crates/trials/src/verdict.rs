@@ -166,8 +166,11 @@ pub fn judge(script: &Script, switches: &Switches, disturbance: &Disturbance, pl
     let is_untroubled = judge.is_undisturbed() && !script.fails();
     let may_double = judge.any(|world| world.messages != Messages::Once);
     verdict.wrong.extend(doubled_rows(played).filter(|_| is_untroubled && !may_double));
-    let ends = script.ends(switches);
-    for end in ends {
+    let mut ends = script.ends(switches).to_vec();
+    if judge.is_undisturbed() {
+        ends.iter_mut().for_each(|end| end.lets_in.retain(|stay| !stay.if_disturbed));
+    }
+    for end in &ends {
         let (how, told, wrong) = judge.port(end);
         verdict.ends.extend(how);
         verdict.told.push(told);
@@ -566,6 +569,7 @@ impl Judge<'_> {
             (How::OpenCovered | How::ShutAfterAlarm, How::NeverOpen) => self.disturbance.may_alarm(),
             // What was shut before anybody could be alarmed, since it began later.
             (How::ShutAfterAlarm, How::Shut) => !self.is_undisturbed(),
+            (How::NeverOpen, How::Shut | How::ShutAfterAlarm) => end.lets_in.iter().any(|stay| stay.if_disturbed),
             _ => false,
         }
     }
@@ -600,11 +604,22 @@ impl Judge<'_> {
             let shuts = shuts + self.next_sweep(stays);
             let visit = |stay: &&Stay| {
                 // How long nobody can help it counts from when it is there, and what is deleted right before JIT's own end does not
-                // return any more, to either of its groups.
+                // return any more, to either of its groups. What disturbs the story may take away what was in the way.
                 let waits = if stay.uncovered { in_time } else { 0 };
-                let early = if stay.uncovered && returns { 2 * (RETURNS + operation) } else { 0 };
+                let early = match stay.uncovered {
+                    true if !self.is_undisturbed() => stay.until.seconds() - stay.since.seconds(),
+                    true if returns => 2 * (RETURNS + operation),
+                    _ => 0,
+                };
                 let within = stay.within.map_or(0, Time::seconds);
-                Visit { since: stay.since.seconds(), until: stay.until.seconds(), opens, shuts: shuts.max(within) + waits, early }
+                Visit {
+                    since: stay.since.seconds(),
+                    until: stay.until.seconds(),
+                    opens,
+                    shuts: shuts.max(within) + waits,
+                    early,
+                    is_sure: !stay.if_disturbed,
+                }
             };
             let mut visits: Vec<Visit> = stays.iter().map(visit).collect();
             visits.sort_by_key(|visit| visit.since);
@@ -845,6 +860,8 @@ struct Visit {
     shuts: i64,
     /// So much sooner it may end.
     early: i64,
+    /// Whether it must be made at all.
+    is_sure: bool,
 }
 
 /// Whether nobody was let in but for these visits, given in the order in which they begin, of which several may have followed one
@@ -864,7 +881,7 @@ fn nobody_outstays(seen: &[Span], visits: &[Visit], may_come_late: bool, may_sta
 /// Whether each visit could be made. Whoever is let in again after such a gap was let in all the time.
 fn nobody_is_kept_out(seen: &[Span], visits: &[Visit], gap: i64) -> bool {
     let seen = merged(seen, gap);
-    visits.iter().all(|visit| {
+    visits.iter().filter(|visit| visit.is_sure).all(|visit| {
         let to = visit.since.max(visit.until - visit.early);
         seen.iter().any(|span| span.from <= visit.since + visit.opens && span.until.is_none_or(|ended| ended >= to))
     })
@@ -930,7 +947,7 @@ mod tests {
 
     #[test]
     fn visits_of_one_source_are_each_held_to_their_own_times() {
-        let visit = |since, until| Visit { since, until, opens: 40, shuts: 30, early: 0 };
+        let visit = |since, until| Visit { since, until, opens: 40, shuts: 30, early: 0, is_sure: true };
         let span = |from, until| Span { from, until: Some(until) };
         // Two visits, a minute apart, and what may be seen of them.
         let visits = [visit(0, 900), visit(960, 1_800)];

@@ -1,5 +1,6 @@
 //! A part of the matrix that is always the same: `make matrix` plays all of it.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use portcullis_trials::disturbance::{Call, Disturbance, Wrong};
@@ -48,6 +49,29 @@ async fn killed_at_any_call_a_grant_is_opened_and_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_call_an_extended_grant_is_opened_and_ended() {
     killed("extended", 19).await;
+}
+
+/// JIT wants no calls for twenty minutes, and the run that it told so is killed before its record says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_forgets_may_be_done_and_nothing_else() {
+    let stories = stories();
+    let story = stories.iter().find(|(name, _)| name == "told-to-wait").unwrap();
+    let undisturbed = Cell::undisturbed(story, &Unusual::default());
+    let calls = undisturbed.calls().await.unwrap();
+    let is_of_a_record = |call: &Call| matches!(call, Call::Alike { shape, after } if shape.starts_with("approval:blob:put:") && shape.contains("/state/vm/") && (34..48).contains(after));
+    let calls: Vec<Call> = calls.into_iter().filter(is_of_a_record).collect();
+    let cells = disturbed(&undisturbed, &calls, &[Wrong::KillBefore], NonZeroUsize::MIN);
+    let outcomes = run(AT_ONCE, &cells, |_, _| {}).await;
+    let wrong: Vec<_> = cells
+        .iter()
+        .zip(&outcomes)
+        .filter(|(_, outcome)| !outcome.wrong.is_empty())
+        .map(|(cell, outcome)| (cell.to_string(), &outcome.wrong))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let ends: BTreeSet<&str> =
+        outcomes.iter().flat_map(|outcome| &outcome.told).filter_map(|told| told.strip_prefix("web-1 3389: ")?.split(',').next()).collect();
+    assert!(ends.contains("never open") && ends.contains("proved shut"), "{ends:?}");
 }
 
 #[test]

@@ -447,6 +447,27 @@ async fn a_walk_that_keeps_somebody_out_is_told_so_where_nothing_was_in_the_way(
     assert_eq!(judge_walk(&granted(None), InTheWay::Nothing, &played), Vec::<String>::new());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_may_die_of_ten_deaths_and_not_of_ten_broken_connections() {
+    let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
+    for (reasons, is_excused) in [
+        (vec!["the handler died: connection closed"; 10], true),
+        (vec!["the handler died: connection closed"; 9], false),
+        (vec!["the connection to the handler failed: connection reset"; 10], false),
+        ([vec!["the handler died: connection closed"; 9], vec!["the connection to the handler failed: connection reset"]].concat(), false),
+    ] {
+        let played = played(&script).await;
+        let record = played.story.sandbox.host.as_ref().unwrap().record();
+        for (n, reason) in reasons.iter().enumerate() {
+            let (trigger, reason) = (format!("approval message {}, delivery {}", lost().sequence, n + 1), (*reason).to_owned());
+            record.add(Invocation { trigger, outcome: Outcome::Failed { reason }, ..record.invocations().remove(0) });
+        }
+        played.story.change(|state| state.queues.get_mut("approval").unwrap().dead_letters.push(lost()));
+        let wrong = wrong(&script, &"kill-before@3".parse().unwrap(), &played);
+        assert_eq!(wrong.iter().any(|wrong| wrong.contains("a dead letter in approval: lost")), !is_excused, "{reasons:?}: {wrong:#?}");
+    }
+}
+
 fn lost() -> Message {
     Message {
         sequence: 1_000,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use portcullis_sandbox::estate;
 use portcullis_sandbox::state::{Lock, LockLevel};
 use portcullis_sandbox::switches::{
-    EventResource, LetterCase, NewerInitiate, RecordOfDeletedRule, Requestor, Returns, RuleNames, RulesLand, SourceMust,
+    EventResource, LetterCase, NewerInitiate, RecordOfDeletedRule, Requestor, Returns, RuleNames, RulesLand, SourceMust, Switches,
 };
 
 use crate::support::{CALLER_IP, Desk, after, nsg, policy, vm};
@@ -137,6 +137,26 @@ fn rules_land_where_the_world_says() {
         desk.advance(4000);
         let left = desk.allow_rules("nsg-web-1").len() + desk.allow_rules("nsg-servers").len();
         assert_eq!(left, 0, "{land:?}");
+    }
+}
+
+/// Whoever is granted something gets in where JIT's rules of both kinds are in the same groups alone.
+#[test]
+fn where_rules_land_may_change_while_the_world_runs() {
+    let mut desk = Desk::small();
+    for (land, nic, subnet) in [(RulesLand::Nic, 1, 0), (RulesLand::Subnet, 0, 1), (RulesLand::Both, 1, 1), (RulesLand::Subnet, 0, 1)] {
+        let switches = Switches { rules_land: land, ..desk.state.switches.clone() };
+        estate::set_switches(&mut desk.state, switches);
+        let denied = |desk: &mut Desk, group: &str| {
+            let body = desk.get(&nsg(group)).body;
+            let rules = body["properties"]["securityRules"].as_array().cloned().unwrap_or_default();
+            rules.iter().filter(|rule| rule["properties"]["access"] == "Deny" && rule["properties"]["direction"] == "Inbound").count()
+        };
+        let of_jit = (denied(&mut desk, "nsg-web-1") > 0, denied(&mut desk, "nsg-servers") > 0);
+        assert_eq!(of_jit, (nic > 0, subnet > 0), "{land:?}");
+        opened(&mut desk);
+        assert_eq!((desk.allow_rules("nsg-web-1").len(), desk.allow_rules("nsg-servers").len()), (nic, subnet), "{land:?}");
+        desk.advance(4000);
     }
 }
 
