@@ -209,8 +209,7 @@ impl Control {
                 eventgrid::push(&mut state, event.clone(), now);
             }
         }
-        self.world.changed().notify_waiters();
-        self.world.changed().notify_one();
+        self.world.tell_changed();
         Ok(json!({ "accepted": events.len() }))
     }
 

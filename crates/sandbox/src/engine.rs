@@ -113,10 +113,8 @@ impl Engine {
     /// Carries out what is due and delivers what is deliverable until neither is left.
     async fn come_to_rest(&self) -> Result<(), Stuck> {
         loop {
-            let changed = self.shared.world.changed().notified();
-            let mut changed = std::pin::pin!(changed);
-            // Counted from here on, so that nothing is missed between the look and the wait.
-            changed.as_mut().enable();
+            // Told from here on, so that nothing is missed between the look and the wait.
+            let changed = self.shared.world.changed();
             carry_out_due(&mut self.shared.world.lock())?;
             let Some(host) = &self.shared.host else {
                 return Ok(());
@@ -149,13 +147,13 @@ impl Engine {
         *self.anchor() = (self.now(), Instant::now());
         tokio::spawn(async move {
             loop {
-                let changed = engine.shared.world.changed().notified();
+                let changed = engine.shared.world.changed();
+                if let Err(stuck) = engine.tick() {
+                    tracing::error!("{stuck}");
+                }
                 tokio::select! {
                     () = tokio::time::sleep(TICK) => {}
                     () = changed => {}
-                }
-                if let Err(stuck) = engine.tick() {
-                    tracing::error!("{stuck}");
                 }
             }
         })

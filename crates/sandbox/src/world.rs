@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::state::State;
 
@@ -49,8 +50,15 @@ impl World {
     }
 
     /// Told whenever something may have become deliverable: a message, an event, a new due thing.
-    pub fn changed(&self) -> &Notify {
-        &self.shared.changed
+    ///
+    /// Whoever waits asks to be told before looking for what there is, so that nothing is missed in between.
+    pub fn changed(&self) -> Notified<'_> {
+        self.shared.changed.notified()
+    }
+
+    /// Tells all who wait.
+    pub fn tell_changed(&self) {
+        self.shared.changed.notify_waiters();
     }
 
     /// What is added to every answer.

@@ -576,9 +576,7 @@ pub struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.host.flow().in_flight -= 1;
-        let changed = self.host.shared.world.changed();
-        changed.notify_waiters();
-        changed.notify_one();
+        self.host.shared.world.tell_changed();
     }
 }
 
