@@ -1,7 +1,7 @@
 //! What of a VM's record is shown, and in which words. Pure: what is shown is what the last look wrote down.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use portcullis_domain::arm_id::{RuleId, VmId};
+use portcullis_domain::arm_id::{RuleId, VmId, lower};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::behind::{Asked, Behind};
 use portcullis_domain::finding::{Finding, FindingCode, Severity};
@@ -365,7 +365,7 @@ fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
     let is_target = |closing: &Closing| closing.targets.iter().any(|target| target.rule == opening.rule);
     let closing = record.closings.iter().find(|(_, closing)| is_target(closing));
     let findings: Vec<FindingView> =
-        record.findings.values().filter(|f| f.about.eq_ignore_ascii_case(&key)).map(|f| FindingView::of(&record.vm, f)).collect();
+        record.findings.values().filter(|f| lower(&f.about) == key).map(|f| FindingView::of(&record.vm, f)).collect();
     let judgement = if closing.is_some() {
         Judgement::BeingShut
     } else if record.would_close.contains(&key) {
@@ -376,7 +376,7 @@ fn opening(record: &VmRecord, seen: &SeenOpening) -> Opening {
         // A look writes a finding about every opening that no live grant covers.
         Judgement::Covered
     };
-    let found = record.findings.values().find(|finding| finding.about.eq_ignore_ascii_case(&key));
+    let found = record.findings.values().find(|finding| lower(&finding.about) == key);
     let behind = closing.map(|(_, closing)| &closing.behind).or(found.map(|finding| &finding.behind));
     let behind = behind.map(BehindView::of).unwrap_or_default();
     Opening {

@@ -61,19 +61,19 @@ impl ArmId {
 
     /// The id in lower case: the only form to be used as a key.
     pub fn key(&self) -> String {
-        self.0.to_ascii_lowercase()
+        lower(&self.0)
     }
 
     /// The subscription's GUID in lower case.
     pub fn subscription(&self) -> String {
-        self.0.split('/').nth(2).unwrap_or_default().to_ascii_lowercase()
+        lower(self.0.split('/').nth(2).unwrap_or_default())
     }
 
     /// The resource group in lower case, if the id lies in one.
     pub fn resource_group(&self) -> Option<String> {
         let mut segments = self.0.split('/').skip(3);
         let is_in_one = segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case("resourceGroups"));
-        segments.next().filter(|_| is_in_one).map(str::to_ascii_lowercase)
+        segments.next().filter(|_| is_in_one).map(lower)
     }
 
     /// The resource type in lower case, such as `microsoft.network/networksecuritygroups/securityrules`; empty for
@@ -130,7 +130,8 @@ impl PartialEq for ArmId {
     fn eq(&self, other: &Self) -> bool {
         // From their ends, since ids of one estate begin alike.
         let mut both = self.0.bytes().rev().zip(other.0.bytes().rev());
-        self.0.len() == other.0.len() && both.all(|(mine, theirs)| mine.eq_ignore_ascii_case(&theirs))
+        let is_same = self.0.len() == other.0.len() && both.all(|(mine, theirs)| mine.eq_ignore_ascii_case(&theirs));
+        is_same || (!self.0.is_ascii() && !other.0.is_ascii() && self.0.chars().map(folded).eq(other.0.chars().map(folded)))
     }
 }
 
@@ -138,7 +139,20 @@ impl Eq for ArmId {}
 
 impl Hash for ArmId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.bytes().for_each(|byte| state.write_u8(byte.to_ascii_lowercase()));
+        let mut piece = [0; 32];
+        let mut write = |text: &[u8]| {
+            for bytes in text.chunks(piece.len()) {
+                let piece = &mut piece[..bytes.len()];
+                piece.copy_from_slice(bytes);
+                piece.make_ascii_lowercase();
+                state.write(piece);
+            }
+        };
+        if self.0.is_ascii() {
+            write(self.0.as_bytes())
+        } else {
+            write(self.key().as_bytes())
+        }
         // Ends it, as a text's hash does, or two ids after each other would hash like others that are cut elsewhere.
         state.write_u8(0xFF);
     }
@@ -150,8 +164,12 @@ impl Ord for ArmId {
         let pieces = mine.as_chunks::<16>().0.iter().zip(theirs.as_chunks::<16>().0);
         // Ids of one estate begin alike, and mostly in letter case too.
         let alike = 16 * pieces.take_while(|(mine, theirs)| mine == theirs).count();
-        let lower = u8::to_ascii_lowercase;
-        mine[alike..].iter().map(lower).cmp(theirs[alike..].iter().map(lower))
+        let (mine, theirs) = (&mine[alike..], &theirs[alike..]);
+        if mine.is_ascii() && theirs.is_ascii() {
+            let lower = u8::to_ascii_lowercase;
+            return mine.iter().map(lower).cmp(theirs.iter().map(lower));
+        }
+        self.key().cmp(&other.key())
     }
 }
 
@@ -172,6 +190,28 @@ impl<'de> Deserialize<'de> for ArmId {
         let text = String::deserialize(deserializer)?;
         ArmId::parse(&text).map_err(serde::de::Error::custom)
     }
+}
+
+/// A text as Azure compares it, in lower case. Names of resource groups may have letters of any alphabet (documentation of naming
+/// rules); which of them are two cases of one is told by their upper case, letter by letter, as .NET's `OrdinalIgnoreCase` does, and none
+/// is one of ASCII's.
+pub fn lower(text: &str) -> String {
+    if text.is_ascii() { text.to_ascii_lowercase() } else { text.chars().map(folded).collect() }
+}
+
+fn folded(letter: char) -> char {
+    if letter.is_ascii() {
+        return letter.to_ascii_lowercase();
+    }
+    let upper = alone(letter.to_uppercase()).unwrap_or(letter);
+    let is_its_own = |lower: &char| alone(lower.to_uppercase()) == Some(upper);
+    alone(upper.to_lowercase()).filter(is_its_own).unwrap_or(upper)
+}
+
+/// The one letter that this is, if it is one and none of ASCII's.
+fn alone(mut letters: impl Iterator<Item = char>) -> Option<char> {
+    let first = letters.next().filter(|letter| !letter.is_ascii());
+    first.filter(|_| letters.next().is_none())
 }
 
 /// Whether a text is a GUID in its usual form, in any letter case.
@@ -313,7 +353,7 @@ impl VmId {
     /// ends with `~nsg`, as no VM's does.
     pub fn key(&self) -> String {
         let kind = if self.orphans_of().is_some() { OF_A_GROUP } else { "" };
-        format!("{}/{}/{}{kind}", self.subscription(), self.resource_group(), self.name().to_ascii_lowercase())
+        format!("{}/{}/{}{kind}", self.subscription(), self.resource_group(), lower(self.name()))
     }
 
     /// The VM of a store key, as [`Self::key`] makes it.
@@ -374,14 +414,32 @@ mod tests {
     }
 
     fn swapped(c: char) -> char {
-        if c.is_ascii_uppercase() { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() }
+        let one = |mut letters: Vec<char>| if letters.len() == 1 { letters.remove(0) } else { c };
+        if c.is_uppercase() { one(c.to_lowercase().collect()) } else { one(c.to_uppercase().collect()) }
+    }
+
+    #[test]
+    fn a_name_of_any_alphabet_is_one_key_in_every_letter_case_and_is_no_other_name() {
+        let of = |group: &str| VmId::parse(&VM.replace("myRg1", group)).unwrap();
+        for (one, other) in [("Büro-Σίσυφος", "BÜRO-ΣΊΣΥΦΟΣ"), ("Straße", "STRAßE"), ("ресурсы", "РЕСУРСЫ")]
+        {
+            assert_eq!((of(one), of(one).key()), (of(other), of(other).key()));
+            assert_eq!(of(one).cmp(&of(other)), Ordering::Equal);
+            assert_eq!(VmId::from_key(&of(one).key()).unwrap(), of(other));
+        }
+        // The sign for kelvin, the long s and the dotless i have lower or upper cases that are letters of ASCII.
+        for (one, other) in
+            [("rg-\u{212a}", "rg-k"), ("rg\u{17f}", "rgs"), ("r\u{131}g", "rig"), ("büro", "buro"), ("straße", "stra\u{1e9e}e")]
+        {
+            assert!(of(one) != of(other) && of(one).key() != of(other).key(), "{one}");
+        }
     }
 
     proptest! {
         #[test]
         fn ids_are_ordered_and_told_apart_as_their_lower_case_forms_are(
-            one in "/[sS]ubscriptions/(0000-)?[aAbBz]{1,3}/resource[gG]roups/[aAbBz]{1,3}",
-            other in "/[sS]ubscriptions/(0000-)?[aAbBz]{1,3}/resource[gG]roups/[aAbBz]{1,3}",
+            one in "/[sS]ubscriptions/(0000-)?[aAbBz]{1,3}/resource[gG]roups/[aAbBzüÜσΣ]{1,3}",
+            other in "/[sS]ubscriptions/(0000-)?[aAbBz]{1,3}/resource[gG]roups/[aAbBzüÜσΣς]{1,3}",
             flips in prop::option::of(prop::collection::vec(any::<bool>(), 20)),
         ) {
             let other = match &flips {

@@ -241,7 +241,8 @@ pub fn records_of<'a>(
     records.iter().filter(move |record| record.may_be_open() && may_be_reason(record, opening, port_shut))
 }
 
-fn may_be_reason(record: &JitRecord, opening: &Opening, port_shut: Option<DateTime<Utc>>) -> bool {
+/// The same of one that may be over.
+pub(crate) fn may_be_reason(record: &JitRecord, opening: &Opening, port_shut: Option<DateTime<Utc>>) -> bool {
     port_shut.is_none_or(|shut| record.start > shut) && is_for_port(record, opening) && is_for_sources(record, opening)
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::arm_id::lower;
 use crate::audit::{AuditKind, AuditRecord};
 use crate::audits::Audits;
 use crate::behind::Behind;
@@ -15,7 +16,7 @@ use crate::finding::{Finding, FindingCode};
 use crate::grant::{End, Grant, Phase, live_sources};
 use crate::initiate::{self, BRAKE, Newer};
 use crate::jit::JitRecord;
-use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, records_of};
+use crate::judge::{EXPIRED_AFTER, Facts, Judgement, Limits, Seen, Violation, judge, last_end, may_be_reason};
 use crate::life;
 use crate::missed;
 use crate::opening::Opening;
@@ -215,6 +216,7 @@ fn plan_once(mut record: VmRecord, openings: &[Opening], look: &Look<'_>, audits
         Mode::Observe => {
             // JIT is asked for nothing: what it was asked for is waited for no longer.
             record.initiates.clear();
+            record.taken_down.clear();
             would_close(&mut record, &judged, audits)
         }
     };
@@ -441,9 +443,9 @@ fn note_undecided(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>)
 fn keep_until_proved(record: &VmRecord, found: &mut BTreeMap<String, Finding>) {
     let targets = record.closings.values().flat_map(|closing| &closing.targets);
     let unproved: BTreeSet<String> = targets.map(|target| target.rule.arm_id().key()).collect();
-    let shown: BTreeSet<String> = found.values().map(|finding| finding.about.to_ascii_lowercase()).collect();
+    let shown: BTreeSet<String> = found.values().map(|finding| lower(&finding.about)).collect();
     for (id, finding) in &record.findings {
-        let about = finding.about.to_ascii_lowercase();
+        let about = lower(&finding.about);
         if unproved.contains(&about) && !shown.contains(&about) {
             found.insert(id.clone(), finding.clone());
         }
@@ -454,7 +456,7 @@ fn keep_until_proved(record: &VmRecord, found: &mut BTreeMap<String, Finding>) {
 fn keep_unreadable(record: &mut VmRecord, found: &mut BTreeMap<String, Finding>, judged: &[Judged<'_>], look: &Look<'_>) {
     let shown: BTreeSet<String> = judged.iter().map(|judged| judged.opening.rule.arm_id().key()).collect();
     let is_gone = |(id, finding): &(&String, &Finding)| {
-        finding.code == FindingCode::Unreadable && !found.contains_key(*id) && !shown.contains(&finding.about.to_ascii_lowercase())
+        finding.code == FindingCode::Unreadable && !found.contains_key(*id) && !shown.contains(&lower(&finding.about))
     };
     let gone: Vec<(String, Finding)> = record.findings.iter().filter(is_gone).map(|(id, finding)| (id.clone(), finding.clone())).collect();
     record.unseen.retain(|id, _| gone.iter().any(|(known, _)| known == id));
@@ -497,14 +499,13 @@ pub(crate) fn code_of(violation: &Violation) -> FindingCode {
 }
 
 fn replace_findings(record: &mut VmRecord, mut found: BTreeMap<String, Finding>, audits: &mut Audits, rulings: &Rulings) {
-    let ruling = |finding: &Finding| {
-        rulings.iter().find(|(rule, _)| rule.to_string().eq_ignore_ascii_case(&finding.about)).map(|(_, ruling)| ruling)
-    };
+    let ruling =
+        |finding: &Finding| rulings.iter().find(|(rule, _)| rule.arm_id().key() == lower(&finding.about)).map(|(_, ruling)| ruling);
     let before = std::mem::take(&mut record.findings);
     for (id, finding) in &mut found {
         match before.get(id) {
             // Azure gives one id in several letter cases: that alone is no change.
-            Some(old) if old.evidence.eq_ignore_ascii_case(&finding.evidence) && old.done == finding.done => {
+            Some(old) if lower(&old.evidence) == lower(&finding.evidence) && old.done == finding.done => {
                 // Who is behind it may have become known since: that is kept, and told with whatever is told next.
                 let behind = std::mem::take(&mut finding.behind);
                 finding.clone_from(old);
@@ -606,7 +607,8 @@ fn keep_shutting(record: &VmRecord, opening: &Opening, judgement: Judgement, loo
 /// What is known of an opening whose rule was deleted and seen gone, and that nobody has asked for since.
 fn returned<'a>(record: &'a VmRecord, opening: &Opening, look: &Look<'_>) -> Option<&'a Gone> {
     let gone = record.gone.get(&opening.rule).filter(|_| look.jit.is_some())?;
-    let asked_since = records_of(opening, look.records(), Some(gone.deleted)).next().is_some();
+    // JIT may have revoked the record before the rule that it made is gone.
+    let asked_since = look.records().iter().any(|record| may_be_reason(record, opening, Some(gone.deleted)));
     (!asked_since).then_some(gone)
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::arm_id::{RuleId, VmId};
+use crate::arm_id::{RuleId, VmId, lower};
 use crate::audit::AuditRecord;
 use crate::behind::{Behind, CLOCKS_DIFFER_BY};
 use crate::finding::{Finding, FindingCode};
@@ -616,9 +616,9 @@ impl VmRecord {
     /// The findings of a port on which nobody has decided, those left out that are being shut.
     pub fn undecided_at(&self, port: u16) -> impl Iterator<Item = &Finding> {
         let targets = self.closings.values().flat_map(|closing| &closing.targets);
-        let shut: BTreeSet<String> = targets.map(|target| target.rule.to_string().to_ascii_lowercase()).collect();
+        let shut: BTreeSet<String> = targets.map(|target| target.rule.arm_id().key()).collect();
         let is_left = move |finding: &&Finding| {
-            finding.code == FindingCode::Unapproved && finding.port == Some(port) && !shut.contains(&finding.about.to_ascii_lowercase())
+            finding.code == FindingCode::Unapproved && finding.port == Some(port) && !shut.contains(&lower(&finding.about))
         };
         self.findings.values().filter(is_left)
     }
