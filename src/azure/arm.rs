@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use azure_core::http::Method;
 use bytes::Bytes;
 use portcullis_domain::arm_id::ArmId;
-use portcullis_domain::json::{elements, fields, string, tree};
+use portcullis_domain::json::{elements, fields, tree};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -99,9 +99,13 @@ impl Arm {
         let mut url = self.url(path, query, version);
         for _ in 0..MOST_PAGES {
             let answer = self.channel.call(Outgoing::get(what.to_owned(), url.clone())).await?;
-            let body: &RawValue = self.json(Method::Get, what, &answer)?;
             let malformed = |why: &str| self.malformed(Method::Get, what, &answer, why);
-            let Page { values, next } = Page::read(body.get()).map_err(malformed)?;
+            let text = std::str::from_utf8(&answer.body).map_err(|_| malformed("the body is not text"))?;
+            let page = Page::read(text);
+            if page.is_err() {
+                self.json::<&RawValue>(Method::Get, what, &answer)?;
+            }
+            let Page { values, next } = page.map_err(malformed)?;
             if each(values).is_break() {
                 return Ok(());
             }
@@ -156,21 +160,30 @@ impl Arm {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Page<'a> {
     /// What is in it, as it stands in the text.
+    #[serde(borrow, rename = "value")]
     pub values: Vec<&'a RawValue>,
-    /// Where the next one is said to be.
+    /// Where the next one is said to be; never empty.
+    #[serde(default, rename = "nextLink")]
     pub next: Option<String>,
 }
 
 impl<'a> Page<'a> {
     /// Reads a page from JSON; the error is why it is none.
     pub fn read(body: &'a str) -> Result<Self, &'static str> {
-        let fields = fields(body);
-        let values = elements(&fields, "value").ok_or("the list has no `value`")?;
-        let next = Some(string(&fields, "nextLink")).filter(|link| !link.is_empty());
-        Ok(Page { values, next })
+        let page = match serde_json::from_str(body) {
+            Ok(page) => page,
+            // A field may be there twice.
+            Err(_) => {
+                let fields = fields(body);
+                let values = elements(&fields, "value").ok_or("the list has no `value`")?;
+                let next = fields.get("nextLink").map(|link| serde_json::from_str(link.get()));
+                Page { values, next: next.unwrap_or(Ok(None)).map_err(|_| "`nextLink` is no text")? }
+            }
+        };
+        Ok(Page { next: page.next.filter(|link| !link.is_empty()), ..page })
     }
 }
 
@@ -262,8 +275,30 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_no_list_is_malformed() {
-        for body in ["", "[]", "{}", r#"{"value":{}}"#, "<html>"] {
-            assert!(list(vec![ok(body)]).await.0.is_err(), "{body}");
+        for (body, why) in [
+            ("", "the body is not JSON"),
+            ("[]", "the list has no `value`"),
+            ("{}", "the list has no `value`"),
+            (r#"{"value":{}}"#, "the list has no `value`"),
+            (r#"{"value":[],"nextLink":1}"#, "`nextLink` is no text"),
+            ("<html>", "the body is not JSON"),
+        ] {
+            let said = list(vec![ok(body)]).await.0.unwrap_err();
+            assert!(said.contains(why), "{body}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_the_last_one_without_a_link_and_of_a_doubled_field_the_last_counts() {
+        for (body, values, next) in [
+            (r#"{"value":[1,2]}"#, 2, None),
+            (r#"{"nextLink":null,"value":[1]}"#, 1, None),
+            (r#"{"value":[1],"nextLink":""}"#, 1, None),
+            (r#"{"value":[1],"count":7,"nextLink":"https://a.example/\u0062"}"#, 1, Some("https://a.example/b")),
+            (r#"{"value":[1],"value":[],"nextLink":"a","nextLink":"b"}"#, 0, Some("b")),
+        ] {
+            let page = Page::read(body).unwrap();
+            assert_eq!((page.values.len(), page.next.as_deref()), (values, next), "{body}");
         }
     }
 

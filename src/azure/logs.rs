@@ -14,6 +14,9 @@ use super::channel::{Attempts, Channel, Outgoing};
 use super::error::{CallFailed, FailureKind, Service};
 use crate::telemetry::Measure;
 
+/// What is shorter goes out as it is: what packs it takes a third of a megabyte, and longer than sending it.
+const WORTH_PACKING: usize = 8 * 1024;
+
 /// A call may carry 1 MB, counted both packed and unpacked (documentation); a little is left for what Azure counts
 /// besides the rows.
 const LARGEST_CALL: usize = 1_000_000;
@@ -66,7 +69,8 @@ impl Logs {
 
     async fn send(&self, chunk: &Chunk) -> Result<(), CallFailed> {
         let what = format!("sending {} rows to Microsoft Sentinel", chunk.rows);
-        let packed = pack(&chunk.body).map_err(|error| {
+        let packed = if chunk.body.len() < WORTH_PACKING { None } else { Some(pack(&chunk.body)) };
+        let packed = packed.transpose().map_err(|error| {
             CallFailed::without_answer(
                 Service::Logs,
                 Method::Post,
@@ -76,7 +80,10 @@ impl Logs {
             )
         })?;
         // Rows that do not get smaller go as they are, which also keeps the packed size under the limit.
-        let (body, encoding) = if packed.len() < chunk.body.len() { (packed, Some("gzip")) } else { (chunk.body.clone(), None) };
+        let (body, encoding) = match packed.filter(|packed| packed.len() < chunk.body.len()) {
+            Some(packed) => (packed, Some("gzip")),
+            None => (chunk.body.clone(), None),
+        };
         let mut headers = vec![("content-type", "application/json".to_owned())];
         headers.extend(encoding.map(|encoding| ("content-encoding", encoding.to_owned())));
         let outgoing =
@@ -150,11 +157,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_go_out_packed_as_one_array() {
-        let (logs, far_end) = logs(vec![taken()]);
-        let rows = vec![json!({"EventUid": "1", "EventMessage": "x".repeat(500)}), json!({"EventUid": "2"})];
+    async fn rows_go_out_as_one_array_and_many_are_packed() {
+        let (logs, far_end) = logs(vec![taken(), taken()]);
+        let few = vec![json!({"EventUid": "1"}), json!({"EventUid": "2"})];
+        let rows = vec![json!({"EventUid": "1", "EventMessage": "x".repeat(WORTH_PACKING)}), json!({"EventUid": "2"})];
         logs.ingest(&rows).await.unwrap();
+        logs.ingest(&few).await.unwrap();
         let asked = far_end.asked.lock().unwrap();
+        let Body::Bytes(plain) = asked[1].body().clone() else { panic!("bytes") };
+        assert_eq!(serde_json::from_slice::<Value>(&plain).unwrap(), Value::from(few));
         assert_eq!(
             asked[0].url().as_str(),
             "https://127.0.0.1:4003/dataCollectionRules/dcr-1/streams/Custom-Portcullis_CL?api-version=2023-01-01"

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::arm_id::{PolicyId, VmId};
 use crate::json::{elements, fields, items, singular_and_plural, string, text, tree};
@@ -179,11 +180,15 @@ impl JitPolicy {
     /// Reads a policy from its text, as [`Self::read`] does from its tree, of which there is only a part at any time: a policy of
     /// a hundred machines is half a megabyte, and its tree four times that.
     pub fn of_text(body: &str) -> Result<Self, Problem> {
+        let parts = |parts: Vec<_>| parts.into_iter().map(|part| Cow::Owned(tree(part)));
+        if let Ok(Shell { id, properties: Properties { state, vms, requests } }) = serde_json::from_str(body) {
+            return Self::of(&id, &state, parts(vms), parts(requests));
+        }
         let body = fields(body);
         let properties = body.get("properties").map(|part| fields(part.get())).unwrap_or_default();
-        let parts = |field| elements(&properties, field).into_iter().flatten().map(|part| Cow::Owned(tree(part)));
+        let of = |field| parts(elements(&properties, field).unwrap_or_default());
         let (id, state) = (string(&body, "id"), string(&properties, "provisioningState"));
-        Self::of(&id, &state, parts("virtualMachines"), parts("requests"))
+        Self::of(&id, &state, of("virtualMachines"), of("requests"))
     }
 
     fn of<'a>(
@@ -271,6 +276,24 @@ impl JitPort {
             longest: duration::parse(longest).map_err(|why| Problem::new(&format!("{place}.maxRequestAccessDuration"), why))?,
         })
     }
+}
+
+/// A policy as Azure writes it, all of whose parts are there: its text is gone through once.
+#[derive(Deserialize)]
+struct Shell<'a> {
+    id: String,
+    #[serde(borrow)]
+    properties: Properties<'a>,
+}
+
+#[derive(Deserialize)]
+struct Properties<'a> {
+    #[serde(rename = "provisioningState")]
+    state: String,
+    #[serde(borrow, rename = "virtualMachines")]
+    vms: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    requests: Vec<&'a RawValue>,
 }
 
 struct RecordPort {
