@@ -33,6 +33,11 @@ impl Turns {
         Turns(Arc::new(Shared { turns: Semaphore::new(at_once), got: AtomicU64::new(0) }))
     }
 
+    /// Whether all are taken.
+    pub fn are_taken(&self) -> bool {
+        self.0.turns.available_permits() == 0
+    }
+
     /// A turn, which lasts as long as what is given is kept; nothing where for [`TURN_PATIENCE`] nobody got one, or none came within
     /// [`TURN_PATIENCE_AT_MOST`].
     pub async fn next(&self) -> Option<SemaphorePermit<'_>> {

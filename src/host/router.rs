@@ -34,6 +34,10 @@ const DEADLINE: Duration = Duration::from_secs(28);
 /// hundreds of events, for which there are no connections. The body of one that waits is not read yet.
 const AT_ONCE: usize = 16;
 
+/// How many rows are on their way at once while looks wait for their turn: what is to be shut comes first. A row is late by seconds
+/// then, and what stays open is open.
+const BEHIND_LOOKS: usize = 2;
+
 /// The functions that the host triggers; their names are those of their folders, routes and log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
@@ -100,8 +104,11 @@ pub trait Functions: Send + Sync + 'static {
 pub fn router<F: Functions>(functions: Arc<F>, api: Router) -> Router {
     let telemetry = functions.telemetry();
     let mut router = Router::new().route("/", get(up).fallback(nowhere));
+    let looks = Turns::new(AT_ONCE);
     for function in Function::ALL {
-        router = router.route(&format!("/{}", function.name()), trigger(function));
+        let turns = if function == Function::Approval { looks.clone() } else { Turns::new(AT_ONCE) };
+        let behind = (function == Function::Alert).then(|| (looks.clone(), Turns::new(BEHIND_LOOKS)));
+        router = router.route(&format!("/{}", function.name()), trigger(function, turns, behind));
     }
     router
         .with_state(functions)
@@ -122,10 +129,14 @@ async fn wrong_method() -> Response {
     refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This path does not take this method.")
 }
 
-fn trigger<F: Functions>(function: Function) -> MethodRouter<Arc<F>> {
-    let turns = Turns::new(AT_ONCE);
+/// The route of a function. While the turns of what it is `behind` are all taken, it has so few.
+fn trigger<F: Functions>(function: Function, turns: Turns, behind: Option<(Turns, Turns)>) -> MethodRouter<Arc<F>> {
     post(move |State(functions): State<Arc<F>>, body: Body| async move {
         let _turn = turns.next().await;
+        let _behind = match &behind {
+            Some((first, few)) if first.are_taken() => few.next().await,
+            _ => None,
+        };
         match to_bytes(body, LARGEST_BODY).await {
             // Those that wait for their turn need not have its room.
             Ok(body) => Box::pin(invoke(functions.as_ref(), function, body)).await.into_response(),
@@ -333,7 +344,8 @@ mod tests {
             self.hear(format!("schedule {}", timer.past_due))
         }
         async fn alert(&self, message: &str) -> Ended {
-            self.hear(format!("alert {message}"))
+            let heard = self.hear(format!("alert {message}"));
+            if message == "hang" { std::future::pending().await } else { heard }
         }
         async fn unreadable(&self, function: Function, raw: &str, why: &Unreadable) -> Ended {
             self.hear(format!("{} {raw} {why}", function.name()))
@@ -463,6 +475,25 @@ mod tests {
         assert_eq!(*functions.0.lock().unwrap(), ["alert another's"]);
         tokio::time::sleep(TURN_PATIENCE).await;
         assert_eq!(*functions.0.lock().unwrap(), ["alert another's", "approval one more"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_give_way_while_looks_have_all_their_turns_and_are_not_held_up_for_long() {
+        for (looks, rows) in [(AT_ONCE, BEHIND_LOOKS), (AT_ONCE - 1, AT_ONCE)] {
+            let functions = Arc::new(Told::default());
+            let router = routes(&functions);
+            let send = |path: &str| {
+                let request = Request::post(path).body(Body::from(message("hang"))).unwrap();
+                tokio::spawn(call(router.clone(), request));
+            };
+            (0..looks).for_each(|_| send("/approval"));
+            tokio::time::sleep(TURN_PATIENCE / 4).await;
+            (0..AT_ONCE).for_each(|_| send("/alert"));
+            tokio::time::sleep(TURN_PATIENCE / 2).await;
+            assert_eq!(functions.0.lock().unwrap().len(), rows, "{looks} looks");
+            tokio::time::sleep(TURN_PATIENCE).await;
+            assert_eq!(functions.0.lock().unwrap().len(), AT_ONCE, "{looks} looks");
+        }
     }
 
     #[tokio::test]
