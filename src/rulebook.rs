@@ -31,6 +31,11 @@ impl Rulebook {
         };
         self.loaded.get_or_init(load).await.as_ref().map_err(String::as_str)
     }
+
+    /// What tells these rules from others, and from none that can be used.
+    pub async fn set(&self) -> &str {
+        self.rules().await.map_or("none", Rules::hash)
+    }
 }
 
 fn load(folder: &std::path::Path) -> Result<Rules, String> {

@@ -5,7 +5,7 @@
 
 mod browse;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,7 +19,7 @@ use portcullis_domain::plain::quoted;
 use portcullis_domain::record::{Claim, VmRecord};
 use portcullis_domain::want::{Answer, Became, Want};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::azure::blob::{Blobs, Create, Listed, Read, Remove, Replace};
 use crate::azure::{APPROVALS, CallFailed};
@@ -68,6 +68,50 @@ pub struct Held<T> {
     pub etag: Option<String>,
     /// The store's clock when it was read or written.
     pub now: DateTime<Utc>,
+}
+
+/// What somebody was approved without a person, for the budgets of rules. One document, so that two runs cannot both be the last that a
+/// budget has room for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approvals {
+    /// When each grant was entered, by its id.
+    #[serde(deserialize_with = "approved_at")]
+    grants: BTreeMap<String, DateTime<Utc>>,
+}
+
+/// Approvals count for so long.
+const APPROVALS_COUNT_FOR: TimeDelta = TimeDelta::days(1);
+
+/// More approvals of one person in a day than any rule tells apart; the oldest give way.
+const MOST_APPROVALS: usize = 1000;
+
+impl Approvals {
+    /// How many there were in the last day, but for this grant.
+    pub fn in_a_day(&self, now: DateTime<Utc>, but_for: &str) -> u32 {
+        let counts = |(grant, at): &(&String, &DateTime<Utc>)| grant.as_str() != but_for && **at + APPROVALS_COUNT_FOR > now;
+        u32::try_from(self.grants.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Enters a grant, unless it is there: gives whether it was not. What counts no longer goes.
+    pub fn enter(&mut self, grant: &str, now: DateTime<Utc>) -> bool {
+        self.grants.retain(|_, at| *at + APPROVALS_COUNT_FOR > now);
+        if self.grants.contains_key(grant) {
+            return false;
+        }
+        while self.grants.len() >= MOST_APPROVALS {
+            let oldest = self.grants.iter().min_by_key(|(_, at)| **at).map(|(grant, _)| grant.clone());
+            oldest.and_then(|grant| self.grants.remove(&grant));
+        }
+        self.grants.insert(grant.to_owned(), now);
+        true
+    }
+}
+
+fn approved_at<'de, D: Deserializer<'de>>(of: D) -> Result<BTreeMap<String, DateTime<Utc>>, D::Error> {
+    #[derive(Deserialize)]
+    struct At(#[serde(deserialize_with = "portcullis_domain::time::stored")] DateTime<Utc>);
+    Ok(BTreeMap::<String, At>::deserialize(of)?.into_iter().map(|(grant, At(at))| (grant, at)).collect())
 }
 
 /// Whether a conditional write went through.
@@ -137,9 +181,6 @@ fn answer_name(id: &str) -> String {
 
 /// Where messages are kept that their queue does not take.
 const KEPT: &str = "later/";
-
-/// More approvals of one person in a day than any rule tells apart.
-const MOST_APPROVALS: usize = 1000;
 
 /// Entries that one page of a list holds.
 const PAGE: usize = 1000;
@@ -222,15 +263,14 @@ impl Store {
     }
 
     /// Enters a VM into the index of what is open, with the fingerprint of what the last look saw.
-    pub async fn put_open(&self, vm: &VmId, fingerprint: &str) -> Result<(), StoreError> {
-        self.put_once(&open_name(vm, fingerprint), &serde_json::json!({})).await.map(|_| ())
+    pub async fn put_open(&self, vm: &VmId, fingerprint: &str, run: &str) -> Result<(), StoreError> {
+        self.put_once(&open_name(vm, fingerprint, run), &serde_json::json!({})).await.map(|_| ())
     }
 
-    /// The names of a VM's entries in that index but for the one with this fingerprint.
+    /// The names of a VM's entries in that index but for those with this fingerprint.
     pub async fn outdated_open(&self, vm: &VmId, fingerprint: Option<&str>) -> Result<Vec<String>, StoreError> {
-        let keep = fingerprint.map(|fingerprint| open_name(vm, fingerprint));
         let mut names = self.names(&format!("open/{}/", vm.key()), usize::MAX).await?;
-        names.retain(|name| Some(name) != keep.as_ref());
+        names.retain(|name| fingerprint.is_none() || open_entry(name).map(|(_, fingerprint)| fingerprint) != fingerprint);
         Ok(names)
     }
 
@@ -238,7 +278,7 @@ impl Store {
     pub async fn list_open(&self, prefix: &str) -> Result<Vec<(VmId, String)>, StoreError> {
         let names = self.names(&format!("open/{prefix}"), usize::MAX).await?;
         let read = |name: &String| {
-            let (key, fingerprint) = name.strip_prefix("open/")?.rsplit_once('/')?;
+            let (key, fingerprint) = open_entry(name)?;
             Some((vm_of_key(key)?, fingerprint.to_owned()))
         };
         Ok(names.iter().filter_map(read).collect())
@@ -300,24 +340,17 @@ impl Store {
         Ok(self.read::<Answer>(&answer_name(id)).await?.into_document())
     }
 
-    /// Enters an approval without a person into the index of what somebody was approved.
-    pub async fn put_approval(&self, person: &str, at: DateTime<Utc>, grant: &str) -> Result<(), StoreError> {
-        let name = format!("{APPROVALS}/{person}/{}-{grant}", at.format(DUE_TIME));
-        self.put_once(&name, &serde_json::json!({})).await.map(|_| ())
+    /// What somebody was approved lately.
+    pub async fn approvals(&self, person: &str) -> Result<Held<Approvals>, StoreError> {
+        Ok(match self.read(&approvals_name(person)).await? {
+            Found::Document(held) => held,
+            Found::Nothing(now) => Held { document: Approvals::default(), etag: None, now },
+        })
     }
 
-    /// How many approvals without a person somebody got since a time, but for this grant. Older entries are taken away.
-    pub async fn count_approvals(&self, person: &str, since: DateTime<Utc>, but_for: &str) -> Result<u32, StoreError> {
-        let prefix = format!("{APPROVALS}/{person}/");
-        let from = format!("{prefix}{}", since.format(DUE_TIME));
-        let names = self.names(&prefix, MOST_APPROVALS).await?;
-        for old in names.iter().filter(|name| **name < from) {
-            self.remove(old).await?;
-        }
-        // A run that was killed and told again entered its grant twice.
-        let of_grant = |name: &str| name.strip_prefix(&prefix)?.split_once('-').map(|(_, grant)| grant.to_owned());
-        let counted: BTreeSet<String> = names.iter().filter(|name| **name >= from).filter_map(|name| of_grant(name)).collect();
-        Ok(u32::try_from(counted.iter().filter(|grant| *grant != but_for).count()).unwrap_or(u32::MAX))
+    /// Writes it over the version that was read.
+    pub async fn save_approvals(&self, person: &str, approvals: &Approvals, etag: Option<&str>) -> Result<Written, StoreError> {
+        self.write(&approvals_name(person), approvals, etag).await
     }
 
     /// The text of a blob that cannot be read as what it should be, to be kept elsewhere.
@@ -447,9 +480,11 @@ impl Store {
         Ok(names.iter().filter_map(|name| name.strip_prefix("unsent/").map(str::to_owned)).collect())
     }
 
-    /// The receipt: the row of this audit record was accepted.
-    pub async fn mark_sent(&self, audit: &str) -> Result<(), StoreError> {
-        self.remove(&unsent_name(audit)).await
+    /// The receipt: the row of this audit record was accepted. Gives the store's clock.
+    pub async fn mark_sent(&self, audit: &str) -> Result<DateTime<Utc>, StoreError> {
+        match self.blobs.delete(&self.state, &unsent_name(audit), None).await? {
+            Remove::Deleted { date } | Remove::Missing { date } | Remove::Changed { date } => Ok(date),
+        }
     }
 
     /// Takes the entry of an audit record away that is not there, once it is certain that it never will be: the run
@@ -621,8 +656,18 @@ fn vm_of_key(key: &str) -> Option<VmId> {
     VmId::from_key(key).ok().filter(|vm| vm.key() == key)
 }
 
-fn open_name(vm: &VmId, fingerprint: &str) -> String {
-    format!("open/{}/{fingerprint}", vm.key())
+fn approvals_name(person: &str) -> String {
+    format!("{APPROVALS}/{person}")
+}
+
+fn open_name(vm: &VmId, fingerprint: &str, run: &str) -> String {
+    format!("open/{}/{fingerprint}.{run}", vm.key())
+}
+
+/// The VM's key and the fingerprint of such a name.
+fn open_entry(name: &str) -> Option<(&str, &str)> {
+    let (key, entry) = name.strip_prefix("open/")?.rsplit_once('/')?;
+    Some((key, entry.split_once('.').map_or(entry, |(fingerprint, _)| fingerprint)))
 }
 
 fn audit_name(id: &str) -> String {
@@ -660,6 +705,21 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_approval_counts_for_a_day_and_once() {
+        let at = |minutes: i64| DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes);
+        let mut approvals = Approvals::default();
+        assert!(approvals.enter("a", at(0)) && approvals.enter("b", at(10)) && !approvals.enter("a", at(20)));
+        assert_eq!((approvals.in_a_day(at(20), ""), approvals.in_a_day(at(20), "a"), approvals.in_a_day(at(20), "c")), (2, 1, 2));
+        assert_eq!((approvals.in_a_day(at(1439), ""), approvals.in_a_day(at(1440), ""), approvals.in_a_day(at(1450), "")), (2, 1, 0));
+        assert!(approvals.enter("c", at(1445)));
+        assert_eq!(approvals.grants.keys().collect::<Vec<_>>(), ["b", "c"], "what counts no longer goes");
+        for n in 0..=MOST_APPROVALS {
+            approvals.enter(&format!("d{n}"), at(1446));
+        }
+        assert_eq!((approvals.grants.len(), approvals.grants.contains_key("c")), (MOST_APPROVALS, false), "the oldest give way");
+    }
 
     #[test]
     fn a_due_entry_is_read_from_its_name_and_sorts_by_time() {

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_can_be_worked_on_again_is_shown_as_the_message_that_it_is() {
-        let message = Message::Row { audit: "a".to_owned(), tries: 0 };
+        let message = Message::Row { audit: "a".to_owned(), with: Vec::new(), tries: 0 };
         let shown = serde_json::to_value(LeftView::of(left(Ok(message)), false)).unwrap();
         let expected = json!({
             "id": "approval-7", "place": "approval", "at": "2026-01-15T09:00:00Z", "from": null, "reason": "MaxDeliveryCountExceeded",

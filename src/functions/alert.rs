@@ -1,11 +1,15 @@
 //! Rows to Microsoft Sentinel: one for each audit record, at least once, with the record's id.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use chrono::{DateTime, Utc};
-use portcullis_domain::audit::AuditKind;
+use portcullis_domain::audit::{AuditKind, AuditRecord};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tracing::{error, info};
 
-use super::{App, Ended, Message, PATIENCE, Stopped, of_service};
+use super::{App, Ended, Message, PATIENCE, Stopped, in_lanes, of_service};
 use crate::store::{StoreError, Written};
 
 /// What keeps rows from going out, as health tells it.
@@ -29,44 +33,94 @@ pub async fn run(app: &App, body: &str) -> Ended {
         Ok(_) => return reject(app, body, "the queue alerts takes rows only").await,
         Err(why) => return reject(app, body, &why.to_string()).await,
     };
-    let Message::Row { audit, .. } = &message else { return Ended::done("nothing to send") };
-    match tokio::time::timeout(PATIENCE, send_row(app, audit)).await {
+    let Message::Row { audit, with, .. } = message else { return Ended::done("nothing to send") };
+    let ids: Vec<String> = std::iter::once(audit).chain(with).collect();
+    match tokio::time::timeout(PATIENCE, send(app, &ids)).await {
         Ok(Ok(note)) => Ended::done(note),
-        // The row still has no receipt, by which the schedule sends it again: a message that waited for itself would be
-        // doubled by every tick.
-        Ok(Err(stopped)) => Ended::done(format!("row {audit} is sent again by the schedule: {stopped}")),
-        Err(_) => Ended::done(format!("row {audit} is sent again by the schedule: it was not done in time")),
+        // What still has no receipt the schedule sends again: a message that waited for itself would be doubled by every tick.
+        Ok(Err(stopped)) => Ended::done(format!("{} is sent again by the schedule: {stopped}", rows(&ids))),
+        Err(_) => Ended::done(format!("{} is sent again by the schedule: it was not done in time", rows(&ids))),
     }
+}
+
+/// What is sent, by its ids.
+fn rows(ids: &[String]) -> String {
+    format!("row {}", ids.join(", "))
 }
 
 async fn reject(app: &App, body: &str, reason: &str) -> Ended {
     app.reject_or_hold("alert", super::Queue::Alerts, body, reason).await
 }
 
-async fn send_row(app: &App, id: &str) -> Result<String, Stopped> {
-    if !app.store.is_unsent(id).await? {
-        app.store.check().await?;
-        return Ok(format!("row {id} was sent before"));
-    }
-    let Some(audit) = app.store.audit(id).await? else {
-        let never = app.store.forget_unwritten(id).await?;
-        return Ok(format!("audit record {id} {}", if never { "was never written" } else { "is not written yet" }));
-    };
-    match app.azure.logs.ingest(&[audit.row(&app.installation)]).await {
+/// Sends the rows of these audit records that have no receipt, all in one call.
+async fn send(app: &App, ids: &[String]) -> Result<String, Stopped> {
+    let found = Mutex::new((Vec::new(), Vec::new()));
+    in_lanes(ids, |id| async {
+        let read = unsent(app, id).await?;
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(audit) => found.0.push(audit),
+            Err(note) => found.1.push(note),
+        }
+        Ok::<_, Stopped>(())
+    })
+    .await?;
+    let (audits, mut notes) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Some(first) = audits.iter().map(|audit| audit.at).min() else { return Ok(notes.join("; ")) };
+    let ids: Vec<String> = audits.iter().map(|audit| audit.id.clone()).collect();
+    let sent: Vec<Value> = audits.iter().map(|audit| audit.row(&app.installation)).collect();
+    match app.azure.logs.ingest(&sent).await {
         Ok(()) => {
-            app.store.mark_sent(id).await?;
-            note(app, None).await?;
-            info!(audit.id = id, kind = audit.kind.text(), "row sent");
-            Ok(format!("row {id} sent"))
+            let clock = AtomicI64::new(i64::MIN);
+            in_lanes(&ids, |id| async {
+                let now = app.store.mark_sent(id).await?;
+                clock.fetch_max(now.timestamp(), Ordering::Relaxed);
+                Ok::<_, Stopped>(())
+            })
+            .await?;
+            rows_went(app, clock.into_inner()).await?;
+            for audit in &audits {
+                info!(audit.id, kind = audit.kind.text(), "row sent");
+            }
+            notes.push(format!("{} sent", rows(&ids)));
         }
         Err(failed) => {
-            // Without a receipt the schedule sends it again every minute.
-            error!(audit.id = id, error = %failed, "a row was not taken");
-            note(app, Some((audit.at, failed.to_string()))).await?;
-            Ok(format!("row {id} was not taken and is sent again by the schedule: {failed}"))
+            // Without a receipt the schedule sends each again every minute.
+            error!(audit.id = ids[0], rows = ids.len(), error = %failed, "rows were not taken");
+            app.rows_went.store(i64::MIN, Ordering::Relaxed);
+            note(app, Some((first, failed.to_string()))).await?;
+            notes.push(format!("{} was not taken and is sent again by the schedule: {failed}", rows(&ids)));
         }
     }
+    Ok(notes.join("; "))
 }
+
+/// The audit record whose row is to be sent, or why there is nothing to send.
+async fn unsent(app: &App, id: &str) -> Result<Result<AuditRecord, String>, Stopped> {
+    if !app.store.is_unsent(id).await? {
+        app.store.check().await?;
+        return Ok(Err(format!("row {id} was sent before")));
+    }
+    if let Some(audit) = app.store.audit(id).await? {
+        return Ok(Ok(audit));
+    }
+    let never = app.store.forget_unwritten(id).await?;
+    Ok(Err(format!("audit record {id} {}", if never { "was never written" } else { "is not written yet" })))
+}
+
+/// Remembers that rows go out. That nothing says otherwise is known for a minute: another process may say so meanwhile, and what it
+/// says stands for so long at least.
+async fn rows_went(app: &App, now: i64) -> Result<(), Stopped> {
+    let since = now.saturating_sub(app.rows_went.load(Ordering::Relaxed));
+    if !(0..KNOWN_FOR_SECONDS).contains(&since) {
+        note(app, None).await?;
+        app.rows_went.store(now, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// See [`rows_went`].
+const KNOWN_FOR_SECONDS: i64 = 60;
 
 /// Remembers whether rows go out, for health. Written only when it changes.
 async fn note(app: &App, failing: Option<(DateTime<Utc>, String)>) -> Result<(), Stopped> {

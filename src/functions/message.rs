@@ -86,10 +86,13 @@ pub enum Message {
         #[serde(default)]
         tries: u32,
     },
-    /// Send the row of an audit record.
+    /// Send the rows of audit records.
     Row {
         /// The audit record's id.
         audit: String,
+        /// The ids of others whose rows go with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        with: Vec<String>,
         /// How often it was sent again because something did not answer.
         #[serde(default)]
         tries: u32,
@@ -220,7 +223,8 @@ mod tests {
             Message::Unstored { event: json!({"id": 1}), tries: 0 },
             Message::Look { vm: vm(), wake: Some(at), due: Some(DueEntry { at, run: "0a1b".to_owned() }), busy: Some(at), tries: 2 },
             Message::Shard { subscription: "s".to_owned(), tries: 0 },
-            Message::Row { audit: "a".to_owned(), tries: 0 },
+            Message::Row { audit: "a".to_owned(), with: Vec::new(), tries: 0 },
+            Message::Row { audit: "a".to_owned(), with: vec!["b".to_owned()], tries: 0 },
         ] {
             let body = message.body();
             let value: Value = serde_json::from_str(&body).unwrap();

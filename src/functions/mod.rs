@@ -95,6 +95,8 @@ pub struct App {
     shard_sends: Turns,
     /// The hour for which it was last told of a subscription that it was swept.
     told_swept: Arc<Mutex<BTreeMap<uuid::Uuid, i64>>>,
+    /// By the store's clock, in seconds, when it was last seen that nothing says that rows do not go out.
+    rows_went: Arc<AtomicI64>,
 }
 
 impl App {
@@ -126,6 +128,7 @@ impl App {
             shard_reads: Turns::new(MOST_AT_ONCE / 3),
             shard_sends: Turns::new(LANES),
             told_swept: Arc::default(),
+            rows_went: Arc::new(AtomicI64::new(i64::MIN)),
         }
     }
 
@@ -177,9 +180,16 @@ impl App {
         self.people.id_of(&self.azure.graph, rules, name, now).await
     }
 
-    /// Writes an audit record and sends its row on its way. A row that cannot be sent now is sent by `schedule`, which
-    /// finds it without a receipt.
+    /// Writes an audit record and sends its row on its way.
     async fn write_audit(&self, audit: &AuditRecord) -> Result<(), Stopped> {
+        let written = self.keep_audit(audit).await?;
+        self.send_rows(&[written]).await;
+        Ok(())
+    }
+
+    /// Writes an audit record, and gives it as it stands then. Whoever writes it sends its row, too; one that is not sent is found by
+    /// `schedule`, since it has no receipt.
+    async fn keep_audit(&self, audit: &AuditRecord) -> Result<AuditRecord, Stopped> {
         let apart = self.store.write_audit(audit).await?;
         if let Some(apart) = &apart {
             warn!(
@@ -187,20 +197,47 @@ impl App {
                 "another audit record has the id {}: the machine's record in the store was lost, or is older", audit.id
             );
         }
-        let audit = apart.as_ref().unwrap_or(audit);
-        self.count(audit);
-        let row = Message::Row { audit: audit.id.clone(), tries: 0 };
-        match timeout(TELL_WITHIN, self.send(&row)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(why)) => warn!(audit.id, error = %why, "the queue does not take the row of an audit record: it is sent from here"),
-            Err(_) => warn!(audit.id, "the queue is slow to take the row of an audit record: it is sent from here"),
+        let audit = apart.unwrap_or_else(|| audit.clone());
+        self.count(&audit);
+        Ok(audit)
+    }
+
+    /// Writes several audit records, side by side: none of them needs another. Gives them as [`Self::keep_audit`] does, in any order.
+    async fn keep_audits(&self, audits: &[AuditRecord]) -> Result<Vec<AuditRecord>, Stopped> {
+        let kept = Mutex::new(Vec::with_capacity(audits.len()));
+        in_lanes(audits, |audit| async {
+            let written = self.keep_audit(audit).await?;
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(written);
+            Ok::<_, Stopped>(())
+        })
+        .await?;
+        Ok(kept.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends the rows of audit records on their way. What cannot be sent now is sent by `schedule`.
+    async fn send_rows(&self, audits: &[AuditRecord]) {
+        for some in audits.chunks(MOST_ROWS) {
+            let mut ids = some.iter().map(|audit| audit.id.clone());
+            let Some(first) = ids.next() else { continue };
+            let rows = Message::Row { audit: first.clone(), with: ids.collect(), tries: 0 };
+            match timeout(TELL_WITHIN, self.send(&rows)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => {
+                    warn!(audit.id = first, error = %why, "the queue does not take rows of audit records: they are sent from here")
+                }
+                Err(_) => warn!(audit.id = first, "the queue is slow to take rows of audit records: they are sent from here"),
+            }
+            let rows: Vec<_> = some.iter().map(|audit| audit.row(&self.installation)).collect();
+            match timeout(TELL_WITHIN, self.azure.logs.ingest(&rows)).await {
+                Ok(Ok(())) => {
+                    if let Err(why) = in_lanes(some, |audit| async { self.store.mark_sent(&audit.id).await.map(drop) }).await {
+                        warn!(audit.id = first, error = %why, "rows of audit records have no receipt, and come again");
+                    }
+                }
+                Ok(Err(why)) => warn!(audit.id = first, error = %why, "rows of audit records wait for the schedule"),
+                Err(_) => warn!(audit.id = first, "rows of audit records wait for the schedule: ingestion is slow"),
+            }
         }
-        match timeout(TELL_WITHIN, self.azure.logs.ingest(&[audit.row(&self.installation)])).await {
-            Ok(Ok(())) => return self.store.mark_sent(&audit.id).await.map_err(Stopped::from),
-            Ok(Err(why)) => warn!(audit.id, error = %why, "the row of an audit record waits for the schedule"),
-            Err(_) => warn!(audit.id, "the row of an audit record waits for the schedule: ingestion is slow"),
-        }
-        Ok(())
     }
 
     /// Counts the alarms that audit records tell of, and logs those that are raised: Azure Monitor asks the log for them.
@@ -223,11 +260,6 @@ impl App {
             Ok(_) => self.write_audit(audit).await,
             Err(failed) => Err(failed.into()),
         }
-    }
-
-    /// Writes several audit records, side by side: none of them needs another.
-    async fn write_audits(&self, audits: &[AuditRecord]) -> Result<(), Stopped> {
-        in_lanes(audits, |audit| self.write_audit(audit)).await
     }
 
     /// Stores what came in and cannot be used, and raises an alert.
@@ -458,6 +490,9 @@ fn of_service(id: &str, at: DateTime<Utc>, kind: AuditKind, code: &str, (what, w
     let severity = if kind == AuditKind::Rejected { Severity::Medium } else { Severity::High };
     AuditRecord { what, why, ..AuditRecord::of_service(id, at, kind, code, severity) }
 }
+
+/// Rows that one message names. Those of a look are fewer, but for that of a machine with very many openings.
+const MOST_ROWS: usize = 50;
 
 /// Does something with each of many, a few at a time, and stops at the first that fails.
 pub(crate) async fn in_lanes<'a, T, F, E>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<(), E>

@@ -36,17 +36,16 @@ async fn tick(app: &App) -> Result<String, Stopped> {
     let unsent = app.store.list_unsent(MOST).await?;
     // What is not governed now may be governed again, and then nothing else would have it looked at.
     let due = app.store.list_due(now, MOST, |vm| app.governs(&vm.subscription())).await?;
-    // Side by side: neither keeps the other waiting.
+    let kept = app.store.list_kept_messages(now, MOST).await?;
+    // Side by side: none keeps another waiting.
     let rows = all_in_lanes(&unsent, |audit| send_row(app, audit));
     let looks = all_in_lanes(&due, |entry| async {
         let due = DueEntry { at: entry.at, run: entry.run.clone() };
         app.send(&Message::Look { vm: entry.vm.clone(), wake: None, due: Some(due), busy: None, tries: 0 }).await
     });
-    let (rows, looks) = tokio::join!(rows, looks);
-    looks?;
-    let kept = app.store.list_kept_messages(now, MOST).await?;
-    all_in_lanes(&kept, |name| send_kept(app, name)).await?;
-    rows?;
+    let messages = all_in_lanes(&kept, |name| send_kept(app, name));
+    let (looks, messages, rows) = tokio::join!(looks, messages, rows);
+    looks.and(messages).and(rows)?;
     info!(due = due.len(), kept = kept.len(), rows = unsent.len(), "scheduled");
     Ok(format!("{} looks, {} kept messages and {} rows sent", due.len(), kept.len(), unsent.len()))
 }
@@ -67,7 +66,7 @@ async fn send_kept(app: &App, name: &str) -> Result<(), Stopped> {
 /// Sends a message that lives as long as it takes until the next tick sends the next one.
 async fn send_row(app: &App, audit: &str) -> Result<(), Stopped> {
     let options = Options { time_to_live: Some(PERIOD), ..Options::default() };
-    app.send_with(&Message::Row { audit: audit.to_owned(), tries: 0 }, options).await
+    app.send_with(&Message::Row { audit: audit.to_owned(), with: Vec::new(), tries: 0 }, options).await
 }
 
 /// The time between two ticks.

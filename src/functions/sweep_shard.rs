@@ -118,12 +118,18 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
         sweep_without_jit(app, subscription, seen, known, now).await?;
         return Err(NotSwept::Azure(failed));
     }
-    let changed = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm)));
+    let rules = app.rulebook.set().await;
+    let changed = seen.iter().filter(|(vm, one)| differs(app, one, known.get(*vm), rules));
     let mut due = Due::sorted(app, changed, &known, now);
     due.others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())).cloned());
     let newest = |one: &VmSeen| one.newest_record(up_to.document.up_to, now);
     let new: Vec<_> = seen.iter().filter_map(|(vm, one)| Some((vm, one, newest(one)?))).collect();
-    due.others.extend(new.iter().filter(|(vm, one, _)| !one.is_worth_a_look() && !known.contains_key(*vm)).map(|(vm, ..)| (*vm).clone()));
+    let up_to_before = up_to.document.up_to;
+    let is_missed = |vm: &VmId, one: &VmSeen| match known.get(vm) {
+        None => !one.is_worth_a_look(),
+        of_it => one.is_worth_a_look() && !differs(app, one, of_it, rules) && one.has_gone_since(up_to_before),
+    };
+    due.others.extend(new.iter().filter(|(vm, one, _)| is_missed(vm, one)).map(|(vm, ..)| (*vm).clone()));
     let newest = new.iter().map(|(.., newest)| *newest).max();
     let vms = seen.len();
     // What was listed is not held while the looks are sent.
@@ -131,6 +137,8 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     let (looks, kept) = due.send(app, subscription, now).await?;
     info!(subscription.id = %subscription, vms, looks, over_cap = kept, "shard swept");
     app.azure.telemetry.measure(Measure::Swept { vms, looks });
+    // Of those that wait for the next sweep it asks once more: what is open there may be gone by then.
+    let newest = newest.filter(|_| kept == 0);
     let (remembered, ()) = tokio::join!(UpTo::keep(app, subscription, up_to, newest), tell_swept(app, subscription, now));
     remembered?;
     Ok(format!("{looks} of {vms} VMs are looked at, {kept} more wait for the next sweep"))
@@ -275,8 +283,8 @@ fn urgency(violation: &Violation) -> u8 {
     }
 }
 
-fn differs(app: &App, one: &VmSeen, known: Option<&BTreeSet<String>>) -> bool {
-    one.is_worth_a_look() && known.is_none_or(|known| !known.contains(&one.fingerprint(app.mode, app.limits)))
+fn differs(app: &App, one: &VmSeen, known: Option<&BTreeSet<String>>, rules: &str) -> bool {
+    one.is_worth_a_look() && known.is_none_or(|known| !known.contains(&one.fingerprint(app.mode, app.limits, rules)))
 }
 
 /// The worst that a limit forbids about a VM, as far as the lists show it.

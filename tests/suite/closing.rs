@@ -35,6 +35,19 @@ async fn while_the_rules_cannot_be_used_a_harmless_opening_is_left_and_reported_
     story.holds();
 }
 
+#[tokio::test]
+async fn what_was_left_while_the_rules_could_not_be_used_is_judged_once_they_can() {
+    let broken = Setting::default().without_rules().begin().await;
+    broken.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["203.0.113.4"], TimeDelta::hours(3)).await;
+    broken.pass(900).await;
+    assert_eq!((broken.allow_rules(22).len(), broken.tried(DELETE).len()), (2, 0), "{}", broken.told());
+    let mended = broken.left().begin().await;
+    mended.pass(420).await;
+    assert_eq!(mended.audits_of("close")[0]["code"], "unapproved", "{}", mended.told());
+    mended.is_proved_shut("web-1", 22);
+    mended.holds();
+}
+
 /// What is told of openings that no look saw: the code, the port and the severity of each.
 fn missed(story: &Story) -> Vec<String> {
     let text = |audit: &Value, field: &str| audit[field].as_str().unwrap_or_default().to_owned();
@@ -71,6 +84,18 @@ async fn what_was_open_only_between_two_sweeps_is_judged_by_its_record_and_told_
     assert_eq!((missed(&later).len(), looks(&later), later.alarms()), (2, 0, String::new()), "{}", later.told());
     story.holds();
     later.holds();
+}
+
+#[tokio::test]
+async fn what_was_open_between_two_sweeps_beside_what_stays_open_is_told_too() {
+    let story = Setting::with(|state| state.switches.events = Events::Never).observing().begin().await;
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &["*"], TimeDelta::hours(3)).await;
+    story.pass(310).await;
+    assert_eq!(story.audits_of("would-close").len(), 2, "{}", story.told());
+    story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 3389, &["*"], TimeDelta::minutes(2)).await;
+    story.pass(900).await;
+    assert_eq!((missed(&story).join(", ").as_str(), story.allow_rules(3389).len()), ("any-source 3389 High", 0), "{}", story.told());
+    story.holds();
 }
 
 #[tokio::test]

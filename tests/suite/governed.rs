@@ -37,22 +37,24 @@ fn name(n: i64) -> String {
     format!("vm-0001-{n:03}")
 }
 
-/// Five VMs, each open to a source for some hours, of which no event tells, and a cap of two.
-async fn five_open_and_two_may_be_shut_at_once(opened: impl Fn(i64) -> (&'static str, i64)) -> Story {
+/// Five VMs, each open to a source for some time, of which no event tells, and a cap of two.
+async fn five_open_and_two_may_be_shut_at_once(opened: impl Fn(i64) -> (&'static str, TimeDelta)) -> Story {
     let mut state = State::default();
     estate::large(&mut state, 5);
     state.switches.events = Events::Never;
     let story = Setting { state, ..Setting::default() }.set("PORTCULLIS_CLOSE_CAP", "2").begin().await;
     for n in 1..=5 {
-        let (source, hours) = opened(n);
-        story.opens(estate::ADMIN_OBJECT_ID, &vm(&name(n)), 22, &[source], TimeDelta::hours(hours)).await;
+        let (source, time) = opened(n);
+        story.opens(estate::ADMIN_OBJECT_ID, &vm(&name(n)), 22, &[source], time).await;
     }
     story
 }
 
 #[tokio::test]
 async fn a_sweep_shuts_as_many_vms_as_is_set_the_worst_first_and_counts_the_rest() {
-    let story = five_open_and_two_may_be_shut_at_once(|n| if n <= 2 { ("203.0.113.4", 12) } else { ("*", 1) }).await;
+    let story =
+        five_open_and_two_may_be_shut_at_once(|n| if n <= 2 { ("203.0.113.4", TimeDelta::hours(12)) } else { ("*", TimeDelta::hours(1)) })
+            .await;
     let worst: BTreeSet<String> = (3..=5).map(name).collect();
     let mut waiting = Vec::new();
     for (sweep, (closed, left)) in [(2, Some("3")), (4, Some("1")), (5, None)].into_iter().enumerate() {
@@ -77,8 +79,19 @@ async fn a_sweep_shuts_as_many_vms_as_is_set_the_worst_first_and_counts_the_rest
 }
 
 #[tokio::test]
+async fn what_waited_for_its_turn_and_was_shut_by_jit_meanwhile_is_told_of() {
+    let story = five_open_and_two_may_be_shut_at_once(|_| ("*", TimeDelta::minutes(7))).await;
+    story.pass(15 * MINUTE).await;
+    let missed: BTreeSet<String> =
+        story.audits_of("missed").iter().map(|missed| missed["vm"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect();
+    let shut = shut(&story);
+    assert!(shut.len() == 2 && missed.len() == 3 && shut.is_disjoint(&missed), "{shut:?} {missed:?}");
+    story.holds();
+}
+
+#[tokio::test]
 async fn what_only_the_rules_refuse_counts_for_the_cap_too_after_what_everybody_may_use() {
-    let story = five_open_and_two_may_be_shut_at_once(|n| if n <= 4 { ("203.0.113.4", 1) } else { ("*", 1) }).await;
+    let story = five_open_and_two_may_be_shut_at_once(|n| (if n <= 4 { "203.0.113.4" } else { "*" }, TimeDelta::hours(1))).await;
     for (sweep, closed) in [2, 4, 5].into_iter().enumerate() {
         story.pass(5 * MINUTE + if sweep == 0 { 30 } else { 0 }).await;
         let shut = shut(&story);

@@ -666,9 +666,34 @@ async fn a_wish_has_one_end_whatever_the_rules_would_say_when_a_killed_run_is_ma
 }
 
 #[tokio::test]
+async fn a_wish_that_a_killed_run_granted_and_the_next_one_refuses_ends_as_a_grant() {
+    let mut met = 0;
+    // So many calls of Microsoft Graph are answered, and none after that.
+    for answered in 0..=4 {
+        let story = begin().await;
+        story.change(|state| state.faults.push(Fault::new("graph", "*", "", Effect::status(503, None)).skip(answered)));
+        let fault = Fault::new("blob", "PUT", "-granted", Effect::KillAfter).skip(1).times(1);
+        story.change(|state| state.faults.push(fault));
+        let id = story.asks_for(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT1H").await;
+        story.pass(10 * MINUTE).await;
+        let count = |kind| story.audits_of(kind).len();
+        let (granted, declined, ended) = (count("granted"), count("declined"), count("grant-ended"));
+        assert_eq!(granted + declined, 1, "{answered}: {}", story.told());
+        let is_refused = story.answer_to(&id).await["became"] == "refused";
+        assert_eq!(is_refused, declined + ended == 1, "{answered}: {}", story.told());
+        assert_eq!(story.tried(INITIATE).len(), usize::from(!is_refused), "{answered}");
+        met += ended;
+        if let [ended] = story.audits_of("grant-ended").as_slice() {
+            assert_eq!(ended["code"], "not-opened");
+        }
+    }
+    assert!(met > 0, "no run was refused what the one before had granted");
+}
+
+#[tokio::test]
 async fn an_approval_counts_once_however_often_its_run_is_made_up_for() {
     let story = begin().await;
-    let fault = Fault::new("blob", "PUT", "/approvals/", Effect::KillAfter).times(3);
+    let fault = Fault::new("blob", "PUT", "/approvals/", Effect::KillAfter).times(1);
     story.change(|state| state.faults.push(fault));
     story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT5M").await;
     story.pass(20 * MINUTE).await;
@@ -731,6 +756,39 @@ async fn ten_approvals_in_a_day_are_the_budget() {
     assert_eq!(answer["became"], "refused", "{answer}");
     let declined: Vec<Value> = story.audits_of("declined");
     assert_eq!(declined[0]["decision"]["wish"]["approvalsToday"], 10);
+}
+
+#[tokio::test]
+async fn wishes_of_one_moment_get_no_more_than_the_budget_together() {
+    let names: Vec<String> = (1..=14).map(|n| format!("vm-0001-{n:03}")).collect();
+    let mut state = State::default();
+    estate::large(&mut state, 14);
+    names.iter().for_each(|name| tag(&mut state, name, "development"));
+    let story = Setting { state, ..Setting::default() }.begin().await;
+    for name in &names {
+        story.asks_for(estate::DEVELOPER_OBJECT_ID, name, 22, VPN, "PT5M").await;
+    }
+    story.pass(2 * MINUTE).await;
+    assert_eq!((story.audits_of("granted").len(), story.audits_of("declined").len()), (10, 4), "{}", story.told());
+    story.pass(20 * MINUTE).await;
+    all_is_over(&story, 10);
+    story.holds();
+}
+
+#[tokio::test]
+async fn what_somebody_was_approved_that_cannot_be_read_is_kept_aside_and_counts_for_nothing() {
+    let story = begin().await;
+    story.grants(estate::DEVELOPER_OBJECT_ID, "web-1", 22, VPN, "PT5M").await;
+    story.change(|state| {
+        let blobs = &mut state.containers.get_mut("state").unwrap().blobs;
+        let (_, blob) = blobs.iter_mut().find(|(name, _)| name.starts_with("approvals/")).unwrap();
+        blob.content = "not JSON".to_owned();
+    });
+    assert_eq!(story.grants(estate::DEVELOPER_OBJECT_ID, "web-2", 22, VPN, "PT5M").await["became"], "granted");
+    let granted = story.audits_of("granted");
+    assert!(granted.iter().all(|granted| granted["decision"]["wish"]["approvalsToday"] == 0), "{granted:?}");
+    let [kept] = <[Value; 1]>::try_from(story.rejected()).unwrap();
+    assert_eq!(kept["body"], "not JSON");
 }
 
 #[tokio::test]

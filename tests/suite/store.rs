@@ -475,20 +475,23 @@ impl Trial {
     async fn the_index_of_what_is_open_keeps_one_entry_a_vm(&self) {
         let (one, other) = (vm("web-1"), vm("web-10"));
         for (vm, fingerprint) in [(&one, "f1"), (&one, "f2"), (&one, "f2"), (&other, "f3")] {
-            self.store.put_open(vm, fingerprint).await.unwrap();
+            self.store.put_open(vm, fingerprint, "a").await.unwrap();
         }
         let entry = |vm: &VmId, fingerprint: &str| (vm.clone(), fingerprint.to_owned());
         assert_eq!(self.store.list_open("").await.unwrap(), [entry(&one, "f1"), entry(&one, "f2"), entry(&other, "f3")]);
         assert_eq!(self.store.list_open(&format!("{}/", one.subscription())).await.unwrap().len(), 3);
         assert_eq!(self.store.list_open("another").await.unwrap(), []);
         let outdated = self.store.outdated_open(&one, Some("f2")).await.unwrap();
-        self.store.put_open(&one, "f4").await.unwrap();
+        // Another run sees what was there before.
+        for fingerprint in ["f1", "f4"] {
+            self.store.put_open(&one, fingerprint, "b").await.unwrap();
+        }
         for _ in 0..2 {
             for name in &outdated {
                 self.store.remove(name).await.unwrap();
             }
         }
-        let left = [entry(&one, "f2"), entry(&one, "f4"), entry(&other, "f3")];
+        let left = [entry(&one, "f1"), entry(&one, "f2"), entry(&one, "f4"), entry(&other, "f3")];
         assert_eq!(self.store.list_open("").await.unwrap(), left, "what was entered meanwhile stays");
         for name in self.store.outdated_open(&one, None).await.unwrap() {
             self.store.remove(&name).await.unwrap();
@@ -625,8 +628,8 @@ impl Trial {
         let vms = ["walk-1", "walk-10", "walk-2", "walk", "walk.3"].map(vm);
         for vm in &vms {
             self.store.save_vm(&VmRecord::new(vm.clone()), None).await.unwrap();
-            self.store.put_open(vm, "f1").await.unwrap();
-            self.store.put_open(vm, "f2").await.unwrap();
+            self.store.put_open(vm, "f1", "a").await.unwrap();
+            self.store.put_open(vm, "f2", "a").await.unwrap();
         }
         for index in [VmIndex::Remembered, VmIndex::Unresting] {
             let all = self.store.vms_after(index, None, None, 100).await.unwrap();

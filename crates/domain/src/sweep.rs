@@ -28,10 +28,11 @@ pub struct VmSeen {
 }
 
 impl VmSeen {
-    /// What changes when a look would see something else, or would do something else about it.
-    pub fn fingerprint(&self, mode: Mode, limits: Limits) -> String {
+    /// What changes when a look would see something else, or would do something else about it; `rules` tells one set of rules from
+    /// another, and from none that can be used.
+    pub fn fingerprint(&self, mode: Mode, limits: Limits, rules: &str) -> String {
         let mut remarks: Vec<String> = self.remarks.iter().map(|r| format!("{} {}", r.about, r.evidence)).collect();
-        remarks.push(format!("{} {}", mode.text(), limits.longest_opening.num_seconds()));
+        remarks.push(format!("{} {} {rules}", mode.text(), limits.longest_opening.num_seconds()));
         fingerprint(&self.openings, &self.records, &remarks)
     }
 
@@ -40,6 +41,11 @@ impl VmSeen {
     pub fn newest_record(&self, asked: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let starts = self.records.iter().map(|record| record.start);
         starts.filter(|start| *start > asked && *start + REMEMBERED > now && *start + RULE_MAY_COME <= now).max()
+    }
+
+    /// Whether JIT opened something after `asked` and has taken it away: nothing of it is in the fingerprint.
+    pub fn has_gone_since(&self, asked: DateTime<Utc>) -> bool {
+        self.records.iter().any(|record| record.start > asked && !record.may_be_open())
     }
 
     /// Whether there is anything that a look could act on or report.
@@ -424,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_changes_with_what_is_seen_with_the_mode_and_with_the_limits() {
+    fn the_fingerprint_changes_with_what_is_seen_with_the_mode_with_the_limits_and_with_the_rules() {
         let seen = survey(Vec::new(), &[group("a", &["10.0.0.4"], &[])], &[nic("n1", Some(VM), "10.0.0.4", "one", Some("a"))]);
         let one = &seen[&vm()];
         assert!(one.is_worth_a_look());
@@ -435,14 +441,15 @@ mod tests {
         let recorded = VmSeen { records: vec![record(22, "*", "09:00:00", "10:00:00", RecordStatus::Initiated)], ..one.clone() };
         let (limits, tighter) = (Limits { longest_opening: TimeDelta::hours(8) }, Limits { longest_opening: TimeDelta::hours(1) });
         let all = [
-            one.fingerprint(Mode::Enforce, limits),
-            one.fingerprint(Mode::Enforce, tighter),
-            one.fingerprint(Mode::Observe, limits),
-            told.fingerprint(Mode::Enforce, limits),
-            recorded.fingerprint(Mode::Enforce, limits),
-            VmSeen::default().fingerprint(Mode::Enforce, limits),
+            one.fingerprint(Mode::Enforce, limits, "a"),
+            one.fingerprint(Mode::Enforce, limits, "b"),
+            one.fingerprint(Mode::Enforce, tighter, "a"),
+            one.fingerprint(Mode::Observe, limits, "a"),
+            told.fingerprint(Mode::Enforce, limits, "a"),
+            recorded.fingerprint(Mode::Enforce, limits, "a"),
+            VmSeen::default().fingerprint(Mode::Enforce, limits, "a"),
         ];
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-        assert_eq!(one.fingerprint(Mode::Enforce, limits), one.clone().fingerprint(Mode::Enforce, limits));
+        assert_eq!(one.fingerprint(Mode::Enforce, limits, "a"), one.clone().fingerprint(Mode::Enforce, limits, "a"));
     }
 }

@@ -148,7 +148,7 @@ impl Estate {
     fn fingerprints(&self) -> Vec<(String, String)> {
         let limits = Limits { longest_opening: TimeDelta::hours(8) };
         let seen = survey(self.policies.clone(), &self.groups, &self.nics);
-        seen.iter().map(|(vm, one)| (vm.key(), one.fingerprint(Mode::Enforce, limits))).collect()
+        seen.iter().map(|(vm, one)| (vm.key(), one.fingerprint(Mode::Enforce, limits, ""))).collect()
     }
 
     /// Which machines are seen, with what of each is open.

@@ -9,7 +9,7 @@ use portcullis::functions::dead_letters::{Place, kept_aside, place};
 use portcullis::functions::jit_activity::Activity;
 use portcullis::functions::sweep::Swept;
 use portcullis::functions::sweep_shard::UpTo;
-use portcullis::store::KeptMessage;
+use portcullis::store::{Approvals, KeptMessage};
 use portcullis_domain::audit::{AuditRecord, Installation};
 use portcullis_domain::conclude::conclude;
 use portcullis_domain::initiate::Newer;
@@ -56,6 +56,15 @@ pub(crate) fn store_documents(data: &[u8]) {
     if let Ok(up_to) = serde_json::from_slice::<UpTo>(data) {
         survives_json(&up_to);
         a_time(up_to.up_to);
+    }
+    if let Ok(approvals) = serde_json::from_slice::<Approvals>(data) {
+        survives_json(&approvals);
+        for now in [DateTime::<Utc>::MIN_UTC, DateTime::UNIX_EPOCH] {
+            let mut entered = approvals.clone();
+            let before = entered.in_a_day(now, "g");
+            entered.enter("g", now);
+            assert!(entered.in_a_day(now, "g") <= before && !entered.enter("g", now));
+        }
     }
     if let Ok(failing) = serde_json::from_slice::<RowsFailing>(data) {
         survives_json(&failing);

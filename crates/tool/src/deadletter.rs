@@ -93,7 +93,10 @@ fn what(left: &Value) -> String {
         "event" => format!("event {}", last("id")),
         "unstored" => "an event".to_owned(),
         "shard" => format!("sweep of {}", last("subscription")),
-        "row" => format!("row {}", last("audit")),
+        "row" => match message["with"].as_array().map_or(0, Vec::len) {
+            0 => format!("row {}", last("audit")),
+            more => format!("row {} and {more} more", last("audit")),
+        },
         _ => match text(left, "from") {
             "" => "not known".to_owned(),
             from => format!("not known, to {from}"),

@@ -173,7 +173,8 @@ async fn policies(app: &App, activity: &Activity) -> Result<Vec<JitPolicy>, Call
     let read: Vec<Read> = match PolicyId::from_arm_id(activity.resource.clone()) {
         Ok(policy) => match app.azure.jit.get(&policy).await {
             Ok(policy) => vec![policy],
-            Err(failed) if failed.kind == FailureKind::NotFound => Vec::new(),
+            // A subscription that is not found is one that cannot be seen, too.
+            Err(failed) if failed.kind == FailureKind::NotFound && !failed.code.eq_ignore_ascii_case("SubscriptionNotFound") => Vec::new(),
             Err(failed) => return Err(failed),
         },
         Err(_) => match activity.resource.resource_group() {

@@ -73,6 +73,8 @@ pub(super) struct Run {
     pub now: DateTime<Utc>,
     /// What is to be written down of the answers to its effects.
     pub answers: Vec<AuditRecord>,
+    /// What was written down and has to be told in Microsoft Sentinel.
+    rows: Vec<AuditRecord>,
     /// What people want of the VM, each with its name in the inbox.
     pub wants: Vec<(String, Want)>,
     /// What became of it, to be told once the record is written.
@@ -105,17 +107,28 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
         Begun::Run(run) => *run,
         Begun::Ended(ended) => return Ok(ended),
     };
+    let worked = work(app, &mut run).await;
+    // One message names all of them, and what the machine needs comes first.
+    let rows = std::mem::take(&mut run.rows);
+    let ended = match worked {
+        Ok(()) => finish(app, run, cause).await,
+        Err(stopped) => Err(stopped),
+    };
+    app.send_rows(&rows).await;
+    ended
+}
+
+/// All that a look does until its record can be written for good.
+async fn work(app: &App, run: &mut Run) -> Result<(), Stopped> {
     // The run that was about to write them was killed.
-    for audit in std::mem::take(&mut run.record.untold) {
-        app.write_audit_once(&audit).await?;
-    }
+    in_lanes(&std::mem::take(&mut run.record.untold), |audit| app.write_audit_once(audit)).await?;
     match run.record.not_before.filter(|hold| *hold > run.now) {
         None => {
             run.record.not_before = None;
-            look(app, &mut run).await?;
+            look(app, run).await?;
         }
         Some(hold) => {
-            want::unread(app, &mut run, hold, &no_calls_before(hold)).await?;
+            want::unread(app, run, hold, &no_calls_before(hold)).await?;
         }
     }
     // Whatever asked for quiet, nobody sees the VM meanwhile: in its time that is an alarm, whatever else is one. What is being shut
@@ -135,8 +148,7 @@ pub(super) async fn run(app: &App, message: &Message, cause: Cause<'_>) -> Resul
         run.save(app).await?;
         run.tell(app).await?;
     }
-    app.write_audits(&audits).await?;
-    finish(app, run, cause).await
+    run.write_audits(app, &audits).await
 }
 
 fn no_calls_before(hold: DateTime<Utc>) -> String {
@@ -176,7 +188,8 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     if let (Some(busy), Some(looked)) = (cause.busy, record.looked)
         && looked > busy
     {
-        if let Some(due) = cause.due.filter(|due| record.due.get(&due.at) != Some(&due.run)) {
+        let is_nobodys = |due: &&DueEntry| record.due.get(&due.at) != Some(&due.run) && held.now > due.at + LEFT_WITHIN;
+        if let Some(due) = cause.due.filter(is_nobodys) {
             app.store.remove_due(&Due { at: due.at, vm: cause.vm.clone(), run: due.run.clone() }).await?;
         }
         return Ok(Begun::Ended(Ended::done("a look that began later has seen it")));
@@ -189,6 +202,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     record.lease = Some(Lease { run: id, until: held.now + LEASE });
     let (now, etag, began) = (held.now, held.etag, Instant::now());
     let mut run = Run {
+        rows: Vec::new(),
         record,
         now,
         answers: Vec::new(),
@@ -514,9 +528,20 @@ impl Run {
 
     /// Writes down what the record, as it was just saved, has to tell.
     pub(super) async fn tell(&mut self, app: &App) -> Result<(), Stopped> {
-        app.write_audits(&self.record.untold).await?;
+        self.rows.extend(app.keep_audits(&self.record.untold).await?);
         self.record.untold.clear();
         Ok(())
+    }
+
+    /// Writes audit records whose rows go out when the run is over.
+    pub(super) async fn write_audits(&mut self, app: &App, audits: &[AuditRecord]) -> Result<(), Stopped> {
+        self.rows.extend(app.keep_audits(audits).await?);
+        Ok(())
+    }
+
+    /// Has what the effects before this one came to written down with the record that says so: it is told by no other run.
+    pub(super) fn remember_answers(&mut self) {
+        self.record.untold.append(&mut self.answers);
     }
 
     /// Answers a wish, and takes it out of the inbox; one without an answer stays there for the next look.
@@ -553,11 +578,11 @@ impl Run {
 
     /// Enters what was seen into the index that the sweep compares with.
     async fn fingerprint(&mut self, app: &App, sight: &Sight) -> Result<(), Stopped> {
-        let fingerprint = sight.seen.fingerprint(app.mode, app.limits);
+        let fingerprint = sight.seen.fingerprint(app.mode, app.limits, app.rulebook.set().await);
         if !self.record.is_at_rest() && self.record.fingerprint.as_ref() != Some(&fingerprint) {
             // The sweep takes the entry for a look that was brought to its end: this one is, or the due entry brings another.
             self.promise_look(app, self.now + LEASE).await?;
-            app.store.put_open(&self.record.vm, &fingerprint).await?;
+            app.store.put_open(&self.record.vm, &fingerprint, &self.name).await?;
             self.record.fingerprint = Some(fingerprint);
         }
         Ok(())
@@ -571,7 +596,7 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
         run.record.fingerprint = None;
     } else if run.record.fingerprint.is_none() {
         // A VM that could never be read yet has nothing that the sweep could compare.
-        app.store.put_open(&vm, UNSEEN).await?;
+        app.store.put_open(&vm, UNSEEN, &run.name).await?;
         run.record.fingerprint = Some(UNSEEN.to_owned());
     }
     if run.inbox_has_more || run.is_unfinished {
@@ -585,8 +610,9 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
     let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
         std::mem::take(&mut run.record.due).into_iter().partition(|(at, _)| Some(*at) == next);
     let mut gone: BTreeSet<(DateTime<Utc>, String)> = gone.into_iter().collect();
-    // It may be that of a run that was killed before its record named it.
-    gone.extend(cause.due.filter(|due| kept.get(&due.at) != Some(&due.run)).map(|due| (due.at, due.run.clone())));
+    // It may be that of a run that was killed before its record named it, or of somebody who is about to leave a wish.
+    let is_nobodys = |due: &&DueEntry| kept.get(&due.at) != Some(&due.run) && run.now > due.at + LEFT_WITHIN;
+    gone.extend(cause.due.filter(is_nobodys).map(|due| (due.at, due.run.clone())));
     let no_longer_due: Vec<Due> = gone.into_iter().map(|(at, run)| Due { at, vm: vm.clone(), run }).collect();
     run.record.due = kept;
     let wake = wake_up(&mut run.record, run.now, cause.wake);

@@ -1,5 +1,6 @@
 //! The approval logic: the one function that changes anything in Azure.
 
+mod budget;
 mod event;
 mod look;
 mod open;

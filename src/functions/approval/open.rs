@@ -22,11 +22,12 @@ pub(super) async fn open(app: &App, run: &mut Run, open: &Open, sight: &Sight) -
     let now = run.now;
     run.promise_look(app, now + LEASE).await?;
     let attempt = run.record.intend_open(open, now);
+    run.remember_answers();
     run.save(app).await?;
     let asking = audits_of_open(&run.record, open, attempt, now, None);
     let told = async {
         run.tell(app).await?;
-        app.write_audit(&asking).await
+        run.write_audits(app, &[asking]).await
     };
     if let Err(stopped) = told.await {
         never_asked(app, run, open.port).await;

@@ -55,7 +55,7 @@ pub(super) struct Asking<'a> {
 
 /// What one candidate comes to.
 enum Verdict {
-    Adopt(Box<Adoption>),
+    Adopt(Box<(Adoption, Decision)>),
     Shut { why: Violation, rule: Option<String>, decision: Option<Value> },
     Wait { until: DateTime<Utc>, why: String },
 }
@@ -123,7 +123,7 @@ impl<'a> Asking<'a> {
         let mut refused: Option<Ruling> = None;
         for candidate in candidates(opening, records, &self.sight.starts, self.record, self.now) {
             match self.judge(opening, &candidate).await? {
-                Verdict::Adopt(adoption) => adoptions.push(*adoption),
+                Verdict::Adopt(adopted) => adoptions.push(*adopted),
                 Verdict::Wait { until, why } => {
                     if waits.as_ref().is_none_or(|(before, _)| until < *before) {
                         waits = Some((until, why));
@@ -133,14 +133,14 @@ impl<'a> Asking<'a> {
             }
         }
         if !adoptions.is_empty() {
-            for adoption in &adoptions {
+            for (adoption, decision) in &adoptions {
                 // Before the grant: an approval too many is harmless, one too few would be a budget that does not hold.
                 let grant = &adoption.grant;
                 if !grant.person.is_empty() {
-                    self.app.store.put_approval(&grant.person, self.now, &grant.id).await?;
+                    self.app.enter_approval(&grant.person, self.now, &grant.id, decision, self.rules).await?;
                 }
             }
-            return Ok(Ruling::Adopt(adoptions));
+            return Ok(Ruling::Adopt(adoptions.into_iter().map(|(adoption, _)| adoption).collect()));
         }
         match (waits, refused) {
             (Some((until, why)), _) => Ok(Ruling::Wait { until, why }),
@@ -203,7 +203,7 @@ impl<'a> Asking<'a> {
             // What its record asked for may be more than this opening shows of it.
             return Ok(Verdict::Shut { why: Violation::AnySource { sources: together }, rule: None, decision: Some(stored(&decision)) });
         }
-        Ok(Verdict::Adopt(Box::new(adoption)))
+        Ok(Verdict::Adopt(Box::new((adoption, decision))))
     }
 
     /// Whether a grant of this port that stood on an event alone has ended by that, and is not proved shut yet: whoever opens it
@@ -292,10 +292,9 @@ impl<'a> Asking<'a> {
     }
 
     async fn wish(&self, opening: &Opening, record: Option<&JitRecord>, maker: &Maker) -> Result<Wish, Stopped> {
-        let day = self.now - TimeDelta::days(1);
         let approvals = match maker.id.as_str() {
             "" => 0,
-            person => self.app.store.count_approvals(person, day, &grant_id(self.record, opening, record)).await?,
+            person => self.app.approvals(person, self.now, &grant_id(self.record, opening, record)).await?,
         };
         Ok(Wish {
             ports: opening.ports.starts().collect(),

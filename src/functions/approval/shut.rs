@@ -26,9 +26,11 @@ pub(super) async fn shut(app: &App, run: &mut Run, close: &Close) -> Result<GoOn
     let now = run.now;
     run.promise_look(app, now + super::look::LEASE).await?;
     let attempt = run.record.intend_delete(close.port, &close.opening.rule, now);
+    run.remember_answers();
     run.save(app).await?;
     run.tell(app).await?;
-    app.write_audit(&audit_of_close(&run.record, close, attempt, now)).await?;
+    let closing = audit_of_close(&run.record, close, attempt, now);
+    run.write_audits(app, &[closing]).await?;
     let answer = tokio::time::timeout_at(run.answered_by(), app.azure.network.delete_jit_rule(&close.opening)).await;
     let (outcome, trouble, hold) = match &answer {
         Ok(answer) => told(answer),

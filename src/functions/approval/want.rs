@@ -28,7 +28,7 @@ const WORKED_ON_WITHIN: TimeDelta = TimeDelta::minutes(5);
 /// Works on what the inbox brought: each wish once, its answer beside it.
 pub(super) async fn work(app: &App, run: &mut Run, sight: &Sight) -> Result<(), Stopped> {
     for (name, want) in std::mem::take(&mut run.wants) {
-        let answer = match (declined_before(app, run, &want).await?, &want.what) {
+        let answer = match (over_before(app, run, &want).await?, &want.what) {
             (Some(answer), _) => answer,
             (None, What::Open { .. }) => open(app, run, sight, &want).await?,
             (None, What::Close { grant }) => close(app, run, sight, &want, grant).await?,
@@ -67,16 +67,27 @@ pub(super) async fn unread(app: &App, run: &mut Run, again: DateTime<Utc>, why: 
     Ok(())
 }
 
-/// What is to be said of a wish that was declined already: the run that declined it was killed, or is about to say so, and what a rule
-/// said then may be otherwise by now. A wish has one end.
-async fn declined_before(app: &App, run: &Run, want: &Want) -> Result<Option<Answer>, Stopped> {
-    let told = match app.store.audit(&AuditRecord::want_id(&run.record.vm, &want.id, AuditKind::Declined)).await {
-        Err(StoreError::Unreadable { .. }) => None,
-        told => told?,
-    };
-    // What was taken back may still stand in the record.
-    let declined = told.filter(|told| matches!(want.what, What::Open { .. }) || told.why != taken_back(want));
-    Ok(declined.map(|told| answer(want, run, Became::Refused, told.why, told.rule)))
+/// What is to be said of a wish that was declined already, or granted and given up: the run that did so was killed, or is about to say
+/// so, and what a rule said then may be otherwise by now. A wish has one end.
+async fn over_before(app: &App, run: &Run, want: &Want) -> Result<Option<Answer>, Stopped> {
+    let is_open = matches!(want.what, What::Open { .. });
+    let kinds = if is_open { &[AuditKind::Declined, AuditKind::GrantEnded][..] } else { &[AuditKind::Declined] };
+    for kind in kinds {
+        let told = told_before(app, run, want, *kind).await?;
+        // What was taken back may still stand in the record.
+        if let Some(told) = told.filter(|told| is_open || told.why != taken_back(want)) {
+            return Ok(Some(answer(want, run, Became::Refused, told.why, told.rule)));
+        }
+    }
+    Ok(None)
+}
+
+/// The audit record of what became of a wish, if one was written.
+async fn told_before(app: &App, run: &Run, want: &Want, kind: AuditKind) -> Result<Option<AuditRecord>, Stopped> {
+    match app.store.audit(&AuditRecord::want_id(&run.record.vm, &want.id, kind)).await {
+        Err(StoreError::Unreadable { .. }) => Ok(None),
+        told => Ok(told?),
+    }
 }
 
 /// Why what was granted and not yet asked of JIT is over.
@@ -123,7 +134,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
     };
     let asking = Asking::of(app, rules, run, sight);
     let who = asking.who(&person.id).await;
-    let approvals = app.store.count_approvals(&person.id, run.now - TimeDelta::days(1), &want.id).await?;
+    let approvals = app.approvals(&person.id, run.now, &want.id).await?;
     let incident = match incident {
         Some(name) => Some(asking.incident(name).await),
         None => None,
@@ -165,7 +176,7 @@ async fn open(app: &App, run: &mut Run, sight: &Sight, want: &Want) -> Result<An
         first_shut_read: None,
         audit: granted.id.clone(),
     };
-    app.store.put_approval(&person.id, run.now, &grant.id).await?;
+    app.enter_approval(&person.id, run.now, &grant.id, &decision, rules).await?;
     app.write_audit_once(&granted).await?;
     run.record.grants.push(grant);
     Ok(answer(want, run, Became::Granted, why, Some(rule.id.clone())))
@@ -229,9 +240,15 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
     Ok(answer(want, run, Became::Ended, ended_early, None))
 }
 
-/// A refusal, written down with the decision that made it.
+/// A refusal, written down with the decision that made it. Where it is told already that it is granted, since the run that granted it was
+/// killed before the record said so, that grant ends.
 async fn told(app: &App, run: &Run, want: &Want, decision: Option<&Decision>, why: String) -> Result<Answer, Stopped> {
-    app.write_audit_once(&of_want(run, want, AuditKind::Declined, decision, &why)).await?;
+    let is_open = matches!(want.what, What::Open { .. });
+    let kind = match is_open && told_before(app, run, want, AuditKind::Granted).await?.is_some() {
+        true => AuditKind::GrantEnded,
+        false => AuditKind::Declined,
+    };
+    app.write_audit_once(&of_want(run, want, kind, decision, &why)).await?;
     let rule = decision.and_then(|decision| decision.outcome.rule()).map(|rule| rule.id.clone());
     Ok(answer(want, run, Became::Refused, why, rule))
 }
@@ -244,9 +261,12 @@ fn answer(want: &Want, run: &Run, became: Became, why: String, rule: Option<Stri
     Answer { want: want.clone(), became, at: Some(run.now), why, rule: rule.filter(|rule| !rule.is_empty()) }
 }
 
-/// The code of the row of what became of a wish: an end has the same as any other early one.
+/// The code of the row of what became of a wish: an end has the same as any other.
 fn code_of(want: &Want, kind: AuditKind) -> String {
-    let end = End::Early { by: want.by.shown().to_owned() };
+    let end = match &want.what {
+        What::Open { .. } => End::NotOpened { said: String::new() },
+        What::Close { .. } => End::Early { by: want.by.shown().to_owned() },
+    };
     if kind == AuditKind::GrantEnded { end.code().to_owned() } else { kind.text().to_owned() }
 }
 
@@ -257,7 +277,10 @@ fn of_want(run: &Run, want: &Want, kind: AuditKind, decision: Option<&Decision>,
     let (port, sources, person, what) = match &want.what {
         What::Open { port, sources, person, incident, .. } => {
             let on = incident.as_ref().map(|incident| format!(" on incident {incident}")).unwrap_or_default();
-            let what = format!("{} asks to open port {port} of {name} to {sources}{}{on}", want.by.shown(), whom(person));
+            let what = match kind {
+                AuditKind::GrantEnded => format!("grant {} of {} for port {port} of {name} ends", want.id, person.shown()),
+                _ => format!("{} asks to open port {port} of {name} to {sources}{}{on}", want.by.shown(), whom(person)),
+            };
             (Some(*port), Some(sources.clone()), person.clone(), what)
         }
         What::Close { grant } => {
