@@ -1,6 +1,7 @@
 //! `portcullis-handler`: the custom handler that the Azure Functions host starts.
 //!
-//! It ends with 0 only when asked to: the host takes an unasked 0 for a program that is still there. A mistake in the
+//! It ends with 0 only when a person at a terminal asks it to (SIGINT): the host takes a 0 for a program that is still there, and delivers to
+//! nobody. Who ends it otherwise (SIGTERM) means it to begin anew, and gets 200, for which the host does that. A mistake in the
 //! settings ends it with 1 after every mistake was told, which the host shows and, after three times, stops for.
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
@@ -13,11 +14,15 @@ use portcullis::VERSION;
 use portcullis::console;
 use portcullis::functions::App;
 use portcullis::host;
+use portcullis::host::serve::Asked;
 use portcullis::settings::Settings;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// The code for which the host starts the program again and counts no error (source of the Functions host: `WorkerProcess`).
+const START_ME_AGAIN: u8 = 200;
 
 /// The port that the host gives (documentation of custom handlers).
 const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
@@ -45,13 +50,14 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&[format!("the program cannot start its event loop: {error}")]),
     };
     match runtime.block_on(run()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Asked::ByHand) => ExitCode::SUCCESS,
+        Ok(Asked::ToEnd) => ExitCode::from(START_ME_AGAIN),
         Err(mistakes) => refuse(&mistakes),
     }
 }
 
 /// Serves until asked to stop; an error is everything that is wrong, a sentence each.
-async fn run() -> Result<(), Vec<String>> {
+async fn run() -> Result<Asked, Vec<String>> {
     let (port, settings) = match (port(), Settings::from_lookup(variable, names())) {
         (Ok(port), Ok(settings)) => (port, settings),
         (port, settings) => return Err(port.err().into_iter().chain(settings.err().into_iter().flat_map(|mistakes| mistakes.0)).collect()),

@@ -1,11 +1,15 @@
 //! Every minute: a look for whatever is due by the store, and the rows that have no receipt once more.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use portcullis_domain::arm_id::VmId;
 use tracing::{error, info};
 
 use super::{App, DueEntry, Ended, Message, PATIENCE, Stopped, all_in_lanes, told_in_time};
 use crate::azure::servicebus::Options;
+use crate::store::Due;
 
 /// The most that one tick sends; the rest is as due a minute later.
 const MOST: usize = 1000;
@@ -35,7 +39,7 @@ async fn tick(app: &App) -> Result<String, Stopped> {
     let now = app.store.check().await?;
     let unsent = app.store.list_unsent(MOST).await?;
     // What is not governed now may be governed again, and then nothing else would have it looked at.
-    let due = app.store.list_due(now, MOST, |vm| app.governs(&vm.subscription())).await?;
+    let (due, older) = newest(app.store.list_due(now, MOST, |vm| app.governs(&vm.subscription())).await?);
     let kept = app.store.list_kept_messages(now, MOST).await?;
     // Side by side: none keeps another waiting.
     let rows = all_in_lanes(&unsent, |audit| send_row(app, audit));
@@ -45,9 +49,29 @@ async fn tick(app: &App) -> Result<String, Stopped> {
     });
     let messages = all_in_lanes(&kept, |name| send_kept(app, name));
     let (looks, messages, rows) = tokio::join!(looks, messages, rows);
+    if looks.is_ok() {
+        all_in_lanes(&older, |due| app.store.remove_due(due)).await?;
+    }
     looks.and(messages).and(rows)?;
     info!(due = due.len(), kept = kept.len(), rows = unsent.len(), "scheduled");
     Ok(format!("{} looks, {} kept messages and {} rows sent", due.len(), kept.len(), unsent.len()))
+}
+
+/// The newest entry of each VM, and the others: a look that begins after the newest has seen whatever they are for. Looks that are cut off
+/// leave one each, and a look for each of those, each minute, would be ever more.
+fn newest(due: Vec<Due>) -> (Vec<Due>, Vec<Due>) {
+    let mut newest: BTreeMap<VmId, Due> = BTreeMap::new();
+    let mut older = Vec::new();
+    for entry in due {
+        match newest.entry(entry.vm.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(entry);
+            }
+            Entry::Occupied(mut known) if known.get().at <= entry.at => older.push(known.insert(entry)),
+            Entry::Occupied(_) => older.push(entry),
+        }
+    }
+    (newest.into_values().collect(), older)
 }
 
 /// Sends a message that was kept, and only then takes it away: however many there are, each tick gets some of them out.
@@ -71,3 +95,23 @@ async fn send_row(app: &App, audit: &str) -> Result<(), Stopped> {
 
 /// The time between two ticks.
 const PERIOD: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn one_look_is_sent_for_a_vm_and_what_it_is_for_stays() {
+        let due = |vm: &str, at: i64, run: &str| {
+            let vm = format!("/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/{vm}").parse().unwrap();
+            Due { at: DateTime::from_timestamp(at, 0).unwrap(), vm, run: run.to_owned() }
+        };
+        let all = vec![due("a", 1, "x"), due("b", 2, "x"), due("A", 3, "y"), due("a", 3, "z"), due("a", 2, "w")];
+        let (newest, mut older) = newest(all);
+        older.sort_by(|a, b| a.run.cmp(&b.run));
+        assert_eq!(newest, [due("a", 3, "z"), due("b", 2, "x")]);
+        assert_eq!(older, [due("a", 2, "w"), due("a", 1, "x"), due("a", 3, "y")]);
+    }
+}

@@ -10,18 +10,21 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::sync::Notify;
 
 /// How many connections stay open with nothing under way: as many as the host has invocations of one queue at once.
 pub const IDLE: usize = 16;
 
-/// How many connections there are, and on how many of them a request is under way.
-#[derive(Debug, Default)]
+/// How many connections there are, and on how many of them a request is under way. Clones share them.
+#[derive(Clone, Debug, Default)]
 pub struct Connections(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     open: AtomicUsize,
     busy: AtomicUsize,
+    /// Told when no request is under way any more.
+    rests: Notify,
 }
 
 /// One connection, which counts as open until the last clone is gone.
@@ -39,6 +42,17 @@ impl Connections {
     pub fn open(&self) -> Connection {
         self.0.open.fetch_add(1, Ordering::SeqCst);
         Connection(Arc::new(Open(Arc::clone(&self.0))))
+    }
+
+    /// Waits until no request is under way.
+    pub async fn rest(&self) {
+        loop {
+            let rests = self.0.rests.notified();
+            if self.0.busy.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            rests.await;
+        }
     }
 }
 
@@ -61,7 +75,9 @@ impl Drop for Open {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        if self.0.busy.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.rests.notify_waiters();
+        }
     }
 }
 

@@ -18,9 +18,19 @@ use tower::{Layer, service_fn};
 use super::connections::{Connections, few_idle};
 
 /// What is under way when the program is asked to stop may take this long to be answered, which is longer than an invocation may
-/// take: one that is cut off is one delivery of ten. The Functions host never asks (it kills); a person at a terminal who does not
-/// want to wait asks again.
+/// take: one that is cut off is one delivery of ten. Until then it answers whatever else comes, too: a host that goes on delivering to a
+/// program that listens no longer uses up ten deliveries of a message in a moment. The Functions host never asks (it kills); a person
+/// at a terminal who does not want to wait asks again.
 const FAREWELL: Duration = Duration::from_secs(29);
+
+/// Who asked the program to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM: whoever manages processes.
+    ToEnd,
+    /// SIGINT: a person at a terminal.
+    ByHand,
+}
 
 /// Binds the port that the host gave, on IPv4 loopback only: nothing but the host may reach the triggers, which have
 /// no authentication. Done before anything else, since the host's polls then wait in the backlog.
@@ -28,13 +38,13 @@ pub async fn bind(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
 }
 
-/// Serves until SIGTERM or SIGINT, and then until whatever is under way is answered, or the second such signal. Returning `Ok` means
-/// that the program was asked to stop.
-pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
+/// Serves until SIGTERM or SIGINT, and then until nothing is under way, or the second such signal. Gives which it was.
+pub async fn serve(listener: TcpListener, router: Router) -> io::Result<Asked> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = oneshot::channel::<()>();
     let connections = Connections::default();
+    let under_way = connections.clone();
     // A layer of the router itself would copy all its routes for each connection; around it, connections share one.
     let of_each = service_fn(move |_: IncomingStream<'_, TcpListener>| {
         ready(Ok::<_, Infallible>(from_fn_with_state(connections.open(), few_idle).layer(router.clone())))
@@ -44,20 +54,28 @@ pub async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
         let _ = stopped.await;
     });
     let mut server = pin!(server.into_future());
-    tokio::select! {
-        ended = &mut server => return Err(ended.err().unwrap_or_else(|| io::Error::other("the server ended without being asked to"))),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let ended = |ended: io::Result<()>| ended.err().unwrap_or_else(|| io::Error::other("the server ended without being asked to"));
+    let asked = tokio::select! {
+        end = &mut server => return Err(ended(end)),
+        _ = terminate.recv() => Asked::ToEnd,
+        _ = interrupt.recv() => Asked::ByHand,
+    };
     tracing::info!("asked to stop: what is under way is answered first");
-    let _ = stop.send(());
+    let farewell = async {
+        tokio::select! {
+            end = &mut server => return Err(ended(end)),
+            () = under_way.rest() => {}
+        }
+        let _ = stop.send(());
+        server.await
+    };
     tokio::select! {
         // A connection that stays open must not keep the program alive.
-        _ = tokio::time::timeout(FAREWELL, server) => {}
+        said = tokio::time::timeout(FAREWELL, farewell) => said.unwrap_or(Ok(()))?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Ok(())
+    Ok(asked)
 }
 
 #[cfg(test)]

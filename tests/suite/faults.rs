@@ -698,6 +698,25 @@ async fn rows_whose_answer_was_lost_come_twice_with_one_id_each() {
     assert!(ids.len() == story.audits().len() && rows > ids.len(), "{rows} rows: {}", story.told());
 }
 
+/// The claim holds for a handler that never lives to the end of a look.
+#[tokio::test]
+async fn an_alarm_stands_although_every_delete_kills_the_handler_and_looks_do_not_multiply() {
+    for (face, method, path) in [("arm", "DELETE", "/securityRules/"), ("blob", "PUT", "-close-")] {
+        let story = any_source().await;
+        story.fault(face, method, path, Effect::KillBefore, None);
+        story.pass(30 * MINUTE).await;
+        assert!(story.allow_rules(3389).len() == 2 && story.alarms().starts_with("+slow"), "{path}: {}", story.alarms());
+        assert!(story.world(|state| state.rows.iter().any(|row| row.row["EventSubType"] == "alarm-raised")), "{path}");
+        let record = story.sandbox.host.as_ref().unwrap().record();
+        let looks = record.invocations().iter().filter(|one| one.function == "approval").count();
+        assert!(looks < 600, "{path}: {looks} looks in half an hour");
+        story.heal();
+        story.pass(10 * MINUTE).await;
+        story.is_proved_shut("web-1", 3389);
+        assert_eq!(story.alarms(), "+slow -slow", "{path}");
+    }
+}
+
 /// An alarm that is written down when the handler dies, and whose reason is gone by the next look.
 #[tokio::test]
 async fn an_alarm_that_was_told_of_when_the_handler_died_is_over_all_the_same() {

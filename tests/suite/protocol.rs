@@ -371,12 +371,18 @@ fn without_a_port_or_with_one_that_is_taken_it_ends_with_1() {
 }
 
 #[test]
-fn it_ends_with_0_when_it_is_asked_to_and_logs_json_that_says_loopback() {
-    let mut handler = start_with(Stdio::piped);
-    handler.lives();
-    let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", handler.child.id())]).status().unwrap();
-    assert!(asked.success());
-    assert_eq!(ends(&mut handler.child), Some(0));
+fn it_ends_so_that_the_host_starts_it_again_unless_a_person_asks_and_logs_json_that_says_loopback() {
+    let asked = |signal: &str| {
+        let mut handler = start_with(Stdio::piped);
+        handler.lives();
+        let asked = Command::new("sh").args(["-c", &format!("kill -{signal} {}", handler.child.id())]).status().unwrap();
+        assert!(asked.success());
+        let code = ends(&mut handler.child);
+        (handler, code)
+    };
+    assert_eq!(asked("INT").1, Some(0));
+    let (mut handler, code) = asked("TERM");
+    assert_eq!(code, Some(200));
     let mut told = String::new();
     handler.child.stdout.take().unwrap().read_to_string(&mut told).unwrap();
     let first: Value = serde_json::from_str(told.lines().next().expect("a first line")).expect("JSON");

@@ -27,6 +27,17 @@ pub fn conclude(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Vec<Au
     audits.written
 }
 
+/// What is to be told before the next delete: alarms that are late about a port whose last delete has no end, since the run that sent it
+/// was killed. So may the next one be, and nobody would ever be told.
+pub fn overdue(record: &mut VmRecord, now: DateTime<Utc>, mode: Mode) -> Vec<AuditRecord> {
+    let is_cut_off = |closing: &Closing| closing.intent.as_ref().is_some_and(|intent| intent.outcome.is_none());
+    let is_late = |closing: &Closing| alarm_at(record, closing, false).is_some_and(|at| at <= now);
+    match record.closings.values().any(|closing| is_cut_off(closing) && is_late(closing)) {
+        true => conclude(record, now, mode),
+        false => Vec::new(),
+    }
+}
+
 /// The whole second at or after a time: the store's clock and the broker's schedule know no fractions, and a message
 /// that comes a fraction early would have to be sent again.
 fn whole_second(at: DateTime<Utc>) -> DateTime<Utc> {

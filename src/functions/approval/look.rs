@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::{AuditKind, AuditRecord};
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
-use portcullis_domain::conclude::{conclude, could_not_look};
+use portcullis_domain::conclude::{conclude, could_not_look, overdue};
 use portcullis_domain::judge::Violation;
 use portcullis_domain::opening::Opening;
 use portcullis_domain::reconcile::{Close, Jit, Look, Mode, Open, begun, reconcile, to_be_ruled};
@@ -323,6 +323,8 @@ fn planned(app: &App, run: &mut Run, seen: &Look<'_>) -> (Vec<Close>, Vec<Open>)
     measure_shut(app, &run.record, &plan.audits);
     run.record = plan.record;
     run.record.untold.extend(plan.audits);
+    let overdue = overdue(&mut run.record, run.now, app.mode);
+    run.record.untold.extend(overdue);
     (plan.closes, plan.opens)
 }
 
