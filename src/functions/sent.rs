@@ -35,11 +35,21 @@ const DATE_STEP: TimeDelta = TimeDelta::seconds(1);
 /// Work that shares a turn, by chance or because it is about the same, waits for each other.
 const TURNS: usize = 32;
 
+/// A look that met another run.
+#[derive(Clone, Copy, Debug)]
+struct WaitingLook {
+    /// When it comes.
+    at: DateTime<Utc>,
+    /// A look that began later has seen what it is for.
+    since: DateTime<Utc>,
+}
+
 /// What was sent lately, as marks of what was to be seen then.
 #[derive(Debug, Default)]
 pub struct Sent {
     marks: Mutex<Marks>,
     waiting: Mutex<HashMap<u64, DateTime<Utc>>>,
+    looks: Mutex<HashMap<u64, WaitingLook>>,
     turns: [tokio::sync::Mutex<()>; TURNS],
     hasher: RandomState,
 }
@@ -84,6 +94,27 @@ impl Sent {
         }
         if waiting.len() < MOST_WAITING {
             waiting.insert(mark, at);
+        }
+    }
+
+    /// Whether a look at the same VM comes after `now`, hardly later than `at`, and sees what one of `since` is for. Whoever asks has the
+    /// turn of it.
+    pub fn look_comes_later(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>, since: DateTime<Utc>) -> bool {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.get(&mark).is_some_and(|known| known.at > now && known.at <= at + DATE_STEP && known.since >= since)
+    }
+
+    /// Remembers that a queue has a look that comes at `at`: of several of a VM the one that sees most.
+    pub fn put_off_look(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>, since: DateTime<Utc>) {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.get(&mark).is_some_and(|known| known.at > now && known.since > since) {
+            return;
+        }
+        if looks.len() >= MOST_WAITING {
+            looks.retain(|_, known| known.at > now);
+        }
+        if looks.len() < MOST_WAITING {
+            looks.insert(mark, WaitingLook { at, since });
         }
     }
 
@@ -198,6 +229,21 @@ mod tests {
         sent.put_off(most, later, later + TimeDelta::seconds(1));
         assert!(sent.comes_later(most, later, later + TimeDelta::seconds(1)));
         assert_eq!(sent.waiting().len(), 1);
+    }
+
+    #[test]
+    fn of_looks_at_a_machine_the_one_that_sees_most_stands_for_the_others() {
+        let (sent, at) = (Sent::default(), |seconds| now() + TimeDelta::seconds(seconds));
+        sent.put_off_look(1, at(0), at(8), at(0));
+        assert!(sent.look_comes_later(1, at(0), at(8), at(0)) && sent.look_comes_later(1, at(0), at(9), at(-5)));
+        assert!(!sent.look_comes_later(1, at(0), at(8), at(1)), "it may be content with a look that began before");
+        assert!(!sent.look_comes_later(1, at(0), at(6), at(0)), "it comes too late");
+        assert!(!sent.look_comes_later(1, at(8), at(16), at(0)), "it has come");
+        sent.put_off_look(1, at(3), at(20), at(3));
+        sent.put_off_look(1, at(4), at(5), at(1));
+        assert!(sent.look_comes_later(1, at(4), at(20), at(3)), "one that sees less takes no other's place");
+        sent.put_off_look(1, at(21), at(25), at(1));
+        assert!(sent.look_comes_later(1, at(21), at(25), at(1)) && !sent.look_comes_later(2, at(21), at(25), at(1)));
     }
 
     #[tokio::test(start_paused = true)]

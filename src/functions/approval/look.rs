@@ -196,7 +196,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     }
     let id = fresh_name();
     if let Some(lease) = record.is_leased_to_another(&id, held.now) {
-        return busy(app, message, held.now, lease.until).await;
+        return busy(app, message, cause, held.now, lease.until).await;
     }
     let name = id.chars().take(8).collect();
     record.lease = Some(Lease { run: id, until: held.now + LEASE });
@@ -218,7 +218,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     };
     run.now = match run.save(app).await {
         // Another run was a moment faster.
-        Err(Stopped::Lost(_)) => return busy(app, message, now, now + LEASE).await,
+        Err(Stopped::Lost(_)) => return busy(app, message, cause, now, now + LEASE).await,
         saved => saved?,
     };
     let mut inbox = app.store.inbox(cause.vm, MOST_OF_INBOX).await?;
@@ -244,10 +244,16 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     Ok(Begun::Run(Box::new(run)))
 }
 
-/// Another run works on the VM: the look is sent again, for a look that begins after that run did.
-async fn busy(app: &App, message: &Message, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Begun, Stopped> {
+/// Another run works on the VM: the look is sent again, for a look that begins after that run did, unless one comes that sees as much.
+/// Where runs are killed, or too slow to come to their end, there would be ever more.
+async fn busy(app: &App, message: &Message, cause: Cause<'_>, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Begun, Stopped> {
     let at = (now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(until);
-    again_once(app, &message.after(now), now, at).await?;
+    let (mark, since) = (app.sent.mark(&("look", cause.vm)), cause.busy.unwrap_or(now));
+    let _turn = app.sent.turn(&mark).await;
+    if !app.sent.look_comes_later(mark, now + BROKER_AHEAD, at, since) {
+        Box::pin(app.send_at(&message.after(now), at)).await?;
+        app.sent.put_off_look(mark, now, at, since);
+    }
     Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }))
 }
 
