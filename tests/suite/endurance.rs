@@ -59,17 +59,25 @@ async fn a_read_that_takes_too_long_is_remembered_and_fails_no_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_when_the_handler_is_asked_to_stop_is_answered_first() {
+async fn what_is_under_way_when_the_handler_is_asked_to_stop_is_answered_first_and_what_comes_meanwhile() {
     let story = in_silence().await;
     story.fault("blob", "PUT", "/events/", Effect::Delay { milliseconds: 4_000 }, Some(1));
+    let process = story.sandbox.host.as_ref().and_then(|host| host.process()).unwrap();
+    let another = async {
+        while !process.lines().iter().any(|line| line.contains("asked to stop")) {
+            tokio::task::yield_now().await;
+        }
+        told_by_an_event(&story, "another").await;
+        assert_eq!(process.starts(), 1, "it listens still");
+    };
     let asked_to_stop = async {
         while story.world(|state| state.met.is_empty()) {
             tokio::task::yield_now().await;
         }
-        story.stops().await;
+        tokio::join!(story.stops(), another);
     };
     tokio::join!(told_by_an_event(&story, "slow"), asked_to_stop);
-    assert_eq!((names(&story, "events/").len(), story.queued("approval")), (1, 1), "{}", story.told());
+    assert_eq!((names(&story, "events/").len(), story.queued("approval")), (2, 2), "{}", story.told());
 }
 
 #[tokio::test(flavor = "multi_thread")]

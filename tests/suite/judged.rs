@@ -67,6 +67,20 @@ async fn what_no_rule_permits_is_shut_and_the_decision_is_kept() {
 }
 
 #[tokio::test]
+async fn what_is_opened_in_the_second_of_a_proof_is_judged_by_its_own_record() {
+    for again in [59, 60, 61] {
+        let story = Story::begin().await;
+        story.opens(estate::ADMIN_OBJECT_ID, &vm("web-1"), 22, &[HOME], HOUR).await;
+        story.pass(again).await;
+        story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;
+        story.pass(10 * MINUTE).await;
+        assert_eq!(story.audits_of("adopted").len(), 1, "{again}: {}", story.told());
+        assert!(story.lets_in("web-1", 22, &[OFFICE]) && !story.lets_in("web-1", 22, &[HOME]), "{again}: {}", story.told());
+        story.holds();
+    }
+}
+
+#[tokio::test]
 async fn a_rule_that_somebody_made_wider_than_what_was_asked_for_is_shut() {
     let story = Story::begin().await;
     story.opens(estate::RESPONDER_OBJECT_ID, &vm("web-1"), 22, &[OFFICE], HOUR).await;

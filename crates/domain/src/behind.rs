@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::jit::JitRecord;
-use crate::judge::records_of;
+use crate::judge::{SAME_MOMENT, records_of};
 use crate::opening::Opening;
 use crate::record::{self, Claim};
 
@@ -64,7 +64,7 @@ impl Behind {
         asked.sort();
         asked.dedup();
         keep_newest(&mut asked);
-        let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut);
+        let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut - SAME_MOMENT);
         let near = |claim: &Claim| asked.iter().any(|asked| asked.by.as_deref() != Some(OURSELVES) && asked.is_near(claim));
         let fits = |claim: &&Claim| claim.is_initiate() && if asked.is_empty() { since_shut(claim) } else { near(claim) };
         let claims = claims.iter().filter(fits).cloned().collect();
@@ -184,10 +184,10 @@ mod tests {
         let events = |behind: Behind| behind.claims.into_iter().map(|claim| claim.event).collect::<Vec<_>>().join("");
         assert_eq!(events(behind(&[asked("09:00:00", None)], &claims)), "bc");
         assert_eq!(events(behind(&[], &claims)), "abcd");
-        assert_eq!(events(Behind::of(&opening(1, "22", &["*"]), &[], Some(at("08:55:00")), &claims, &[])), "cd");
+        assert_eq!(events(Behind::of(&opening(1, "22", &["*"]), &[], Some(at("08:55:05")), &claims, &[])), "cd");
         let write = Claim { operation: "write".to_owned(), ..claim("09:00:00", "w", "carol") };
         assert_eq!(behind(&[asked("09:00:00", None)], &[write]).claims, []);
-        assert_eq!(Behind::of(&opening(1, "22", &["*"]), &[asked("09:00:00", None)], Some(at("09:00:00")), &[], &[]), Behind::default());
+        assert_eq!(Behind::of(&opening(1, "22", &["*"]), &[asked("09:00:00", None)], Some(at("09:00:05")), &[], &[]), Behind::default());
     }
 
     #[test]

@@ -238,12 +238,17 @@ pub fn records_of<'a>(
     records: &'a [JitRecord],
     port_shut: Option<DateTime<Utc>>,
 ) -> impl Iterator<Item = &'a JitRecord> + 'a {
-    records.iter().filter(move |record| record.may_be_open() && may_be_reason(record, opening, port_shut))
+    let after = port_shut.map(|shut| shut - SAME_MOMENT);
+    records.iter().filter(move |record| record.may_be_open() && may_be_reason(record, opening, after))
 }
 
-/// The same of one that may be over.
-pub(crate) fn may_be_reason(record: &JitRecord, opening: &Opening, port_shut: Option<DateTime<Utc>>) -> bool {
-    port_shut.is_none_or(|shut| record.start > shut) && is_for_port(record, opening) && is_for_sources(record, opening)
+/// A proof is dated by the store's clock, in whole seconds, and a record by JIT's. What began so shortly before it was open at neither of the
+/// two reads, which are half a minute apart, and may be open since.
+pub(crate) const SAME_MOMENT: TimeDelta = TimeDelta::seconds(5);
+
+/// Whether a record, that may be over, is for a port and a source of an opening, and began after a time.
+pub(crate) fn may_be_reason(record: &JitRecord, opening: &Opening, after: Option<DateTime<Utc>>) -> bool {
+    after.is_none_or(|after| record.start > after) && is_for_port(record, opening) && is_for_sources(record, opening)
 }
 
 /// Whether a record is for a port of an opening.
@@ -286,7 +291,8 @@ fn expired(opening: &Opening, facts: Facts<'_>, seen: Seen) -> Option<Violation>
 /// When the last record ended that can have been the reason of an opening, if every such record is over by its time. A
 /// record is `Revoked` then.
 pub fn last_end(opening: &Opening, records: &[JitRecord], port_shut: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-    records.iter().filter(|record| may_be_reason(record, opening, port_shut)).map(|record| record.end).max()
+    let after = port_shut.map(|shut| shut - SAME_MOMENT);
+    records.iter().filter(|record| may_be_reason(record, opening, after)).map(|record| record.end).max()
 }
 
 #[cfg(test)]
@@ -451,11 +457,11 @@ mod tests {
         let mut case = Case {
             openings: vec![opening(1, "22", &["203.0.113.4"])],
             records: vec![record(22, "203.0.113.4", "09:00:00", "20:00:00", RecordStatus::Initiated)],
-            port_shut: Some("09:00:00"),
+            port_shut: Some("09:00:05"),
             ..Case::default()
         };
         assert_eq!(codes(&case), ["left"]);
-        case.port_shut = Some("08:59:59");
+        case.port_shut = Some("09:00:04");
         assert_eq!(codes(&case), ["overlong"]);
     }
 

@@ -591,6 +591,9 @@ impl Judge<'_> {
         // Whose rule JIT took away for another one is let in again once the event of that one is there.
         let gap = opens + if self.any(|world| world.events == Events::Reordered) { REORDERED } else { 0 };
         let returns = self.any(|world| world.deleted_rule_returns == Returns::Always);
+        // When each of them may be let in, at the most.
+        let may_stay = end.is == How::AlarmStanding;
+        let mut lasts: Vec<(i64, i64, Sources)> = Vec::new();
         let mut known: Vec<(Sources, Vec<&Stay>)> = Vec::new();
         for stay in &end.lets_in {
             let sources = stay.from.sources();
@@ -623,7 +626,10 @@ impl Judge<'_> {
             };
             let mut visits: Vec<Visit> = stays.iter().map(visit).collect();
             visits.sort_by_key(|visit| visit.since);
-            let may_stay = end.is == How::AlarmStanding;
+            let by = |visit: &Visit| visit.until.max(visit.since + visit.opens) + visit.shuts;
+            lasts.extend(
+                visits.iter().map(|visit| (visit.since, if is_put_off || may_stay { i64::MAX } else { by(visit) }, sources.clone())),
+            );
             // What is shut at sight may have been there for no time, or have been shut before anybody saw it open; that it was
             // there is told.
             let since = visits.iter().map(|visit| visit.since).min().unwrap_or_default();
@@ -635,13 +641,16 @@ impl Judge<'_> {
             let is_right =
                 nobody_outstays(&seen, &visits, is_put_off, may_stay, self.now) && (is_put_off || nobody_is_kept_out(&seen, &visits, gap));
             if !is_right && !is_never_seen {
+                // That they were let in at another time is told once.
+                lasts.push((i64::MIN, i64::MAX, sources.clone()));
                 let was: Vec<String> = merged(&seen, gap).iter().map(ToString::to_string).collect();
                 let must: Vec<String> = visits.iter().map(|visit| format!("{}-{}", clock(visit.since), clock(visit.until))).collect();
                 wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
             }
         }
-        let all = known.iter().fold(Sources::default(), |all, (sources, _)| all.union(sources));
-        let others = self.played.watch.beyond(place, &[], |_| all.clone());
+        let turns: Vec<i64> = lasts.iter().flat_map(|(since, by, _)| [*since, *by]).filter(|at| (0..i64::MAX).contains(at)).collect();
+        let let_in = |at: i64| lasts.iter().filter(move |(since, by, _)| (*since..*by).contains(&at));
+        let others = self.played.watch.beyond(place, &turns, |at| let_in(at).fold(Sources::default(), |all, (.., of)| all.union(of)));
         wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", span)));
         wrong
     }

@@ -58,7 +58,7 @@ async fn what_a_killed_run_forgets_may_be_done_and_nothing_else() {
     let story = stories.iter().find(|(name, _)| name == "told-to-wait").unwrap();
     let undisturbed = Cell::undisturbed(story, &Unusual::default());
     let calls = undisturbed.calls().await.unwrap();
-    let is_of_a_record = |call: &Call| matches!(call, Call::Alike { shape, after } if shape.starts_with("approval:blob:put:") && shape.contains("/state/vm/") && (34..48).contains(after));
+    let is_of_a_record = |call: &Call| matches!(call, Call::Alike { shape, after } if shape.starts_with("approval:blob:PUT:") && shape.contains("/state/vm/") && (34..48).contains(after));
     let calls: Vec<Call> = calls.into_iter().filter(is_of_a_record).collect();
     let cells = disturbed(&undisturbed, &calls, &[Wrong::KillBefore], NonZeroUsize::MIN);
     let outcomes = run(AT_ONCE, &cells, |_, _| {}).await;

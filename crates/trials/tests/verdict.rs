@@ -448,6 +448,24 @@ async fn a_walk_that_keeps_somebody_out_is_told_so_where_nothing_was_in_the_way(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_of_those_who_were_let_in_is_somebody_else_when_their_time_is_over() {
+    let both = "{at: 0, what: {opens: {who: ada.admin, vm: web-1, port: 22, from: [192.0.2.9, 192.0.2.10], for: 30m}}}";
+    let one = "{at: 12m, what: {opens: {who: ada.admin, vm: web-1, port: 22, from: 192.0.2.9, for: 10m}}}";
+    for (observe, told) in [(false, "somebody else was let in 12:12-12:2"), (true, "somebody else was let in 40:12-50:")] {
+        let at = if observe { "40m" } else { "12m" };
+        let until = if observe { "30m" } else { "0" };
+        let steps = format!("{both}, {}", one.replace("12m", at));
+        let ends = format!(
+            "[{{vm: web-1, port: 22, is: shut, letsIn: [{{from: [192.0.2.9, 192.0.2.10], since: 0, until: {until}, uncovered: {observe}}}]}}]"
+        );
+        let script = format!("tells: a story\nworld: {{observe: {observe}}}\nsteps: [{steps}]\nlasts: 70m\nends: {ends}\n");
+        let script = Script::read(&script).unwrap();
+        let wrong = wrong(&script, &USUAL, &played(&script).await);
+        assert!(wrong.iter().any(|wrong| wrong.contains(told)), "{wrong:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_may_die_of_ten_deaths_and_not_of_ten_broken_connections() {
     let (_, script) = Script::read_all(&shipped_stories().join("any-source.yaml")).unwrap().remove(0);
     for (reasons, is_excused) in [
