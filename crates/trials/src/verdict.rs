@@ -648,7 +648,7 @@ impl Judge<'_> {
                 wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
             }
         }
-        let turns: Vec<i64> = lasts.iter().flat_map(|(since, by, _)| [*since, *by]).filter(|at| (0..i64::MAX).contains(at)).collect();
+        let turns: Vec<i64> = lasts.iter().flat_map(|(since, by, _)| [*since, *by]).filter(|at| (0..=self.now).contains(at)).collect();
         let let_in = |at: i64| lasts.iter().filter(move |(since, by, _)| (*since..*by).contains(&at));
         let others = self.played.watch.beyond(place, &turns, |at| let_in(at).fold(Sources::default(), |all, (.., of)| all.union(of)));
         wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", span)));
