@@ -482,9 +482,7 @@ impl Store {
 
     /// The receipt: the row of this audit record was accepted. Gives the store's clock.
     pub async fn mark_sent(&self, audit: &str) -> Result<DateTime<Utc>, StoreError> {
-        match self.blobs.delete(&self.state, &unsent_name(audit), None).await? {
-            Remove::Deleted { date } | Remove::Missing { date } | Remove::Changed { date } => Ok(date),
-        }
+        self.taken_away(&unsent_name(audit)).await
     }
 
     /// Takes the entry of an audit record away that is not there, once it is certain that it never will be: the run
@@ -541,8 +539,13 @@ impl Store {
 
     /// Takes an entry away; one that is not there is as good.
     pub async fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.taken_away(name).await.map(drop)
+    }
+
+    /// The same, with the store's clock.
+    async fn taken_away(&self, name: &str) -> Result<DateTime<Utc>, StoreError> {
         match self.blobs.delete(&self.state, name, None).await? {
-            Remove::Deleted { .. } | Remove::Missing { .. } | Remove::Changed { .. } => Ok(()),
+            Remove::Deleted { date } | Remove::Missing { date } | Remove::Changed { date } => Ok(date),
         }
     }
 

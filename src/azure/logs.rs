@@ -69,7 +69,7 @@ impl Logs {
 
     async fn send(&self, chunk: &Chunk) -> Result<(), CallFailed> {
         let what = format!("sending {} rows to Microsoft Sentinel", chunk.rows);
-        let packed = if chunk.body.len() < WORTH_PACKING { None } else { Some(pack(&chunk.body)) };
+        let packed = (chunk.body.len() >= WORTH_PACKING).then(|| pack(&chunk.body));
         let packed = packed.transpose().map_err(|error| {
             CallFailed::without_answer(
                 Service::Logs,

@@ -1,7 +1,6 @@
 //! Rows to Microsoft Sentinel: one for each audit record, at least once, with the record's id.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
 use portcullis_domain::audit::{AuditKind, AuditRecord};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{error, info};
 
-use super::{App, Ended, Message, PATIENCE, Stopped, in_lanes, of_service};
+use super::{App, Ended, Message, PATIENCE, Stopped, gathered_in_lanes, of_service};
 use crate::store::{StoreError, Written};
 
 /// What keeps rows from going out, as health tells it.
@@ -54,31 +53,20 @@ async fn reject(app: &App, body: &str, reason: &str) -> Ended {
 
 /// Sends the rows of these audit records that have no receipt, all in one call.
 async fn send(app: &App, ids: &[String]) -> Result<String, Stopped> {
-    let found = Mutex::new((Vec::new(), Vec::new()));
-    in_lanes(ids, |id| async {
-        let read = unsent(app, id).await?;
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut audits, mut notes) = (Vec::new(), Vec::new());
+    for read in gathered_in_lanes(ids, |id| unsent(app, id)).await? {
         match read {
-            Ok(audit) => found.0.push(audit),
-            Err(note) => found.1.push(note),
+            Ok(audit) => audits.push(audit),
+            Err(note) => notes.push(note),
         }
-        Ok::<_, Stopped>(())
-    })
-    .await?;
-    let (audits, mut notes) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
     let Some(first) = audits.iter().map(|audit| audit.at).min() else { return Ok(notes.join("; ")) };
     let ids: Vec<String> = audits.iter().map(|audit| audit.id.clone()).collect();
     let sent: Vec<Value> = audits.iter().map(|audit| audit.row(&app.installation)).collect();
     match app.azure.logs.ingest(&sent).await {
         Ok(()) => {
-            let clock = AtomicI64::new(i64::MIN);
-            in_lanes(&ids, |id| async {
-                let now = app.store.mark_sent(id).await?;
-                clock.fetch_max(now.timestamp(), Ordering::Relaxed);
-                Ok::<_, Stopped>(())
-            })
-            .await?;
-            rows_went(app, clock.into_inner()).await?;
+            let receipts = gathered_in_lanes(&ids, |id| app.store.mark_sent(id)).await?;
+            rows_went(app, receipts.into_iter().max().map_or(i64::MIN, |now| now.timestamp())).await?;
             for audit in &audits {
                 info!(audit.id, kind = audit.kind.text(), "row sent");
             }

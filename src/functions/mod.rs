@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -204,14 +205,7 @@ impl App {
 
     /// Writes several audit records, side by side: none of them needs another. Gives them as [`Self::keep_audit`] does, in any order.
     async fn keep_audits(&self, audits: &[AuditRecord]) -> Result<Vec<AuditRecord>, Stopped> {
-        let kept = Mutex::new(Vec::with_capacity(audits.len()));
-        in_lanes(audits, |audit| async {
-            let written = self.keep_audit(audit).await?;
-            kept.lock().unwrap_or_else(PoisonError::into_inner).push(written);
-            Ok::<_, Stopped>(())
-        })
-        .await?;
-        Ok(kept.into_inner().unwrap_or_else(PoisonError::into_inner))
+        gathered_in_lanes(audits, |audit| self.keep_audit(audit)).await
     }
 
     /// Sends the rows of audit records on their way. What cannot be sent now is sent by `schedule`.
@@ -392,13 +386,26 @@ impl App {
         at: DateTime<Utc>,
         send: impl Future<Output = Result<(), E>>,
     ) -> Result<bool, E> {
-        let mark = self.sent.mark(&body);
+        self.once_of(&body, DateTime::UNIX_EPOCH, now, at, send).await
+    }
+
+    /// The same of messages that are alike but for what they see: one stands for those that are content with less than what there was
+    /// at its `since`.
+    async fn once_of<E>(
+        &self,
+        alike: &impl Hash,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+        at: DateTime<Utc>,
+        send: impl Future<Output = Result<(), E>>,
+    ) -> Result<bool, E> {
+        let mark = self.sent.mark(alike);
         let _turn = self.sent.turn(&mark).await;
-        if self.sent.comes_later(mark, now, at) {
+        if self.sent.comes_later(mark, now, at, since) {
             return Ok(false);
         }
         send.await?;
-        self.sent.put_off(mark, now, at);
+        self.sent.put_off(mark, now, at, since);
         Ok(true)
     }
 
@@ -500,6 +507,24 @@ where
     F: Future<Output = Result<(), E>>,
 {
     stream::iter(all.iter().map(Ok)).try_for_each_concurrent(LANES, each).await
+}
+
+/// The same, for what comes of each, in any order.
+async fn gathered_in_lanes<'a, T, R, F, E>(all: &'a [T], each: impl Fn(&'a T) -> F) -> Result<Vec<R>, E>
+where
+    F: Future<Output = Result<R, E>>,
+{
+    let gathered = Mutex::new(Vec::with_capacity(all.len()));
+    in_lanes(all, |one| {
+        let (doing, gathered) = (each(one), &gathered);
+        async move {
+            let done = doing.await?;
+            gathered.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+            Ok(())
+        }
+    })
+    .await?;
+    Ok(gathered.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Does something with each of many, a few at a time, whatever comes of the others; the error is the first.

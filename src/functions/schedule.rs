@@ -1,7 +1,6 @@
 //! Every minute: a look for whatever is due by the store, and the rows that have no receipt once more.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use portcullis_domain::arm_id::VmId;
@@ -59,18 +58,10 @@ async fn tick(app: &App) -> Result<String, Stopped> {
 
 /// The newest entry of each VM, and the others: a look that begins after the newest has seen whatever they are for. Looks that are cut off
 /// leave one each, and a look for each of those, each minute, would be ever more.
-fn newest(due: Vec<Due>) -> (Vec<Due>, Vec<Due>) {
+fn newest(mut due: Vec<Due>) -> (Vec<Due>, Vec<Due>) {
+    due.sort_by_key(|entry| entry.at);
     let mut newest: BTreeMap<VmId, Due> = BTreeMap::new();
-    let mut older = Vec::new();
-    for entry in due {
-        match newest.entry(entry.vm.clone()) {
-            Entry::Vacant(free) => {
-                free.insert(entry);
-            }
-            Entry::Occupied(mut known) if known.get().at <= entry.at => older.push(known.insert(entry)),
-            Entry::Occupied(_) => older.push(entry),
-        }
-    }
+    let older = due.into_iter().filter_map(|entry| newest.insert(entry.vm.clone(), entry)).collect();
     (newest.into_values().collect(), older)
 }
 

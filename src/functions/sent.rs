@@ -35,12 +35,12 @@ const DATE_STEP: TimeDelta = TimeDelta::seconds(1);
 /// Work that shares a turn, by chance or because it is about the same, waits for each other.
 const TURNS: usize = 32;
 
-/// A look that met another run.
+/// A message that was put off.
 #[derive(Clone, Copy, Debug)]
-struct WaitingLook {
+struct Waiting {
     /// When it comes.
     at: DateTime<Utc>,
-    /// A look that began later has seen what it is for.
+    /// What was to be seen by then it is content to see.
     since: DateTime<Utc>,
 }
 
@@ -48,8 +48,7 @@ struct WaitingLook {
 #[derive(Debug, Default)]
 pub struct Sent {
     marks: Mutex<Marks>,
-    waiting: Mutex<HashMap<u64, DateTime<Utc>>>,
-    looks: Mutex<HashMap<u64, WaitingLook>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
     turns: [tokio::sync::Mutex<()>; TURNS],
     hasher: RandomState,
 }
@@ -80,45 +79,27 @@ impl Sent {
         }
     }
 
-    /// Whether the same message was put off already, comes after `now`, and hardly later than `at`: then it does what this one would.
-    /// Whoever asks has the turn of it, so that none is on its way.
-    pub fn comes_later(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) -> bool {
-        self.waiting().get(&mark).is_some_and(|known| *known > now && *known <= at + DATE_STEP)
+    /// Whether the same message was put off already, comes after `now`, hardly later than `at`, and sees what there was at `since`: then
+    /// it does what this one would. Whoever asks has the turn of it, so that none is on its way.
+    pub fn comes_later(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>, since: DateTime<Utc>) -> bool {
+        self.waiting().get(&mark).is_some_and(|known| known.at > now && known.at <= at + DATE_STEP && known.since >= since)
     }
 
-    /// Remembers that its queue, or the store, has a message that comes at `at`.
-    pub fn put_off(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>) {
+    /// Remembers that its queue, or the store, has a message that comes at `at`: of several the one that sees most.
+    pub fn put_off(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>, since: DateTime<Utc>) {
         let mut waiting = self.waiting();
-        if waiting.len() >= MOST_WAITING {
-            waiting.retain(|_, known| *known > now);
-        }
-        if waiting.len() < MOST_WAITING {
-            waiting.insert(mark, at);
-        }
-    }
-
-    /// Whether a look at the same VM comes after `now`, hardly later than `at`, and sees what one of `since` is for. Whoever asks has the
-    /// turn of it.
-    pub fn look_comes_later(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>, since: DateTime<Utc>) -> bool {
-        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.get(&mark).is_some_and(|known| known.at > now && known.at <= at + DATE_STEP && known.since >= since)
-    }
-
-    /// Remembers that a queue has a look that comes at `at`: of several of a VM the one that sees most.
-    pub fn put_off_look(&self, mark: u64, now: DateTime<Utc>, at: DateTime<Utc>, since: DateTime<Utc>) {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.get(&mark).is_some_and(|known| known.at > now && known.since > since) {
+        if waiting.get(&mark).is_some_and(|known| known.at > now && known.since > since) {
             return;
         }
-        if looks.len() >= MOST_WAITING {
-            looks.retain(|_, known| known.at > now);
+        if waiting.len() >= MOST_WAITING {
+            waiting.retain(|_, known| known.at > now);
         }
-        if looks.len() < MOST_WAITING {
-            looks.insert(mark, WaitingLook { at, since });
+        if waiting.len() < MOST_WAITING {
+            waiting.insert(mark, Waiting { at, since });
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, DateTime<Utc>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,6 +142,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    /// For messages that all see the same.
+    const ALIKE: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_000_000, 0).unwrap()
@@ -209,12 +193,16 @@ mod tests {
     #[test]
     fn what_was_put_off_comes_once_until_it_has_come() {
         let (sent, at) = (Sent::default(), |seconds| now() + TimeDelta::seconds(seconds));
-        assert!(!sent.comes_later(1, at(0), at(8)), "nothing has it yet");
-        sent.put_off(1, at(0), at(8));
-        assert!(sent.comes_later(1, at(0), at(8)) && sent.comes_later(1, at(7), at(15)) && sent.comes_later(1, at(0), at(7)));
-        assert!(!sent.comes_later(2, at(0), at(8)), "it is another one");
-        assert!(!sent.comes_later(1, at(0), at(6)), "it comes too late");
-        assert!(!sent.comes_later(1, at(8), at(16)), "it has come, and may have seen less than this one is to see");
+        assert!(!sent.comes_later(1, at(0), at(8), ALIKE), "nothing has it yet");
+        sent.put_off(1, at(0), at(8), ALIKE);
+        assert!(
+            sent.comes_later(1, at(0), at(8), ALIKE)
+                && sent.comes_later(1, at(7), at(15), ALIKE)
+                && sent.comes_later(1, at(0), at(7), ALIKE)
+        );
+        assert!(!sent.comes_later(2, at(0), at(8), ALIKE), "it is another one");
+        assert!(!sent.comes_later(1, at(0), at(6), ALIKE), "it comes too late");
+        assert!(!sent.comes_later(1, at(8), at(16), ALIKE), "it has come, and may have seen less than this one is to see");
     }
 
     #[test]
@@ -222,28 +210,31 @@ mod tests {
         let (sent, later) = (Sent::default(), now() + TimeDelta::seconds(8));
         let most = u64::try_from(MOST_WAITING).unwrap();
         for n in 0..=most {
-            sent.put_off(n, now(), later);
+            sent.put_off(n, now(), later, ALIKE);
         }
-        assert!(sent.comes_later(0, now(), later) && !sent.comes_later(most, now(), later), "there is no room: it may come twice");
+        assert!(
+            sent.comes_later(0, now(), later, ALIKE) && !sent.comes_later(most, now(), later, ALIKE),
+            "there is no room: it may come twice"
+        );
         assert_eq!(sent.waiting().capacity(), MOST_WAITING);
-        sent.put_off(most, later, later + TimeDelta::seconds(1));
-        assert!(sent.comes_later(most, later, later + TimeDelta::seconds(1)));
+        sent.put_off(most, later, later + TimeDelta::seconds(1), ALIKE);
+        assert!(sent.comes_later(most, later, later + TimeDelta::seconds(1), ALIKE));
         assert_eq!(sent.waiting().len(), 1);
     }
 
     #[test]
     fn of_looks_at_a_machine_the_one_that_sees_most_stands_for_the_others() {
         let (sent, at) = (Sent::default(), |seconds| now() + TimeDelta::seconds(seconds));
-        sent.put_off_look(1, at(0), at(8), at(0));
-        assert!(sent.look_comes_later(1, at(0), at(8), at(0)) && sent.look_comes_later(1, at(0), at(9), at(-5)));
-        assert!(!sent.look_comes_later(1, at(0), at(8), at(1)), "it may be content with a look that began before");
-        assert!(!sent.look_comes_later(1, at(0), at(6), at(0)), "it comes too late");
-        assert!(!sent.look_comes_later(1, at(8), at(16), at(0)), "it has come");
-        sent.put_off_look(1, at(3), at(20), at(3));
-        sent.put_off_look(1, at(4), at(5), at(1));
-        assert!(sent.look_comes_later(1, at(4), at(20), at(3)), "one that sees less takes no other's place");
-        sent.put_off_look(1, at(21), at(25), at(1));
-        assert!(sent.look_comes_later(1, at(21), at(25), at(1)) && !sent.look_comes_later(2, at(21), at(25), at(1)));
+        sent.put_off(1, at(0), at(8), at(0));
+        assert!(sent.comes_later(1, at(0), at(8), at(0)) && sent.comes_later(1, at(0), at(9), at(-5)));
+        assert!(!sent.comes_later(1, at(0), at(8), at(1)), "it may be content with a look that began before");
+        assert!(!sent.comes_later(1, at(0), at(6), at(0)), "it comes too late");
+        assert!(!sent.comes_later(1, at(8), at(16), at(0)), "it has come");
+        sent.put_off(1, at(3), at(20), at(3));
+        sent.put_off(1, at(4), at(5), at(1));
+        assert!(sent.comes_later(1, at(4), at(20), at(3)), "one that sees less takes no other's place");
+        sent.put_off(1, at(21), at(25), at(1));
+        assert!(sent.comes_later(1, at(21), at(25), at(1)) && !sent.comes_later(2, at(21), at(25), at(1)));
     }
 
     #[tokio::test(start_paused = true)]

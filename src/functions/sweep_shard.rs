@@ -124,10 +124,9 @@ async fn shard(app: &App, subscription: &Uuid) -> Result<String, NotSwept> {
     due.others.extend(known.keys().filter(|vm| seen.get(*vm).is_none_or(|one| !one.is_worth_a_look())).cloned());
     let newest = |one: &VmSeen| one.newest_record(up_to.document.up_to, now);
     let new: Vec<_> = seen.iter().filter_map(|(vm, one)| Some((vm, one, newest(one)?))).collect();
-    let up_to_before = up_to.document.up_to;
     let is_missed = |vm: &VmId, one: &VmSeen| match known.get(vm) {
         None => !one.is_worth_a_look(),
-        of_it => one.is_worth_a_look() && !differs(app, one, of_it, rules) && one.has_gone_since(up_to_before),
+        of_it => one.is_worth_a_look() && one.has_gone_since(up_to.document.up_to) && !differs(app, one, of_it, rules),
     };
     due.others.extend(new.iter().filter(|(vm, one, _)| is_missed(vm, one)).map(|(vm, ..)| (*vm).clone()));
     let newest = new.iter().map(|(.., newest)| *newest).max();

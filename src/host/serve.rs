@@ -52,26 +52,19 @@ pub async fn serve(listener: TcpListener, router: Router) -> io::Result<Asked> {
     let server = axum::serve(listener, of_each).with_graceful_shutdown(async move {
         // An error means that the sender is gone, which also is the end.
         let _ = stopped.await;
+        under_way.rest().await;
     });
     let mut server = pin!(server.into_future());
-    let ended = |ended: io::Result<()>| ended.err().unwrap_or_else(|| io::Error::other("the server ended without being asked to"));
     let asked = tokio::select! {
-        end = &mut server => return Err(ended(end)),
+        ended = &mut server => return Err(ended.err().unwrap_or_else(|| io::Error::other("the server ended without being asked to"))),
         _ = terminate.recv() => Asked::ToEnd,
         _ = interrupt.recv() => Asked::ByHand,
     };
     tracing::info!("asked to stop: what is under way is answered first");
-    let farewell = async {
-        tokio::select! {
-            end = &mut server => return Err(ended(end)),
-            () = under_way.rest() => {}
-        }
-        let _ = stop.send(());
-        server.await
-    };
+    let _ = stop.send(());
     tokio::select! {
         // A connection that stays open must not keep the program alive.
-        said = tokio::time::timeout(FAREWELL, farewell) => said.unwrap_or(Ok(()))?,
+        said = tokio::time::timeout(FAREWELL, server) => said.unwrap_or(Ok(()))?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

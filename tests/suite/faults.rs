@@ -694,6 +694,7 @@ async fn rows_whose_answer_was_lost_come_twice_with_one_id_each() {
     let mut ids: Vec<String> = story.world(|state| state.rows.iter().filter(of_record).map(|row| row.row["AuditId"].to_string()).collect());
     let rows = ids.len();
     ids.sort();
+    assert!(ids.windows(3).all(|three| three[0] != three[2]), "{ids:?}");
     ids.dedup();
     assert!(ids.len() == story.audits().len() && rows > ids.len(), "{rows} rows: {}", story.told());
 }

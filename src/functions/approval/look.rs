@@ -188,8 +188,7 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
     if let (Some(busy), Some(looked)) = (cause.busy, record.looked)
         && looked > busy
     {
-        let is_nobodys = |due: &&DueEntry| record.due.get(&due.at) != Some(&due.run) && held.now > due.at + LEFT_WITHIN;
-        if let Some(due) = cause.due.filter(is_nobodys) {
+        if let Some(due) = cause.due.filter(|due| is_nobodys(due, &record.due, held.now)) {
             app.store.remove_due(&Due { at: due.at, vm: cause.vm.clone(), run: due.run.clone() }).await?;
         }
         return Ok(Begun::Ended(Ended::done("a look that began later has seen it")));
@@ -248,12 +247,8 @@ async fn begin(app: &App, message: &Message, cause: Cause<'_>) -> Result<Begun, 
 /// Where runs are killed, or too slow to come to their end, there would be ever more.
 async fn busy(app: &App, message: &Message, cause: Cause<'_>, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Begun, Stopped> {
     let at = (now + TimeDelta::seconds(1i64 << message.tries().min(5))).min(until);
-    let (mark, since) = (app.sent.mark(&("look", cause.vm)), cause.busy.unwrap_or(now));
-    let _turn = app.sent.turn(&mark).await;
-    if !app.sent.look_comes_later(mark, now + BROKER_AHEAD, at, since) {
-        Box::pin(app.send_at(&message.after(now), at)).await?;
-        app.sent.put_off_look(mark, now, at, since);
-    }
+    let (again, since) = (message.after(now), cause.busy.unwrap_or(now));
+    Box::pin(app.once_of(&("look", cause.vm), since, now + BROKER_AHEAD, at, app.send_at(&again, at))).await?;
     Ok(Begun::Ended(Ended::AgainAt { at, note: "another run works on this VM".to_owned() }))
 }
 
@@ -264,6 +259,11 @@ async fn again_once(app: &App, again: &Message, now: DateTime<Utc>, at: DateTime
 
 /// Whoever leaves something to be looked at promises the look before, and no invocation takes this long.
 const LEFT_WITHIN: TimeDelta = TimeDelta::minutes(1);
+
+/// Whether a due entry is none of the record's own, and nobody is about to leave what it is for.
+fn is_nobodys(due: &DueEntry, ours: &BTreeMap<DateTime<Utc>, String>, now: DateTime<Utc>) -> bool {
+    ours.get(&due.at) != Some(&due.run) && now > due.at + LEFT_WITHIN
+}
 
 /// The broker goes by another clock than the store.
 const BROKER_AHEAD: TimeDelta = TimeDelta::seconds(2);
@@ -619,8 +619,7 @@ async fn finish(app: &App, mut run: Run, cause: Cause<'_>) -> Result<Ended, Stop
         std::mem::take(&mut run.record.due).into_iter().partition(|(at, _)| Some(*at) == next);
     let mut gone: BTreeSet<(DateTime<Utc>, String)> = gone.into_iter().collect();
     // It may be that of a run that was killed before its record named it, or of somebody who is about to leave a wish.
-    let is_nobodys = |due: &&DueEntry| kept.get(&due.at) != Some(&due.run) && run.now > due.at + LEFT_WITHIN;
-    gone.extend(cause.due.filter(is_nobodys).map(|due| (due.at, due.run.clone())));
+    gone.extend(cause.due.filter(|due| is_nobodys(due, &kept, run.now)).map(|due| (due.at, due.run.clone())));
     let no_longer_due: Vec<Due> = gone.into_iter().map(|(at, run)| Due { at, vm: vm.clone(), run }).collect();
     run.record.due = kept;
     let wake = wake_up(&mut run.record, run.now, cause.wake);

@@ -202,11 +202,7 @@ async fn close(app: &App, run: &mut Run, sight: &Sight, want: &Want, id: &str) -
     let Some(known) = run.record.grants.iter().find(|grant| grant.id == id) else {
         // The run that ended it may have been killed before it could say so, and it may be over by now.
         for (kind, why) in [(AuditKind::Declined, taken_back), (AuditKind::GrantEnded, ended_early)] {
-            let audit = match app.store.audit(&of_want(run, want, kind, None, &why).id).await {
-                Err(StoreError::Unreadable { .. }) => None,
-                audit => audit?,
-            };
-            if audit.is_some_and(|audit| audit.why == why) {
+            if told_before(app, run, want, kind).await?.is_some_and(|audit| audit.why == why) {
                 return Ok(answer(want, run, Became::Ended, why, None));
             }
         }
