@@ -64,8 +64,8 @@ var questions = [
   {
     key: 'rows'
     severity: 1
-    about: 'Rows for Microsoft Sentinel were not taken: they wait in the store and are sent again every minute. A new role may need half an hour; else see the data collection rule, its stream and the identity\'s role on it.'
-    query: 'traces | where message has "a row was not taken" or message has "waits for the schedule"'
+    about: 'Rows for Microsoft Sentinel, or messages for a queue, were not taken: they wait in the store and are sent again every minute. A new role may need half an hour; else see the data collection rule, its stream and the identity\'s role on it.'
+    query: 'traces | where message has "rows were not taken" or message has "the store keeps a message that its queue does not take"'
     operator: 'GreaterThan'
     threshold: 0
   }

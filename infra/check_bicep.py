@@ -235,8 +235,9 @@ def same_everywhere(files: dict[Path, File]) -> list[str]:
     told += differ("docs/deploying.md's operations are not those that jit_activity takes", {name.lower() for name in re.findall(r"(?m)^(Microsoft\.Security/locations/jitNetworkAccessPolicies/\S+)$", deploying)}, taken)
     asked = set(re.findall(r'operation_Name [!=]= "(\w+)"', bicep("alerts.bicep").source))
     told += [f"alerts.bicep asks for a function {name}, which is not there" for name in sorted(asked - set(folders))]
-    logged = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.rs"))
-    told += [f"alerts.bicep waits for the log line `{line}`, which no source writes" for line in re.findall(r'message has "([^"]+)"', bicep("alerts.bicep").source) if line not in logged]
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.rs"))
+    logged = set(re.findall(r'\b(?:error|warn|info)!\((?:[^;"]|"[^"]*"(?!\)))*?"([^"]+)"\)', sources))
+    told += [f"alerts.bicep waits for the log line `{line}`, which the program does not log" for line in re.findall(r'message has "([^"]+)"', bicep("alerts.bicep").source) if not any(line in one for one in logged)]
     marker = re.search(r'const MARKER: &str = "([^"]+)"', read("src/store.rs"))[1]
     told += differ("marker.sh's marker is not the program's", re.search(r"(?m)^marker=(\S+)$", read("infra/marker.sh"))[1], marker)
     tokens = set(re.findall(r'Role::\w+ => "(\w+)"', read("src/console/token.rs")))
