@@ -182,8 +182,8 @@ fn answer_name(id: &str) -> String {
 /// Where messages are kept that their queue does not take.
 const KEPT: &str = "later/";
 
-/// Entries that one page of a list holds.
-const PAGE: usize = 1000;
+/// Entries that one page of a list holds: unpacked, which it is whole, each takes more than half a kilobyte.
+const PAGE: usize = 250;
 
 impl Store {
     /// The store in these containers.
