@@ -179,7 +179,10 @@ impl Cell {
         let (Some(story), Some(setting), Some(disturbance)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(format!("'{name}' is no cell: it is STORY/SETTING/DISTURBANCE, such as granted/usual/undisturbed"));
         };
-        let script = stories.iter().find(|(known, _)| known == story).ok_or_else(|| format!("there is no story '{story}'"))?;
+        let script = stories.iter().find(|(known, _)| known == story).ok_or_else(|| {
+            let known: Vec<&str> = stories.iter().map(|(name, _)| name.as_str()).collect();
+            format!("there is no story '{story}': {}", known.join(", "))
+        })?;
         let cell = Cell {
             story: story.to_owned(),
             script: Arc::new(script.1.clone()),

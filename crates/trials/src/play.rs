@@ -291,11 +291,14 @@ impl Stage {
         if let Some(incident) = asks.incident {
             wish["incident"] = json!(incident);
         }
+        let at = clock(self.time().seconds());
+        let said = || {
+            let from = asks.from.all().join(", ");
+            format!("at {} what {} asked: {} port {} from {from} for {}, for {}", at, asks.who, asks.vm, asks.port, asks.person, asks.time)
+        };
         match (self.posts(id_of(&asks.who)?, "/grants", &wish).await?, asks.refused) {
-            (Some(answer), false) => {
-                self.wrong.push(format!("the app refused {} port {} for {}: {answer}", asks.vm, asks.port, asks.person))
-            }
-            (None, true) => self.wrong.push(format!("the app took {} port {} for {}, and must refuse it", asks.vm, asks.port, asks.person)),
+            (Some(answer), false) => self.wrong.push(format!("the app refused {}: {answer}", said())),
+            (None, true) => self.wrong.push(format!("the app took {}, and must refuse it", said())),
             _ => {}
         }
         Ok(())

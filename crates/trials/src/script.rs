@@ -247,6 +247,10 @@ impl OneOrMany {
     }
 }
 
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    OneOrMany::deserialize(from).map(|given| given.all().into_iter().map(str::to_owned).collect())
+}
+
 /// How a port must end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -258,10 +262,10 @@ pub struct End {
     /// How.
     pub is: How,
     /// The causes of the alarms that are raised, where that is said: each of these, and no other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub alarms: Vec<String>,
     /// The causes of alarms that may be raised besides, and may not: where seconds decide whether somebody has to be told.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub may_raise: Vec<String>,
     /// Who is to be let in when. What is let in otherwise must be shut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -437,9 +441,10 @@ impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Time, String> {
-        let span = if text == "0" { Ok(jiff::SignedDuration::ZERO) } else { text.parse::<jiff::SignedDuration>() };
+        let of_days = |span: jiff::Span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+        let span = if text == "0" { Ok(jiff::SignedDuration::ZERO) } else { text.parse::<jiff::Span>().and_then(of_days) };
         let span = span.ok().filter(|span| !span.is_negative() && span.as_secs() <= 7 * 86_400);
-        let span = span.ok_or_else(|| format!("'{text}' is no time of at most a week such as 90s, 6m or PT1H30M"))?;
+        let span = span.ok_or_else(|| format!("'{text}' is no time of at most a week such as 90s, 6m, 2d or PT1H30M"))?;
         Ok(Time(TimeDelta::seconds(span.as_secs())))
     }
 }
@@ -630,6 +635,9 @@ impl Script {
             if but.when.is_empty() {
                 return Err("but, when {}: it names no switch; what holds without one is said under ends".to_owned());
             }
+            if but.ends.is_empty() {
+                return Err(format!("but, when {}: it names no end; each port that opens in such a world has one", json!(but.when)));
+            }
             if let Some(first) = self.but[..place].iter().find(|first| first.stands_for(but)) {
                 let (first, own) = (json!(first.when), json!(but.when));
                 return Err(format!("but, when {own}: every such world fits {first}, which stands before it; put it before that"));
@@ -651,6 +659,10 @@ impl Script {
 
 fn demand_machine(vm: &str) -> Result<(), String> {
     if MACHINES.contains(&vm) { Ok(()) } else { Err(format!("there is no machine '{vm}': {}", MACHINES.join(", "))) }
+}
+
+fn demand_port(port: u16) -> Result<(), String> {
+    if port > 0 { Ok(()) } else { Err("there is no port 0".to_owned()) }
 }
 
 fn demand_person(who: &str) -> Result<(), String> {
@@ -701,6 +713,7 @@ fn check_ends(ends: &[End], lasts: Time) -> Result<(), String> {
     for (place, end) in ends.iter().enumerate() {
         let what = format!("{} port {}", end.vm, end.port);
         demand_machine(&end.vm)?;
+        demand_port(end.port)?;
         if ends[..place].iter().any(|other| (&other.vm, other.port) == (&end.vm, end.port)) {
             return Err(format!("{what} ends twice"));
         }
@@ -756,6 +769,7 @@ impl Deed {
             Deed::Opens(opens) => {
                 demand_person(&opens.who)?;
                 demand_machine(&opens.vm)?;
+                demand_port(opens.port)?;
                 demand_sources(&opens.from)
             }
             Deed::Asks(asks) => {
@@ -766,6 +780,7 @@ impl Deed {
                     return Ok(());
                 }
                 demand_duration(asks.time)?;
+                demand_port(asks.port)?;
                 demand_sources(&asks.from)
             }
             Deed::Closes(closes) | Deed::DeletesRules(closes) | Deed::DeletesMachine(closes) => demand_machine(&closes.vm),

@@ -239,6 +239,11 @@ pub fn initiate_event(id: &str, resource: &str, at: DateTime<Utc>) -> Value {
     })
 }
 
+/// Whether a rule is one by which JIT opens a port.
+fn opens(rule: &Value, port: u16) -> bool {
+    jit_allow(rule).is_some() && rule["properties"]["destinationPortRange"].as_str() == Some(port.to_string().as_str())
+}
+
 /// The id of a VM of the small estate.
 pub fn vm(name: &str) -> String {
     estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Compute/virtualMachines", name)
@@ -445,9 +450,7 @@ impl Story {
         self.world(|state| {
             let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
             let rules = groups.flat_map(|group| group.pointer("/properties/securityRules").and_then(Value::as_array).into_iter().flatten());
-            let port = port.to_string();
-            let opens = |rule: &&Value| jit_allow(rule).is_some() && rule["properties"]["destinationPortRange"] == port.as_str();
-            rules.filter(opens).map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
+            rules.filter(|rule| opens(rule, port)).map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
         })
     }
 

@@ -37,7 +37,7 @@ const SLOW: &str = "slow";
 /// The cause of an alarm that stands beside others.
 const UNDECIDED: &str = "undecided";
 
-/// A row that says that the store cannot be used comes every five minutes while that is so, and what else fails is told of once an
+/// A row that says that the store cannot be used, or what waits for a later sweep, comes every five minutes while that is so, and what else fails is told of once an
 /// hour: so long one of them counts.
 const SAID_OF_THE_STORE: i64 = 10 * MINUTE;
 const SAID_OF_OTHERS: i64 = 60 * MINUTE;
@@ -645,7 +645,8 @@ impl Judge<'_> {
                 lasts.push((i64::MIN, i64::MAX, sources.clone()));
                 let was: Vec<String> = merged(&seen, gap).iter().map(ToString::to_string).collect();
                 let must: Vec<String> = visits.iter().map(|visit| format!("{}-{}", clock(visit.since), clock(visit.until))).collect();
-                wrong.push(format!("{} was let in {}, and must be {}", sources.prefixes().join(", "), or_never(&was), or_never(&must)));
+                let who = sources.prefixes().join(", ");
+                wrong.push(format!("{who} was let in {}, and must be {}{}", or_never(&was), or_never(&must), self.declined(place)));
             }
         }
         let turns: Vec<i64> = lasts.iter().flat_map(|(since, by, _)| [*since, *by]).filter(|at| (0..=self.now).contains(at)).collect();
@@ -653,6 +654,13 @@ impl Judge<'_> {
         let others = self.played.watch.beyond(place, &turns, |at| let_in(at).fold(Sources::default(), |all, (.., of)| all.union(of)));
         wrong.extend(others.into_iter().map(|span| format!("somebody else was let in {}", span)));
         wrong
+    }
+
+    /// What of the port was declined, and why: the end of a sentence about somebody who was kept out.
+    fn declined(&self, place: &Place) -> String {
+        let declined = audits_of(self.played, place).into_iter().filter(|audit| audit["kind"] == "declined");
+        let at = |audit: &Value| told_at(self.played, audit).map(clock).unwrap_or_default();
+        declined.map(|audit| format!("; declined at {}: {}", at(&audit), audit["why"].as_str().unwrap_or_default())).collect()
     }
 
     /// How much later than at once a disturbed sweep may find that one of these is over.
@@ -665,23 +673,27 @@ impl Judge<'_> {
         let turns: Vec<i64> = end.lets_in.iter().flat_map(|stay| [stay.since.seconds(), stay.until.seconds()]).collect();
         let beyond = self.played.watch.beyond(place, &turns, |at| self.due(end, at));
         let mut alarms = alarms.to_vec();
-        if self.script.fails() {
-            alarms.extend(self.failing_services());
-        }
+        alarms.extend(self.failing_services(place));
         silent(&beyond, &proofs_of_going(self.played, place), &alarms, self.silence(end), self.now)
     }
 
-    /// What is said to be failing, as an alarm about every port: while nothing can be judged, or nothing seen, no other one can be
-    /// raised.
-    fn failing_services(&self) -> Vec<Alarm> {
+    /// What is said to be failing, as an alarm about the port: while nothing can be judged, or nothing seen, no other one can be
+    /// raised. What waits for a later sweep is named by the row that says so, in whatever story.
+    fn failing_services(&self, place: &Place) -> Vec<Alarm> {
+        let waits = |row: &Value| {
+            let said = row["EventMessage"].as_str().unwrap_or_default();
+            row["Code"] == "close-cap"
+                && said.split([' ', ',']).any(|word| word.rsplit_once('/').is_some_and(|(_, vm)| vm.eq_ignore_ascii_case(&place.0)))
+        };
         let alarm = |at: DateTime<Utc>, code: &str| {
             let at = seconds(self.played, at);
-            let stands = if code == "store" { SAID_OF_THE_STORE } else { SAID_OF_OTHERS };
+            let stands = if ["store", "close-cap"].contains(&code) { SAID_OF_THE_STORE } else { SAID_OF_OTHERS };
             let causes = vec![(code.to_owned(), at)];
             Alarm { vm: String::new(), port: None, causes, heard: Some(at), cleared: Some(at + stands) }
         };
         self.played.story.world(|state| {
             let rows = state.rows.iter().filter(|row| row.row["EventSubType"] == "service-failing");
+            let rows = rows.filter(|row| waits(&row.row) || self.script.fails() && row.row["Code"] != "close-cap");
             rows.map(|row| alarm(row.at, row.row["Code"].as_str().unwrap_or_default())).collect()
         })
     }

@@ -85,7 +85,7 @@ impl Watch {
         let mut gates: BTreeMap<Place, Gates> = BTreeMap::new();
         for group in state.resources.of_type("Microsoft.Network/networkSecurityGroups") {
             for rule in group["properties"]["securityRules"].as_array().into_iter().flatten() {
-                let Some((places, sources)) = self.keeps(rule) else { continue };
+                let Some((places, sources)) = self.keeps(state, group, rule) else { continue };
                 for place in places {
                     let gate = gates.entry(place).or_default().entry(group["id"].to_string()).or_default();
                     gate.extend(sources.iter().cloned());
@@ -118,12 +118,14 @@ impl Watch {
     }
 
     /// The ports that a rule of JIT's is about, and whom it lets in there: nobody, if it denies.
-    fn keeps(&self, rule: &Value) -> Option<(Vec<Place>, Vec<String>)> {
+    ///
+    fn keeps(&self, state: &State, group: &Value, rule: &Value) -> Option<(Vec<Place>, Vec<String>)> {
         let (name, lets_in) = jit_rule(rule)?;
         let properties = &rule["properties"];
         let many = properties["sourceAddressPrefixes"].as_array().into_iter().flatten();
         let sources = properties.get("sourceAddressPrefix").into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned);
-        let machine = self.machines.get(&name.number).cloned().unwrap_or_else(|| format!("machine {}", name.number));
+        let number = machine_behind(state, group, rule).unwrap_or(name.number);
+        let machine = self.machines.get(&number).cloned().unwrap_or_else(|| format!("machine {number}"));
         let places = ports(properties).into_iter().map(|port| (machine.clone(), port)).collect();
         Some((places, sources.filter(|_| lets_in).collect()))
     }
@@ -179,6 +181,27 @@ fn turned(spans: &mut Vec<Span>, at: i64, is_so: bool) {
 }
 
 /// The ports that a rule is about: those that it names, and of a range those that JIT opens in the small estate.
+/// The number of the machine that a rule leads to: the one behind its group that has the rule's one address. Where none has, it is about
+/// the machine of its name.
+pub(crate) fn machine_behind(state: &State, group: &Value, rule: &Value) -> Option<i32> {
+    let to = rule["properties"]["destinationAddressPrefix"].as_str()?;
+    let to = to.strip_suffix("/32").unwrap_or(to);
+    let is_of = |list: &str, id: &Value| {
+        let known = group["properties"][list].as_array().into_iter().flatten();
+        id.as_str().is_some_and(|id| known.filter_map(|one| one["id"].as_str()).any(|one| one.eq_ignore_ascii_case(id)))
+    };
+    let leads_to = |nic: &&Value| {
+        let mut configurations = nic["properties"]["ipConfigurations"].as_array().into_iter().flatten();
+        configurations.any(|one| {
+            let properties = &one["properties"];
+            properties["privateIPAddress"] == to
+                && (is_of("networkInterfaces", &nic["id"]) || is_of("subnets", &properties["subnet"]["id"]))
+        })
+    };
+    let nic = state.resources.of_type("Microsoft.Network/networkInterfaces").find(leads_to)?;
+    nic["properties"]["virtualMachine"]["id"].as_str().map(vm_number)
+}
+
 fn ports(properties: &Value) -> BTreeSet<u16> {
     let many = properties["destinationPortRanges"].as_array().into_iter().flatten();
     let texts = properties.get("destinationPortRange").into_iter().chain(many).filter_map(Value::as_str);
@@ -223,7 +246,11 @@ pub fn merged(spans: &[Span], gap: i64) -> Vec<Span> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_sandbox::estate;
+    use serde_json::json;
+
     use super::*;
+    use crate::story::vm;
 
     fn watched(instants: &[(i64, &[&str])]) -> (Watch, Place) {
         let by_group: Vec<(i64, [&[&str]; 1])> = instants.iter().map(|(seconds, texts)| (*seconds, [*texts])).collect();
@@ -260,6 +287,31 @@ mod tests {
         assert_eq!(watch.let_in(&place, &Sources::read(["10.0.0.2"])), []);
         assert_eq!(watch.beyond(&place, &[], |_| Sources::default()), [Span { from: 5, until: None }]);
         assert_eq!(watch.open_now(&place), Some(Sources::read(["10.0.0.1"])));
+    }
+
+    #[test]
+    fn a_rule_is_about_the_machine_that_it_leads_to_whatever_it_is_called() {
+        let mut state = State::default();
+        estate::small(&mut state);
+        let ids = ["web-1", "web-2"].map(|name| (name, vm(name)));
+        // By its subnet's group, by its own, by that of another machine, and to nobody.
+        for (of, group, to, opens) in [
+            ("web-1", "nsg-servers", "10.0.0.5", "web-2"),
+            ("web-1", "nsg-web-2", "10.0.0.5/32", "web-2"),
+            ("web-1", "nsg-web-1", "10.0.0.5", "web-1"),
+            ("web-1", "nsg-servers", "10.9.9.9", "web-1"),
+        ] {
+            let number = vm_number(&vm(of));
+            let rule = json!({"name": format!("SecurityCenter-JITRule-{number}-{}", "0".repeat(32)), "properties": {
+                "access": "Allow", "direction": "Inbound", "destinationPortRange": "22",
+                "sourceAddressPrefix": "192.0.2.9", "destinationAddressPrefix": to}});
+            let mut state = state.clone();
+            let id = estate::resource_id(estate::SUBSCRIPTION, estate::GROUP, "Microsoft.Network/networkSecurityGroups", group);
+            state.resources.get_mut(&id).unwrap()["properties"]["securityRules"] = json!([rule]);
+            let mut watch = Watch::begin(state.now, ids.clone());
+            watch.look(&state);
+            assert_eq!(watch.places(), BTreeSet::from([(opens.to_owned(), 22)]), "{of} {group} {to}");
+        }
     }
 
     #[test]

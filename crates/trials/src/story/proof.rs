@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use portcullis_domain::grant::{Grant, Phase};
+use portcullis_domain::record::{Closing, VmRecord};
 use portcullis_domain::source::Sources;
 use portcullis_sandbox::arm::jit_records;
 use portcullis_sandbox::arm::jit_rules::{JitRule, parse_name, vm_number};
@@ -10,9 +12,11 @@ use portcullis_sandbox::host::deliver::DIED;
 use portcullis_sandbox::host::record::Outcome;
 use portcullis_sandbox::state::{Condition, LogEntry, Message, State};
 use portcullis_sandbox::{blob, estate};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::{COUNTS, DELETE, INITIATE, Story, bystanders, vm};
+use super::{COUNTS, DELETE, INITIATE, Story, bystanders, opens, vm};
+use crate::watch::machine_behind;
 
 /// The two reads that prove a port shut are at least so far apart, and both come after the last delete.
 const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
@@ -277,11 +281,18 @@ impl Story {
         self.world(|state| serde_json::from_slice(&blob::content_bytes(&state.containers["audit"].blobs.get(name)?.content)).ok())
     }
 
-    /// The ids of JIT's allow rules for this port of a VM that are in some group now.
+    /// The ids of JIT's allow rules that open this port of a VM in some group now.
     pub fn rules_of(&self, vm: &str, port: u16) -> Vec<String> {
         let number = vm_number(vm);
-        let is_its = |rule: &String| rule.rsplit('/').next().and_then(parse_name).is_some_and(|name| name.number == number);
-        self.allow_rules(port).into_iter().filter(is_its).collect()
+        self.world(|state| {
+            let named = |rule: &Value| rule["name"].as_str().and_then(parse_name).map(|name| name.number);
+            let of_group = |group: &Value| -> Vec<String> {
+                let rules = group["properties"]["securityRules"].as_array().into_iter().flatten().filter(|rule| opens(rule, port));
+                let its = rules.filter(|rule| machine_behind(state, group, rule).or_else(|| named(rule)) == Some(number));
+                its.map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
+            };
+            state.resources.of_type("Microsoft.Network/networkSecurityGroups").flat_map(of_group).collect()
+        })
     }
 
     /// Holds for a port that was proved shut: no rule, no closing, no alarm, nothing due unless something harmless is
@@ -301,23 +312,24 @@ impl Story {
         self.seen_shut(&vm(name), port).unwrap_or_else(|why| panic!("{why}\n{}", self.told()))
     }
 
-    /// When it was last said of a port that it is shut, if it is and all about its VM is at rest.
+    /// When it was last said of a port that it is shut, if it is and all about it is at rest.
     pub fn seen_shut(&self, vm: &str, port: u16) -> Result<DateTime<Utc>, String> {
         let rules = self.rules_of(vm, port);
         if !rules.is_empty() {
             return Err(format!("port {port} of {vm} is open: {rules:?}"));
         }
-        self.at_rest(vm)?;
+        self.at_rest(vm, Some(port))?;
         let told = ["proved-shut", "proved-gone", "grant-closed"].into_iter().flat_map(|kind| self.audits_of(kind));
         let of_port = told.filter(|audit| same(&audit["vm"], vm) && audit["port"] == port);
         of_port.map(|audit| instant(&audit["at"])).max().ok_or_else(|| format!("nobody saw port {port} of {vm} shut"))
     }
 
-    /// Whether what was found at a port was seen to be gone, at this time or later, and all about its VM is at rest: what JIT shut
+    /// Whether what was found at a port was seen to be gone, at this time or later, and all about it is at rest: what JIT shut
     /// before anybody had to has no proof.
     pub fn saw_go(&self, vm: &str, port: u16, since: DateTime<Utc>) -> bool {
         let mut gone = self.audits_of("finding-gone").into_iter();
-        self.at_rest(vm).is_ok() && gone.any(|audit| same(&audit["vm"], vm) && audit["port"] == port && instant(&audit["at"]) >= since)
+        self.at_rest(vm, Some(port)).is_ok()
+            && gone.any(|audit| same(&audit["vm"], vm) && audit["port"] == port && instant(&audit["at"]) >= since)
     }
 
     /// The same of a port that harmless rules still open, which let in each of these sources and no other.
@@ -337,7 +349,7 @@ impl Story {
     }
 
     fn is_proved(&self, vm: &str, port: u16) {
-        let is_left = self.at_rest(vm).unwrap_or_else(|why| panic!("{why}"));
+        let is_left = self.at_rest(vm, None).unwrap_or_else(|why| panic!("{why}"));
         let mut proofs = self.audits_of("proved-shut");
         if is_left {
             proofs.extend(self.audits_of("proved-gone"));
@@ -353,20 +365,32 @@ impl Story {
 
     /// Whether nothing has to be shut at a VM, no alarm stands, and nothing is due.
     pub fn rests(&self, vm: &str) -> bool {
-        self.at_rest(vm) == Ok(false)
+        self.at_rest(vm, None) == Ok(false)
     }
 
-    /// Whether something harmless is open at a VM of which nothing has to be shut and no alarm stands; nothing is due unless it
-    /// is. The error says what is not at rest.
-    fn at_rest(&self, vm: &str) -> Result<bool, String> {
+    /// Whether something is open at a VM of which nothing has to be shut and no alarm stands; nothing is due unless it is. Where a port is
+    /// named, that holds of the port, about which nothing is waited for: another one may be shut still. The error says what is not at rest.
+    fn at_rest(&self, vm: &str, port: Option<u16>) -> Result<bool, String> {
         let record = self.record_of(vm).ok_or_else(|| format!("{vm} was never looked at"))?;
-        if record["closings"] != json!({}) || record["alarms"] != json!({}) {
-            return Err(format!("something is being shut, or an alarm stands: {record:#}"));
+        let record =
+            VmRecord::deserialize(&record).map_err(|why| format!("what is remembered of {vm} cannot be read: {why}: {record:#}"))?;
+        let of_port = |of: u16| port.is_none_or(|port| port == of);
+        let is_closing = |(of, closing): (&u16, &Closing)| {
+            of_port(*of) || closing.targets.iter().any(|target| port.is_some_and(|port| target.ports.contains(port)))
+        };
+        if record.closings.iter().any(is_closing) || record.alarms.values().any(|alarm| alarm.port.is_none_or(of_port)) {
+            return Err(format!("something is being shut, or an alarm stands: {record:#?}"));
         }
-        let is_left = record["openings"] != json!([]);
+        let waits = |of: &u16| port.is_some_and(|port| port == *of);
+        let is_closing = |grant: &Grant| grant.phase == Phase::Closing && waits(&grant.port);
+        if record.undecided.keys().any(waits) || record.initiates.keys().any(waits) || record.grants.iter().any(is_closing) {
+            return Err(format!("port {port:?} is not at its end: {record:#?}"));
+        }
+        let is_left = !record.openings.is_empty();
+        let is_all = record.closings.is_empty() && record.alarms.is_empty();
         let due = self.due_of(vm);
-        if !is_left && (!record["nextLook"].is_null() || !record["wakeUp"].is_null() || !due.is_empty()) {
-            return Err(format!("nothing is open and a look is due ({due:?}): {record:#}"));
+        if !is_left && is_all && (record.next_look.is_some() || record.wake_up.is_some() || !due.is_empty()) {
+            return Err(format!("nothing is open and a look is due ({due:?}): {record:#?}"));
         }
         Ok(is_left)
     }
