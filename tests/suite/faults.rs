@@ -1,8 +1,10 @@
 //! Azure that does not answer as it should: what stands meanwhile, and that everything ends proved shut.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 use portcullis_sandbox::estate;
-use portcullis_sandbox::faults::Effect;
+use portcullis_sandbox::faults::{Effect, Fault};
 use portcullis_sandbox::state::{Denial, IngestedRow, Lock, LockLevel};
 use portcullis_trials::story::{self, DELETE, Setting, Story, each_row, vm};
 
@@ -319,7 +321,7 @@ async fn a_store_conflict_ends_the_run_and_the_next_one_shuts() {
         let story = any_source().await;
         let conflict = Effect::Status { status: 412, code: Some("ConditionNotMet".to_owned()), details: Vec::new(), retry_after: None };
         story.change(|state| {
-            let fault = portcullis_sandbox::faults::Fault::new("blob", "PUT", "/state/vm/", conflict).skip(skip).times(2);
+            let fault = Fault::new("blob", "PUT", "/state/vm/", conflict).skip(skip).times(2);
             state.faults.push(fault);
         });
         story.pass(5 * MINUTE).await;
@@ -715,6 +717,26 @@ async fn an_alarm_stands_although_every_delete_kills_the_handler_and_looks_do_no
         story.pass(10 * MINUTE).await;
         story.is_proved_shut("web-1", 3389);
         assert_eq!(story.alarms(), "+slow -slow", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_azure_answered_to_one_delete_is_told_although_the_next_one_kills_the_handler() {
+    for effect in [Effect::KillBefore, Effect::KillAfter] {
+        let story = any_source().await;
+        let second = Fault::new("arm", "DELETE", "/securityRules/", effect.clone()).of_handler().skip(1).times(1);
+        story.change(|state| state.faults.push(second));
+        story.pass(10 * MINUTE).await;
+        assert_eq!(story.world(|state| state.met.len()), 1, "{effect:?}: {}", story.told());
+        story.is_proved_shut("web-1", 3389);
+        let attempts = |kind: &str| -> BTreeMap<u64, String> {
+            let audits = story.audits_of(kind).into_iter();
+            audits.map(|audit| (audit["attempt"].as_u64().unwrap(), audit["about"].to_string())).collect()
+        };
+        let (closes, answers) = (attempts("close"), attempts("close-answered"));
+        // The second delete has none: nobody was left to hear it.
+        let answered: BTreeMap<u64, String> = closes.into_iter().filter(|(attempt, _)| *attempt != 2).collect();
+        assert!(answered.contains_key(&1) && answers == answered, "{effect:?}: {answers:?} of {answered:?}");
     }
 }
 
