@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use portcullis_domain::arm_id::{ArmIdError, VmId};
+use portcullis_domain::arm_id::VmId;
 use portcullis_domain::audit::AuditKind;
 use portcullis_domain::behind::CLOCKS_DIFFER_BY;
 use portcullis_domain::jit::JitPolicy;
@@ -249,8 +249,11 @@ impl Due {
     /// how many are left.
     async fn send(mut self, app: &App, subscription: &Uuid, now: DateTime<Utc>) -> Result<(usize, usize), Stopped> {
         self.worst.sort();
-        let kept = self.worst.len().saturating_sub(app.close_cap);
-        self.worst.truncate(app.close_cap);
+        let kept = self.worst.split_off(self.worst.len().min(app.close_cap));
+        // First: what its looks cannot be sent for in time is said all the same.
+        if !kept.is_empty() {
+            tell_cap(app, subscription, &kept, now).await?;
+        }
         let looks: Vec<VmId> = self.worst.into_iter().map(|(_, _, vm)| vm).chain(self.others).collect();
         in_lanes(&looks, |vm| async {
             let _turn = app.shard_sends.next().await;
@@ -258,10 +261,7 @@ impl Due {
             Box::pin(app.send(&Message::look(vm))).await
         })
         .await?;
-        if kept > 0 {
-            tell_cap(app, subscription, kept, now).await?;
-        }
-        Ok((looks.len(), kept))
+        Ok((looks.len(), kept.len()))
     }
 }
 
@@ -297,13 +297,22 @@ fn violation(app: &App, one: &VmSeen, now: DateTime<Utc>) -> Option<Violation> {
     violations.min_by_key(urgency)
 }
 
-async fn tell_cap(app: &App, subscription: &Uuid, kept: usize, now: DateTime<Utc>) -> Result<(), Stopped> {
+/// So many of the VMs that wait for the next sweeps are named: a row has an end.
+const NAMED: usize = 100;
+
+async fn tell_cap(app: &App, subscription: &Uuid, kept: &[(u8, bool, VmId)], now: DateTime<Utc>) -> Result<(), Stopped> {
     let what = format!(
-        "{kept} more VMs of subscription {subscription} have openings that must be shut, or that no look has judged yet, than one sweep \
+        "{} more VMs of subscription {subscription} have openings that must be shut, or that no look has judged yet, than one sweep \
          may send to be shut ({})",
+        kept.len(),
         app.close_cap
     );
-    let why = "look at what opened them; the next sweeps shut them".to_owned();
+    let named: Vec<String> = kept.iter().take(NAMED).map(|(_, _, vm)| format!("{}/{}", vm.resource_group(), vm.name())).collect();
+    let others = if kept.len() > NAMED { format!(" and {} more", kept.len() - NAMED) } else { String::new() };
+    let why = format!(
+        "look at what opened them; the next sweeps shut them, in this order where nothing worse comes up: {}{others}",
+        named.join(", ")
+    );
     let id = format!("close-cap-{subscription}-{}", now.format("%Y%m%dT%H%M"));
     app.write_audit(&of_service(&id, now, AuditKind::ServiceFailing, "close-cap", (what, why))).await
 }
@@ -335,16 +344,16 @@ struct Listed<'a> {
 const JIT_WITHIN: Duration = Duration::from_secs(9);
 
 async fn read<'a>(app: &'a App, subscription: &Uuid, turn: Option<SemaphorePermit<'a>>) -> Result<Listed<'a>, CallFailed> {
-    let told = |why: ArmIdError| why.to_string();
     let (mut policies, mut groups, mut nics) = (Pages::default(), Pages::default(), Pages::default());
     let jit =
         app.azure.jit.list(subscription, |page| policies.take(page.into_iter().map(|one| one.map(slim).map_err(|problem| problem.why))));
-    let nsgs = app
+    let nsgs = app.azure.network.nsgs(subscription, |page| {
+        groups.take(page.into_iter().map(|body| Nsg::read(&tree(body)).map(opening).map_err(|why| why.to_string())))
+    });
+    let interfaces = app
         .azure
         .network
-        .nsgs(subscription, |page| groups.take(page.into_iter().map(|body| Nsg::read(&tree(body)).map(opening).map_err(told))));
-    let interfaces =
-        app.azure.network.nics(subscription, |page| nics.take(page.into_iter().map(|body| Nic::read(&tree(body)).map_err(told))));
+        .nics(subscription, |page| nics.take(page.into_iter().map(|body| Nic::read(&tree(body)).map_err(|why| why.to_string()))));
     let (jit, ground) = tokio::join!(timeout(JIT_WITHIN, jit), async { tokio::try_join!(nsgs, interfaces) });
     ground?;
     let too_slow = || CallFailed::too_slow(Service::Arm, &format!("listing the JIT policies of subscription {subscription}"), JIT_WITHIN);

@@ -188,6 +188,11 @@ async fn one_sweep_shuts_no_more_than_the_cap_the_worst_first_and_says_what_wait
     let told = story.audits_of("service-failing");
     assert_eq!((told.len(), told[0]["code"].as_str(), told[0]["severity"].as_str()), (1, Some("close-cap"), Some("High")));
     assert!(told[0]["what"].as_str().unwrap().starts_with("5 more VMs"), "{told:#?}");
+    // Who has to shut them by hand meanwhile must know which they are.
+    for n in 1..=25 {
+        let named = told[0]["why"].as_str().unwrap().split([' ', ',']).any(|word| word.ends_with(&format!("/{}", name(n))));
+        assert_eq!(named, !closed.contains(&name(n)), "{} {told:#?}", name(n));
+    }
     story.pass(10 * MINUTE).await;
     for n in 1..=25 {
         story.is_proved_shut(&name(n), 22);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::arm_id::{ArmIdError, NicId, NsgId, RuleId, SubnetId};
 use crate::json::{items, singular_and_plural, text};
+use crate::plain::quoted;
 use crate::port::PortSet;
 use crate::source::Sources;
 
@@ -26,13 +27,28 @@ pub struct Nsg {
     pub nics: Vec<NicId>,
 }
 
+/// Why a security group cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NsgError {
+    /// It has no id that can be read.
+    #[error(transparent)]
+    Id(#[from] ArmIdError),
+    /// Its rules are not listed, which is not to say that it has none.
+    #[error("security group `{}` comes without the list of its rules", quoted(&.0.to_string()))]
+    NoRules(NsgId),
+}
+
 impl Nsg {
     /// Reads a group. A rule whose id is missing or cannot be read has that of its name; one with neither is left out: it is not
     /// JIT's, and nobody could delete it.
-    pub fn read(body: &Value) -> Result<Self, ArmIdError> {
+    pub fn read(body: &Value) -> Result<Self, NsgError> {
         let properties = body.get("properties").unwrap_or(&Value::Null);
+        let id = NsgId::parse(text(body, "id"))?;
+        if !properties.get("securityRules").is_some_and(Value::is_array) {
+            return Err(NsgError::NoRules(id));
+        }
         Ok(Nsg {
-            id: NsgId::parse(text(body, "id"))?,
+            id,
             etag: text(body, "etag").to_owned(),
             provisioning_state: text(properties, "provisioningState").to_owned(),
             flush_connection: properties.get("flushConnection").and_then(Value::as_bool).unwrap_or(false),
@@ -320,5 +336,15 @@ mod tests {
         assert!(!group.is_settled() && group.flush_connection);
         assert_eq!((group.subnets.len(), group.rules.len()), (1, 0));
         assert!(Nsg::read(&json!({})).is_err());
+    }
+
+    #[test]
+    fn a_group_whose_rules_are_not_listed_is_not_one_without_rules() {
+        for (rules, is_read) in [(json!([]), true), (Value::Null, false), (json!({}), false)] {
+            let read = Nsg::read(&json!({"id": NSG, "properties": {"securityRules": rules}}));
+            assert_eq!(read.is_ok(), is_read, "{rules}");
+            let said = read.map_or_else(|why| why.to_string(), |group| group.id.to_string());
+            assert!(said.ends_with("comes without the list of its rules") || is_read, "{said}");
+        }
     }
 }

@@ -173,7 +173,7 @@ fn shouted(body: Value) -> Value {
     }
 }
 
-fn told<T>(read: Result<T, portcullis_domain::arm_id::ArmIdError>) {
+fn told<T, E: std::fmt::Display>(read: Result<T, E>) {
     if let Err(why) = read {
         is_told(&why, SENTENCE);
     }

@@ -1,12 +1,13 @@
 //! What Azure shows of one VM now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use portcullis_domain::arm_id::{ArmIdError, NicId, NsgId, VmId};
+use portcullis_domain::arm_id::{NicId, NsgId, VmId};
 use portcullis_domain::jit::JitPolicy;
 use portcullis_domain::json::tree;
 use portcullis_domain::network::{Nic, Vm, subnet_nics, subnet_nsg};
@@ -60,13 +61,13 @@ pub(super) enum NotSeen {
     /// An interface stands behind a group, and the list of interfaces does not have it.
     #[error("interface {0} stands behind the group and is not listed: the app's role must reach the whole subscription")]
     Unlisted(NicId),
-    /// A body holds an id that is none.
+    /// A body is not what it must be.
     #[error("{what} cannot be read: {why}")]
     Body {
         /// Whose body.
         what: &'static str,
         /// What is wrong.
-        why: ArmIdError,
+        why: String,
     },
 }
 
@@ -76,8 +77,8 @@ impl From<CallFailed> for NotSeen {
     }
 }
 
-fn body_of(what: &'static str) -> impl Fn(ArmIdError) -> NotSeen {
-    move |why| NotSeen::Body { what, why }
+fn body_of<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> NotSeen {
+    move |why| NotSeen::Body { what, why: why.to_string() }
 }
 
 /// What a look takes for reading Azure. A read that is not over by then is one that failed: that the VM cannot be read is
