@@ -336,6 +336,7 @@ pub(super) fn vm(record: &VmRecord) -> Vm {
         undecided: _,
         unseen: _,
         unsettled: _,
+        turns: _,
     } = record;
     Vm {
         id: vm.clone(),

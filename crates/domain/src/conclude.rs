@@ -392,6 +392,21 @@ mod tests {
     }
 
     #[test]
+    fn what_jit_leaves_behind_is_shut_before_it_is_an_alarm_that_nobody_decided() {
+        let mut story = Story::of(vec![home(1)]);
+        story.records = vec![record(22, "203.0.113.4", "09:00:00", "10:00:00", RecordStatus::Revoked)];
+        for time in ["10:00:00", "10:04:59"] {
+            assert_eq!(story.look(time).closes, [], "{time}");
+            assert_eq!((story.conclude(time), story.next()), (Vec::new(), Some(at("10:05:00"))), "{time}");
+        }
+        let closes = story.look("10:05:00").closes;
+        assert_eq!(closes.iter().map(|close| close.why.code()).collect::<Vec<_>>(), ["expired"]);
+        story.delete("10:05:00", &home(1), Outcome::Accepted, None);
+        story.openings.clear();
+        assert_eq!(story.conclude("10:05:00"), []);
+    }
+
+    #[test]
     fn one_of_two_rules_that_returns_is_an_alarm_at_once() {
         let mut story = Story::of(vec![any(1), opening_in("subnet", 2, "22", &["*"])]);
         assert_eq!(story.look_and_shut("10:00:00").closes.len(), 2);

@@ -309,6 +309,9 @@ pub enum LimitBroken {
     /// A source could not be read.
     #[error("the sources {0} cannot be read: give IPv4 addresses or ranges in CIDR notation")]
     UnreadSource(String),
+    /// What a service tag holds changes without a word: nobody could say who is let in.
+    #[error("the sources {0} are no addresses: give IPv4 addresses or ranges in CIDR notation")]
+    ServiceTag(String),
     /// JIT takes no IPv6 addresses.
     #[error("the sources {0} hold IPv6 addresses, which JIT does not take: give IPv4 addresses or ranges in CIDR notation")]
     Ipv6(String),
@@ -340,6 +343,8 @@ pub fn limits_broken(sources: &Sources, asked: TimeDelta, policy_longest: TimeDe
     }
     if sources.amounts_to_internet() {
         broken.push(LimitBroken::Internet(sources.to_string()));
+    } else if sources.names_tags() {
+        broken.push(LimitBroken::ServiceTag(sources.to_string()));
     } else if sources.prefixes().iter().any(|prefix| prefix.contains(':')) {
         broken.push(LimitBroken::Ipv6(sources.to_string()));
     }
@@ -468,6 +473,8 @@ mod tests {
             [LimitBroken::NoSource, LimitBroken::TooShort(TimeDelta::minutes(4))]
         );
         assert_eq!(limits_broken(&Sources::read(["??"]), hours(1), hours(3)), [LimitBroken::UnreadSource("??".to_owned())]);
+        let with_a_tag = Sources::read(["203.0.113.4", "AzureCloud"]);
+        assert_eq!(limits_broken(&with_a_tag, hours(1), hours(3)), [LimitBroken::ServiceTag(with_a_tag.to_string())]);
         let texts: Vec<String> = limits_broken(&Sources::internet(), hours(4), hours(3)).iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,

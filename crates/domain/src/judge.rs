@@ -284,7 +284,7 @@ fn grant_ended(opening: &Opening, left: &Sources, facts: Facts<'_>, seen: Seen) 
 pub const EXPIRED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 fn expired(opening: &Opening, facts: Facts<'_>, seen: Seen) -> Option<Violation> {
-    let ended = last_end(opening, facts.records, seen.port_shut).filter(|ended| *ended + EXPIRED_AFTER < facts.now)?;
+    let ended = last_end(opening, facts.records, seen.port_shut).filter(|ended| *ended + EXPIRED_AFTER <= facts.now)?;
     Some(Violation::Expired { ended })
 }
 

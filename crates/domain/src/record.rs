@@ -125,6 +125,9 @@ pub struct VmRecord {
     /// The one wake-up under way.
     #[serde(default)]
     pub wake_up: Option<WakeUp>,
+    /// How many looks had several rules to delete, which have turns to be the first.
+    #[serde(default)]
+    pub turns: u32,
     /// What the last look saw, as the index of what is open tells it to the sweep; absent while it is not in it.
     #[serde(default)]
     pub fingerprint: Option<String>,
@@ -598,6 +601,7 @@ impl VmRecord {
             wake_up: None,
             fingerprint: None,
             due: BTreeMap::new(),
+            turns: 0,
         }
     }
 

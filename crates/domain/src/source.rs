@@ -123,6 +123,11 @@ impl Sources {
         self.unread.is_empty()
     }
 
+    /// Whether there is a service tag in it.
+    pub fn names_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
     /// Whether the address may be in it: it is, or there is a tag or an unread text of which nobody knows.
     pub fn may_contain(&self, address: IpAddr) -> bool {
         self.contains(address) || !self.tags.is_empty() || !self.unread.is_empty()

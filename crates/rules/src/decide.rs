@@ -134,9 +134,6 @@ fn own_request(wish: &Wish) -> Option<&'static str> {
 fn hard_limits(wish: &Wish) -> Vec<String> {
     let policy_longest = wish.jit_longest_seconds.map_or(LONGEST, wish::seconds);
     let mut broken: Vec<String> = limits_broken(&wish.sources, wish.duration(), policy_longest).iter().map(ToString::to_string).collect();
-    if broken.is_empty() && prefixes(&wish.sources).is_none() {
-        broken.push(format!("the sources {} are no addresses: give IPv4 addresses or ranges in CIDR notation", wish.sources));
-    }
     if wish.ports.is_empty() {
         broken.push("no port is named".to_owned());
     }

@@ -107,7 +107,7 @@ impl<'a> Asking<'a> {
         let records = &self.sight.seen.records;
         let ended = last_end(opening, records, self.record.port_shut(opening)).filter(|ended| *ended <= self.now);
         if let Some(ended) = ended {
-            let (until, why) = (ended + EXPIRED_AFTER + TimeDelta::seconds(1), "its time is over, and JIT may take a moment".to_owned());
+            let (until, why) = (ended + EXPIRED_AFTER, "its time is over, and JIT may take a moment".to_owned());
             return Ok(Ruling::Wait { until, why });
         }
         if is_left_over(opening, records, self.record, self.now) {
