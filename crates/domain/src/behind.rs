@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::jit::JitRecord;
-use crate::judge::{SAME_MOMENT, records_of};
+use crate::judge::{not_before, records_of};
 use crate::opening::Opening;
 use crate::record::{self, Claim};
 
@@ -64,7 +64,7 @@ impl Behind {
         asked.sort();
         asked.dedup();
         keep_newest(&mut asked);
-        let since_shut = |claim: &Claim| port_shut.is_none_or(|shut| claim.at > shut - SAME_MOMENT);
+        let since_shut = |claim: &Claim| not_before(port_shut).is_none_or(|after| claim.at > after);
         let near = |claim: &Claim| asked.iter().any(|asked| asked.by.as_deref() != Some(OURSELVES) && asked.is_near(claim));
         let fits = |claim: &&Claim| claim.is_initiate() && if asked.is_empty() { since_shut(claim) } else { near(claim) };
         let claims = claims.iter().filter(fits).cloned().collect();

@@ -238,13 +238,17 @@ pub fn records_of<'a>(
     records: &'a [JitRecord],
     port_shut: Option<DateTime<Utc>>,
 ) -> impl Iterator<Item = &'a JitRecord> + 'a {
-    let after = port_shut.map(|shut| shut - SAME_MOMENT);
-    records.iter().filter(move |record| record.may_be_open() && may_be_reason(record, opening, after))
+    records.iter().filter(move |record| record.may_be_open() && may_be_reason(record, opening, not_before(port_shut)))
 }
 
 /// A proof is dated by the store's clock, in whole seconds, and a record by JIT's. What began so shortly before it was open at neither of the
 /// two reads, which are half a minute apart, and may be open since.
-pub(crate) const SAME_MOMENT: TimeDelta = TimeDelta::seconds(5);
+const SAME_MOMENT: TimeDelta = TimeDelta::seconds(5);
+
+/// After which time what began may be the reason of what is open at a port, by when that was last proved shut.
+pub(crate) fn not_before(port_shut: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    port_shut.map(|shut| shut - SAME_MOMENT)
+}
 
 /// Whether a record, that may be over, is for a port and a source of an opening, and began after a time.
 pub(crate) fn may_be_reason(record: &JitRecord, opening: &Opening, after: Option<DateTime<Utc>>) -> bool {
@@ -291,8 +295,7 @@ fn expired(opening: &Opening, facts: Facts<'_>, seen: Seen) -> Option<Violation>
 /// When the last record ended that can have been the reason of an opening, if every such record is over by its time. A
 /// record is `Revoked` then.
 pub fn last_end(opening: &Opening, records: &[JitRecord], port_shut: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-    let after = port_shut.map(|shut| shut - SAME_MOMENT);
-    records.iter().filter(|record| may_be_reason(record, opening, after)).map(|record| record.end).max()
+    records.iter().filter(|record| may_be_reason(record, opening, not_before(port_shut))).map(|record| record.end).max()
 }
 
 #[cfg(test)]

@@ -560,18 +560,20 @@ fn plan_closes(record: &mut VmRecord, judged: &[Judged<'_>], look: &Look<'_>) ->
 /// its group busy, or ends the run, and must not keep the others of the VM waiting for ever. What lets in everybody has every other
 /// turn for itself, so that no number of lesser rules puts it off.
 fn in_turns(closes: &mut [Close], turns: &mut u32) {
-    closes.sort_by_key(|close| (!matches!(close.why, Violation::AnySource { .. }), close.clone()));
+    let is_lesser = |close: &Close| !matches!(close.why, Violation::AnySource { .. });
+    closes.sort_by(|one, other| (is_lesser(one), one).cmp(&(is_lesser(other), other)));
     if closes.len() < 2 {
         return;
     }
     let (turn, all) = (usize::try_from(*turns).unwrap_or_default(), closes.len());
     *turns = turns.wrapping_add(1);
-    let worst = closes.iter().filter(|close| matches!(close.why, Violation::AnySource { .. })).count();
-    match worst {
-        0 => closes.rotate_left(turn % all),
-        worst if worst == all => closes.rotate_left(turn % all),
-        worst if turn.is_multiple_of(2) => closes[..worst].rotate_left(turn / 2 % worst),
-        _ => closes.rotate_left(turn / 2 % all),
+    let worst = closes.partition_point(|close| !is_lesser(close));
+    if worst == 0 || worst == all {
+        closes.rotate_left(turn % all);
+    } else if turn.is_multiple_of(2) {
+        closes[..worst].rotate_left(turn / 2 % worst);
+    } else {
+        closes.rotate_left(turn / 2 % all);
     }
 }
 

@@ -239,9 +239,17 @@ pub fn initiate_event(id: &str, resource: &str, at: DateTime<Utc>) -> Value {
     })
 }
 
-/// Whether a rule is one by which JIT opens a port.
-fn opens(rule: &Value, port: u16) -> bool {
-    jit_allow(rule).is_some() && rule["properties"]["destinationPortRange"].as_str() == Some(port.to_string().as_str())
+/// JIT's allow rules for a port, each with its group.
+fn rules_for(state: &State, port: u16) -> Vec<(&Value, &Value)> {
+    let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
+    let rules =
+        groups.flat_map(|group| group["properties"]["securityRules"].as_array().into_iter().flatten().map(move |rule| (group, rule)));
+    let port = port.to_string();
+    rules.filter(|(_, rule)| jit_allow(rule).is_some() && rule["properties"]["destinationPortRange"] == port.as_str()).collect()
+}
+
+fn id_of(rule: &Value) -> String {
+    rule["id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The id of a VM of the small estate.
@@ -447,11 +455,7 @@ impl Story {
 
     /// The names of JIT's allow rules that are in some group now for this port.
     pub fn allow_rules(&self, port: u16) -> Vec<String> {
-        self.world(|state| {
-            let groups = state.resources.of_type("Microsoft.Network/networkSecurityGroups");
-            let rules = groups.flat_map(|group| group.pointer("/properties/securityRules").and_then(Value::as_array).into_iter().flatten());
-            rules.filter(|rule| opens(rule, port)).map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
-        })
+        self.world(|state| rules_for(state, port).into_iter().map(|(_, rule)| id_of(rule)).collect())
     }
 
     /// What the handler did of this kind and Azure accepted, by the world's log.

@@ -37,8 +37,8 @@ const SLOW: &str = "slow";
 /// The cause of an alarm that stands beside others.
 const UNDECIDED: &str = "undecided";
 
-/// A row that says that the store cannot be used, or what waits for a later sweep, comes every five minutes while that is so, and what else fails is told of once an
-/// hour: so long one of them counts.
+/// A row that says that the store cannot be used, or what waits for a later sweep, comes every five minutes while that is so, and what
+/// else fails is told of once an hour: so long one of them counts.
 const SAID_OF_THE_STORE: i64 = 10 * MINUTE;
 const SAID_OF_OTHERS: i64 = 60 * MINUTE;
 

@@ -118,13 +118,12 @@ impl Watch {
     }
 
     /// The ports that a rule of JIT's is about, and whom it lets in there: nobody, if it denies.
-    ///
     fn keeps(&self, state: &State, group: &Value, rule: &Value) -> Option<(Vec<Place>, Vec<String>)> {
-        let (name, lets_in) = jit_rule(rule)?;
+        let (_, lets_in) = jit_rule(rule)?;
         let properties = &rule["properties"];
         let many = properties["sourceAddressPrefixes"].as_array().into_iter().flatten();
         let sources = properties.get("sourceAddressPrefix").into_iter().chain(many).filter_map(Value::as_str).map(str::to_owned);
-        let number = machine_behind(state, group, rule).unwrap_or(name.number);
+        let number = machine_of(state, group, rule)?;
         let machine = self.machines.get(&number).cloned().unwrap_or_else(|| format!("machine {number}"));
         let places = ports(properties).into_iter().map(|port| (machine.clone(), port)).collect();
         Some((places, sources.filter(|_| lets_in).collect()))
@@ -181,9 +180,13 @@ fn turned(spans: &mut Vec<Span>, at: i64, is_so: bool) {
 }
 
 /// The ports that a rule is about: those that it names, and of a range those that JIT opens in the small estate.
-/// The number of the machine that a rule leads to: the one behind its group that has the rule's one address. Where none has, it is about
-/// the machine of its name.
-pub(crate) fn machine_behind(state: &State, group: &Value, rule: &Value) -> Option<i32> {
+/// The number of the machine that a rule of JIT's is about: the one behind its group that has the rule's one address, and where none has,
+/// that of its name.
+pub(crate) fn machine_of(state: &State, group: &Value, rule: &Value) -> Option<i32> {
+    machine_behind(state, group, rule).or_else(|| Some(parse_name(rule["name"].as_str()?)?.number))
+}
+
+fn machine_behind(state: &State, group: &Value, rule: &Value) -> Option<i32> {
     let to = rule["properties"]["destinationAddressPrefix"].as_str()?;
     let to = to.strip_suffix("/32").unwrap_or(to);
     let is_of = |list: &str, id: &Value| {

@@ -15,8 +15,8 @@ use portcullis_sandbox::{blob, estate};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::{COUNTS, DELETE, INITIATE, Story, bystanders, opens, vm};
-use crate::watch::machine_behind;
+use super::{COUNTS, DELETE, INITIATE, Story, bystanders, id_of, rules_for, vm};
+use crate::watch::machine_of;
 
 /// The two reads that prove a port shut are at least so far apart, and both come after the last delete.
 const BETWEEN_READS: TimeDelta = TimeDelta::seconds(30);
@@ -285,13 +285,8 @@ impl Story {
     pub fn rules_of(&self, vm: &str, port: u16) -> Vec<String> {
         let number = vm_number(vm);
         self.world(|state| {
-            let named = |rule: &Value| rule["name"].as_str().and_then(parse_name).map(|name| name.number);
-            let of_group = |group: &Value| -> Vec<String> {
-                let rules = group["properties"]["securityRules"].as_array().into_iter().flatten().filter(|rule| opens(rule, port));
-                let its = rules.filter(|rule| machine_behind(state, group, rule).or_else(|| named(rule)) == Some(number));
-                its.map(|rule| rule["id"].as_str().unwrap_or_default().to_owned()).collect()
-            };
-            state.resources.of_type("Microsoft.Network/networkSecurityGroups").flat_map(of_group).collect()
+            let its = rules_for(state, port).into_iter().filter(|(group, rule)| machine_of(state, group, rule) == Some(number));
+            its.map(|(_, rule)| id_of(rule)).collect()
         })
     }
 
@@ -381,9 +376,9 @@ impl Story {
         if record.closings.iter().any(is_closing) || record.alarms.values().any(|alarm| alarm.port.is_none_or(of_port)) {
             return Err(format!("something is being shut, or an alarm stands: {record:#?}"));
         }
-        let waits = |of: &u16| port.is_some_and(|port| port == *of);
-        let is_closing = |grant: &Grant| grant.phase == Phase::Closing && waits(&grant.port);
-        if record.undecided.keys().any(waits) || record.initiates.keys().any(waits) || record.grants.iter().any(is_closing) {
+        let waits = |of: &u16| port == Some(*of);
+        let is_ending = |grant: &Grant| grant.phase == Phase::Closing && waits(&grant.port);
+        if record.undecided.keys().any(waits) || record.initiates.keys().any(waits) || record.grants.iter().any(is_ending) {
             return Err(format!("port {port:?} is not at its end: {record:#?}"));
         }
         let is_left = !record.openings.is_empty();
